@@ -1,0 +1,44 @@
+"""lookalike evaluate: score a checkpoint, on its own data set or on another."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from lookalike.checkpoint import read_checkpoint, rebuild_embedder
+from lookalike.config import build, run_verb
+from lookalike.errors import InputError
+from lookalike.evaluation.callback import score
+from lookalike.experiment import open_data
+from lookalike.reports.run import print_counts, print_scores, write_metrics
+from lookalike.retrieval.embeddings import embed
+
+
+def evaluate(config: DictConfig) -> float:
+    """Test scores of a checkpoint; returns the monitored metric."""
+    if config.checkpoint is None:
+        raise InputError("give checkpoint=RUN/checkpoints/best.ckpt")
+    checkpoint = read_checkpoint(config.checkpoint)
+    trained = OmegaConf.create(checkpoint.config)
+    if config.data:  # another data set, or another protocol: seen through the same test view
+        trained.data = {**trained.data, "num_classes": None, **config.data}
+    data = open_data(trained)
+    print_counts(data.counts())
+    trainer = build(trained.trainer, logger=False, enable_checkpointing=False)
+    device = trainer.strategy.root_device
+    embedder = rebuild_embedder(checkpoint).to(device)
+    precision = trainer.precision_plugin.forward_context
+    embeddings = embed(embedder, data.test_dataloader(), device, precision)
+    plan = build(config.evaluation)
+    scores = {
+        f"test/{name}": value
+        for name, value in score(plan, embeddings, data.records.roles).items()
+    }
+    file = Path(config.paths.run) / "metrics.json"
+    write_metrics(file, scores, {"checkpoint": str(config.checkpoint), "counts": data.counts()})
+    print_scores(scores, checkpoint.epochs, refit=False)
+    print(file)
+    return scores[f"test/{plan.monitor}"]
+
+
+if __name__ == "__main__":
+    run_verb("evaluate", evaluate)

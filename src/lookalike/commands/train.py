@@ -1,0 +1,65 @@
+"""lookalike train: fit, choose by validation, test once; writes a run folder."""
+
+import logging
+import os
+from pathlib import Path
+from time import perf_counter
+
+from omegaconf import DictConfig
+
+from lookalike.config import run_verb
+from lookalike.errors import InputError
+from lookalike.experiment import Experiment, refitting
+from lookalike.reports.run import print_counts, print_scores, write_metrics
+
+log = logging.getLogger(__name__)
+
+
+def train(config: DictConfig) -> float:
+    """One run; returns the monitored validation metric of the best checkpoint."""
+    started = perf_counter()
+    folder = _fresh_folder(config)
+    experiment = Experiment(config, folder)
+    plan = experiment.plan
+    experiment.data.write_split(folder / "split.csv")
+    print_counts(experiment.data.counts())
+
+    scores = experiment.measure("epoch_0/") if plan.before_training else {}
+    chosen, best = experiment.fit(config.resume)
+    learner = experiment.learner
+    if plan.refit:
+        log.info("refit on training and validation classes together, %d epochs", best.epochs)
+        again = Experiment(refitting(config, best.epochs), folder / "refit")
+        chosen, _ = again.fit()
+        learner = again.learner
+    scores |= best.scores | experiment.test(learner, chosen)
+
+    facts = {
+        "epoch": best.epochs,
+        "refit": plan.refit,
+        "checkpoint": str(chosen),
+        "wall_time_seconds": round(perf_counter() - started, 1),
+        "images_per_second": round(experiment.throughput.images_per_second, 1),
+        "training_seconds": round(experiment.throughput.seconds, 1),
+        "counts": experiment.data.counts(),
+    }
+    write_metrics(folder / "metrics.json", scores, facts)
+    print_scores(scores, best.epochs, plan.refit)
+    log.info("%.0f images/s in training; the checkpoint is %s", facts["images_per_second"], chosen)
+    return scores[plan.monitored]
+
+
+def _fresh_folder(config: DictConfig) -> Path:
+    folder = Path(os.path.relpath(config.paths.run))  # short enough to be copied
+    if (folder / "metrics.json").exists():
+        raise InputError(f"{folder} holds a finished run, which is kept. Choose another hydra.run.dir.")
+    if not config.data.holdout:
+        raise InputError(
+            "without a validation part nothing can choose the checkpoint. Leave data.holdout=true; "
+            "evaluation.refit=true trains on everything once the epochs are chosen."
+        )
+    return folder
+
+
+if __name__ == "__main__":
+    run_verb("train", train)

@@ -1,0 +1,107 @@
+"""Where conf/ is, how a verb starts, and build(): the only place that instantiates from a config."""
+
+import os
+import re
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from lookalike.errors import InputError
+
+# said of every run, whatever the user does
+LIGHTNING_REMARKS = (
+    "Experiment logs directory .* exists and is not empty",  # it holds .hydra/ and train.log
+    "The number of training batches .* is smaller than the logging interval",
+    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+    "The '.*_dataloader' does not have many workers",
+)
+_PACKAGE = Path(__file__).resolve().parent
+
+
+def config_folder() -> Path:
+    """conf/ inside the installed package, or beside src/ in a checkout."""
+    packaged = _PACKAGE / "conf"
+    return packaged if packaged.is_dir() else _PACKAGE.parents[1] / "conf"
+
+
+def build(config: Any, **arguments: Any) -> Any:
+    """The object that a config's `_target_` makes, with plain lists and dicts inside.
+
+    Raises:
+        InputError: the constructor raised one, or does not take these arguments.
+    """
+    try:
+        return instantiate(config, _convert_="all", **arguments)
+    except InstantiationException as error:
+        cause = _first_input_error(error)
+        raise InputError(str(cause or error)) from error
+
+
+def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
+    """Compose conf/<verb>.yaml with the command line, run the task, and explain what can be mended.
+
+    Exits with 2 where the command, a file or a checkpoint does not fit.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach us instead of Hydra's printer
+    for message in LIGHTNING_REMARKS:
+        warnings.filterwarnings("ignore", message)
+    main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)
+    try:
+        main()
+    except (InputError, HydraException, OmegaConfBaseException) as error:
+        print(f"\nlookalike {verb}: {explain(error, verb)}", file=sys.stderr)
+        sys.exit(2)
+
+
+def explain(error: Exception, verb: str) -> str:
+    """One message for the user, with the nearest valid name for a misspelt one."""
+    if isinstance(error, InputError):
+        return str(error).rsplit("InputError: ", 1)[-1]  # a loader's worker wraps it in a traceback
+    if isinstance(error, MissingConfigException) and error.options:
+        wrong = str(error.missing_cfg_file).rsplit("/", 1)[-1].removesuffix(".yaml")
+        return f"{error}{_nearest(wrong, error.options)}"
+    message = "\n".join(str(part) for part in _chain(error))
+    misspelt = re.search(r"Could not (?:override|append|delete from config) '?\.?([\w.@/]+)'?", message)
+    if misspelt:
+        name = misspelt[1].rstrip(".")
+        return f"there is no {name!r} in the configuration.{_nearest(name, _names(verb))}"
+    return message
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _first_input_error(error: BaseException) -> InputError | None:
+    return next((part for part in _chain(error) if isinstance(part, InputError)), None)
+
+
+def _nearest(wrong: str, names: list[str]) -> str:
+    close = get_close_matches(wrong, names, 3, cutoff=0.5)
+    return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def _names(verb: str) -> list[str]:
+    """Every key of a verb's configuration, dotted, and every group."""
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = hydra.compose(verb)
+    groups = [folder.name for folder in config_folder().iterdir() if folder.is_dir()]
+    return [*_dotted(OmegaConf.to_container(config)), *groups]
+
+
+def _dotted(node: Any, above: str = "") -> Iterator[str]:
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield f"{above}{key}"
+            yield from _dotted(value, f"{above}{key}.")

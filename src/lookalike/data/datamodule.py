@@ -1,0 +1,182 @@
+"""RetrievalData: a source's records, transforms, sampler and miner -> loaders."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pytorch_lightning import LightningDataModule
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Sampler
+
+from lookalike.data.images import Batch, ImageBatches
+from lookalike.data.records import Records
+from lookalike.data.sampling import InOrder
+from lookalike.errors import InputError
+from lookalike.evaluation.protocol import assign_splits, without_validation
+
+log = logging.getLogger(__name__)
+
+
+class Source(Protocol):
+    """A data set as it lies on disk."""
+
+    def prepare(self) -> None:
+        """Fetch or make what is missing; do nothing where all is there."""
+
+    def records(self) -> Records:
+        """Every image, with the set's own split if it has one."""
+        ...
+
+
+class RetrievalData(LightningDataModule):
+    """Everything between a data set and the learner: which images, which batches, which pairs.
+
+    Args:
+        source: reads the data set.
+        transform: {"train": ..., "test": ...}, each uint8 (3, h, w) -> uint8 (3, H, W).
+        sampler: (ids (N,), labels (N,), batch_size) -> batches of ids to train on.
+        miner: (embeddings (B, D), labels (B,)) -> pairs or triplets of the batch; the learner's.
+        protocol, folds, fold: see `assign_splits`.
+        root: folder to which the paths in split.csv are relative.
+        batch_size: images a batch in training, on each device.
+        eval_batch_size: images a batch when measuring.
+        num_workers: processes that read images; 0 reads in the main process.
+        holdout: whether the validation part is held out; otherwise it trains too.
+        num_classes: training classes that are expected; null takes what the data has.
+        seed: of the splits.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        transform: dict[str, Callable[[Tensor], Tensor]],
+        sampler: Callable[[NDArray[np.int64], NDArray[np.int64], int], Sampler[list[int]]],
+        miner: nn.Module,
+        protocol: str = "zero_shot",
+        folds: int = 4,
+        fold: int = 0,
+        root: str = "",
+        batch_size: int = 64,
+        eval_batch_size: int = 64,
+        num_workers: int = 0,
+        holdout: bool = True,
+        num_classes: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.source = source
+        self.transform = transform
+        self.make_sampler = sampler
+        self.miner = miner
+        self.protocol = protocol
+        self.folds = folds
+        self.fold = fold
+        self.root = root
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.num_workers = num_workers
+        self.holdout = holdout
+        self.expected_classes = num_classes
+        self.seed = seed
+        self._split_records: Records | None = None
+
+    def prepare_data(self) -> None:
+        self.source.prepare()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Read and split the records, once; Lightning calls this again for every stage.
+
+        Raises:
+            InputError: the data don't fit the protocol or the number of classes.
+        """
+        if self._split_records is not None:
+            return
+        own = self.source.records()
+        records = assign_splits(own, self.protocol, self.folds, self.fold, self.seed)
+        records = records if self.holdout else without_validation(records)
+        self.training_classes = np.unique(records.labels[records.ids("train")])
+        found = len(self.training_classes)
+        if self.expected_classes not in (None, found):
+            raise InputError(
+                f"Found {found} training classes, the config says {self.expected_classes}. Set "
+                f"data.num_classes={found} (or null, to take what the data has), or check the data."
+            )
+        _warn_of_single_images(records)
+        self._split_records = records
+
+    @property
+    def records(self) -> Records:
+        """All records with their splits; after `setup`."""
+        if self._split_records is None:
+            raise RuntimeError("call setup() first")
+        return self._split_records
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes train."""
+        return len(self.training_classes)
+
+    def counts(self) -> dict[str, int]:
+        """Images and classes of every part."""
+        records = self.records
+        parts = {split: records.ids(split) for split in ("train", "val", "test")}
+        return {f"{split}_images": len(ids) for split, ids in parts.items()} | {
+            f"{split}_classes": len(np.unique(records.labels[ids])) for split, ids in parts.items()
+        }
+
+    def write_split(self, file: str | Path) -> None:
+        self.records.write(file, relative_to=self.root)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Random views in the sampler's batches; labels are 0..num_classes-1."""
+        records = self.records
+        ids = records.ids("train")
+        training_label = np.searchsorted(self.training_classes, records.labels)
+        return self._loader(
+            ImageBatches(records.paths, training_label, self.transform["train"]),
+            self.make_sampler(ids, training_label[ids], self.batch_size),
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def train_dataloader_in_order(self) -> DataLoader[Batch]:
+        """The training images as they are measured: test view, once each."""
+        return self._measuring_loader("train")
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        return self._measuring_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        return self._measuring_loader("test")
+
+    def _measuring_loader(self, split: str) -> DataLoader[Batch]:
+        records = self.records
+        return self._loader(
+            ImageBatches(records.paths, records.labels, self.transform["test"]),
+            InOrder(records.ids(split), self.eval_batch_size),
+        )
+
+    def _loader(self, images: ImageBatches, sampler: Sampler[list[int]], **options: Any):
+        return DataLoader(
+            images,
+            sampler=sampler,
+            batch_size=None,  # the sampler yields whole batches
+            num_workers=self.num_workers,
+            **options,
+        )
+
+
+def _warn_of_single_images(records: Records) -> None:
+    for split in ("train", "val", "test"):
+        counts = np.bincount(records.labels[records.ids(split)], minlength=records.num_classes)
+        single = [records.class_names[label] for label in np.flatnonzero(counts == 1)]
+        if single:
+            log.warning(
+                "%d %s classes have one image (%s): it has no positive but itself; in training it "
+                "is repeated, in measuring its query is left out. Add images or drop the class.",
+                len(single),
+                split,
+                ", ".join(single[:5]) + (", ..." if len(single) > 5 else ""),
+            )

@@ -1,0 +1,69 @@
+"""Anyone's images in class folders: root/<class>/**/image, or root/{train,val,test}/<class>/..."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lookalike.data.records import Records
+from lookalike.errors import InputError
+
+EXTENSIONS = frozenset(
+    {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".avif"}
+)
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Class folders under `root`, with or without train/, val/, test/ above them.
+
+    Hidden files and folders, and files that are no images by their extension, are passed over.
+    """
+
+    root: str
+
+    def prepare(self) -> None:
+        self.records()
+
+    def records(self) -> Records:
+        """Raises InputError if `root` is missing, or holds no class folder with images."""
+        root = Path(self.root)
+        if not root.is_dir():
+            raise InputError(f"no folder at {root.resolve()}. Set data.root=<folder of class folders>.")
+        parts = {child: SPLIT_FOLDERS.get(child.name.lower(), "") for child in _folders(root)}
+        split_above = bool(parts) and all(parts.values())
+        rows = [
+            (image, class_folder.name, split)
+            for above, split in (parts if split_above else {root: ""}).items()
+            for class_folder in _folders(above)
+            for image in _images(class_folder)
+        ]
+        if not rows:
+            raise InputError(
+                f"no images in class folders under {root.resolve()}. Expected <class>/<image> or "
+                f"train/<class>/<image>, with one of {' '.join(sorted(EXTENSIONS))}."
+            )
+        paths, class_names, splits = zip(*rows, strict=True)
+        return Records.create(paths, class_names, splits=splits)
+
+
+def _folders(folder: Path) -> list[Path]:
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not _hidden(child))
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(
+        file
+        for file in folder.rglob("*")
+        if file.suffix.lower() in EXTENSIONS and not _hidden(file) and file.is_file()
+    )
+
+
+def _hidden(path: Path) -> bool:
+    return path.name.startswith(".")

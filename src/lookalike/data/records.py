@@ -1,0 +1,121 @@
+"""Records: what is known of every image of a data set, before any image is opened."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import InputError
+
+SPLITS = ("train", "val", "test", "")  # "" takes part in nothing
+ROLES = ("query", "gallery", "both")
+COLUMNS = ("path", "label", "class_name", "split", "role", "group")
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """One row an image; a record's id is its row number, so rows are never dropped or reordered.
+
+    paths (N,) str; labels (N,) int64 in 0..C-1; class_names (C,) str; splits (N,) of "train",
+    "val", "test" or ""; roles (N,) of "query", "gallery" or "both"; groups (N,) str, the camera,
+    product or photographer an image comes from, "" for none.
+    """
+
+    paths: NDArray[np.str_]
+    labels: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    splits: NDArray[np.str_]
+    roles: NDArray[np.str_]
+    groups: NDArray[np.str_]
+
+    def __post_init__(self) -> None:
+        columns = (self.paths, self.labels, self.splits, self.roles, self.groups)
+        if len({len(column) for column in columns}) != 1:
+            raise InputError(f"columns differ in length: {[len(column) for column in columns]}")
+        if not len(self.paths):
+            raise InputError("no records: the data set holds no images")
+        _check_values("split", self.splits, SPLITS)
+        _check_values("role", self.roles, ROLES)
+
+    @classmethod
+    def create(
+        cls,
+        paths: Sequence[str | Path],
+        class_names: Sequence[str],
+        *,
+        classes: Sequence[str] | None = None,
+        splits: Sequence[str] | None = None,
+        roles: Sequence[str] | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> "Records":
+        """Records from columns; `class_names` holds one name an image.
+
+        `classes` orders the distinct names and so their labels; by default they are sorted,
+        numbers by value. Labels with gaps or of any size thus become 0..C-1.
+        """
+        ordered = list(classes) if classes is not None else _sorted_names(class_names)
+        label_of = {name: label for label, name in enumerate(ordered)}
+        return cls(
+            paths=np.array([str(path) for path in paths], dtype=np.str_),
+            labels=np.array([label_of[name] for name in class_names], dtype=np.int64),
+            class_names=tuple(ordered),
+            splits=_column(splits, len(paths), ""),
+            roles=_column(roles, len(paths), "both"),
+            groups=_column(groups, len(paths), ""),
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    def ids(self, *splits: str) -> NDArray[np.int64]:
+        """Ids of the records in any of the splits, ascending, (M,)."""
+        return np.flatnonzero(np.isin(self.splits, splits)).astype(np.int64)
+
+    def write(self, file: str | Path, relative_to: str | Path = "") -> None:
+        """Write all columns as CSV, with paths below `relative_to` shortened to be portable."""
+        with open(file, "w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(("id", *COLUMNS))
+            for row, path in enumerate(self.paths):
+                label = int(self.labels[row])
+                writer.writerow(
+                    (
+                        row,
+                        _shortened(path, relative_to),
+                        label,
+                        self.class_names[label],
+                        self.splits[row],
+                        self.roles[row],
+                        self.groups[row],
+                    )
+                )
+
+
+def _column(values: Sequence[str] | None, length: int, default: str) -> NDArray[np.str_]:
+    return np.array(values if values is not None else [default] * length, dtype=np.str_)
+
+
+def _check_values(name: str, column: NDArray[np.str_], allowed: tuple[str, ...]) -> None:
+    unknown = sorted(set(np.unique(column).tolist()) - set(allowed))
+    if unknown:
+        choices = ", ".join(repr(value) for value in allowed)
+        raise InputError(f"unknown {name} {unknown[0]!r}; a {name} is one of {choices}")
+
+
+def _sorted_names(names: Sequence[str]) -> list[str]:
+    distinct = set(names)
+    if all(name.isdecimal() for name in distinct):
+        return sorted(distinct, key=int)
+    return sorted(distinct)
+
+
+def _shortened(path: str, root: str | Path) -> str:
+    inside = bool(str(root)) and Path(path).is_relative_to(root)
+    return Path(path).relative_to(root).as_posix() if inside else Path(path).as_posix()

@@ -1,0 +1,136 @@
+"""The evaluation callback: collects embeddings from Lightning's loops, scores and logs them."""
+
+from typing import Any, TypeVar
+
+import numpy as np
+import torch.distributed
+from numpy.typing import NDArray
+from pytorch_lightning import Callback, LightningModule, Trainer
+from torch import Tensor
+
+from lookalike.data.images import Batch
+from lookalike.errors import InputError
+from lookalike.evaluation.metrics import clustering, values_of
+from lookalike.evaluation.plan import Evaluation
+from lookalike.retrieval.embeddings import Embeddings, collect
+
+T = TypeVar("T")
+
+
+class RetrievalEvaluation(Callback):
+    """Scores the validation and test images as queries and gallery.
+
+    Under distributed training each rank scores the queries that it embedded against the gallery
+    of all ranks; values are put together by id, so that the means equal those of one process.
+
+    Args:
+        plan: what to measure.
+        roles: (N,) of "query", "gallery" or "both", indexed by record id.
+    """
+
+    def __init__(self, plan: Evaluation, roles: NDArray[np.str_]) -> None:
+        self.plan = plan
+        self.roles = roles
+        self.prefix = ""  # before every logged name, such as "epoch_0/"
+        self.scores: dict[str, float] = {}  # of the last evaluation
+        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._parts = []
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._collect(outputs, batch)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._score_and_log(pl_module, "val")
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._parts = []
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        self._collect(outputs, batch)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._score_and_log(pl_module, "test")
+
+    def _collect(self, vectors: Tensor, batch: Batch) -> None:
+        self._parts.append((vectors.cpu(), batch.labels.cpu(), batch.ids.cpu()))
+
+    def _score_and_log(self, pl_module: LightningModule, split: str) -> None:
+        scores = score(self.plan, collect(self._parts), self.roles)
+        self._parts = []
+        self.scores = {f"{self.prefix}{split}/{name}": value for name, value in scores.items()}
+        pl_module.log_dict(self.scores)
+
+
+def score(plan: Evaluation, own: Embeddings, roles: NDArray[np.str_]) -> dict[str, float]:
+    """All metrics of a plan, with `queries` and `queries_without_positive` beside them.
+
+    Args:
+        plan: what to measure.
+        own: the embeddings made by this rank; without distributed training, all of them.
+        roles: (N,) of "query", "gallery" or "both", indexed by id.
+    """
+    everything = _merge(_gathered(own))
+    queries = own[roles[own.ids] != "gallery"]
+    gallery = everything[roles[everything.ids] != "query"]
+    own_values = values_of(queries, gallery, plan.k, plan.whole_ranking)
+    ids, values = _by_id(_gathered((queries.ids, own_values)))
+    without_positive = int(np.isnan(values["precision_at_1"]).sum())
+    if without_positive == len(ids):
+        raise InputError(
+            f"none of the {len(ids)} queries has another image of its class in the gallery, so "
+            "nothing can be measured. Check labels, roles and data.protocol."
+        )
+    means = {name: float(np.nanmean(column)) for name, column in values.items()}
+    clusters = clustering(everything) if plan.clustering else {}
+    counts = {"queries": float(len(ids)), "queries_without_positive": float(without_positive)}
+    return means | clusters | counts
+
+
+def _gathered(own: T) -> list[T]:
+    """What every rank holds, in order of rank."""
+    if not torch.distributed.is_initialized():
+        return [own]
+    parts: list[Any] = [None] * torch.distributed.get_world_size()
+    torch.distributed.all_gather_object(parts, own)
+    return parts
+
+
+def _merge(parts: list[Embeddings]) -> Embeddings:
+    """One set, ordered by id, each id once."""
+    filled = [part for part in parts if len(part)]
+    return collect(
+        [
+            (torch.from_numpy(p.vectors), torch.from_numpy(p.labels), torch.from_numpy(p.ids))
+            for p in filled
+        ]
+    )
+
+
+def _by_id(
+    parts: list[tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]],
+) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
+    """Values of all ranks in the order of their query's id, so that sums are the same."""
+    ids = np.concatenate([part_ids for part_ids, _ in parts])
+    order = np.argsort(ids)
+    names = parts[0][1]
+    return ids[order], {
+        name: np.concatenate([values[name] for _, values in parts])[order] for name in names
+    }

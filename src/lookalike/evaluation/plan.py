@@ -1,0 +1,63 @@
+"""The plan of an evaluation: what is measured, when, and which score chooses the checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Literal
+
+from lookalike.errors import InputError
+from lookalike.evaluation.metrics import retrieval_metrics
+
+Direction = Literal["max", "min"]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How a run is measured.
+
+    Args:
+        k: the k of recall@k.
+        monitor: the validation metric that chooses the checkpoint and is returned to sweepers;
+            its direction is the metric's own.
+        whole_ranking: whether MAP is computed; it sorts the whole gallery for every query, so
+            leave it out for galleries of 50 000 images and more.
+        clustering: whether NMI and AMI of a k-means clustering are computed.
+        before_training: whether the starting point (epoch 0) is measured too.
+        refit: whether the chosen number of epochs is trained again on training and validation
+            classes together; the test scores are then of that model.
+    """
+
+    k: Sequence[int] = (1, 2, 4, 8)
+    monitor: str = "map_at_r"
+    whole_ranking: bool = True
+    clustering: bool = False
+    before_training: bool = True
+    refit: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.k or min(self.k) < 1:
+            raise InputError(f"evaluation.k={list(self.k)}: need one or more numbers from 1 on")
+        if self.monitor not in self.directions():
+            names = list(self.directions())
+            close = get_close_matches(self.monitor, names, 1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise InputError(
+                f"evaluation.monitor={self.monitor} is not measured; there are {', '.join(names)}.{hint}"
+            )
+
+    @property
+    def monitored(self) -> str:
+        """The name under which the monitored metric is logged."""
+        return f"val/{self.monitor}"
+
+    @property
+    def mode(self) -> Direction:
+        return self.directions()[self.monitor]
+
+    def directions(self) -> dict[str, Direction]:
+        """Whether the "max" or the "min" of each metric is its best."""
+        metrics = retrieval_metrics(self.k, self.whole_ranking)
+        best: dict[str, Direction] = {
+            metric.name: "max" if metric.higher_is_better else "min" for metric in metrics
+        }
+        return best | ({"nmi": "max", "ami": "max"} if self.clustering else {})

@@ -1,0 +1,161 @@
+"""An experiment: what a configuration describes, built and ready to fit and measure."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import CSVLogger
+
+from lookalike.checkpoint import CarryConfig, Checkpoint, read_checkpoint
+from lookalike.config import build
+from lookalike.data.datamodule import RetrievalData
+from lookalike.errors import InputError
+from lookalike.evaluation.callback import RetrievalEvaluation
+from lookalike.evaluation.plan import Evaluation
+from lookalike.learner import MetricLearner
+from lookalike.models.heads import PrincipalComponents
+from lookalike.reports.callback import DescribeRun
+from lookalike.retrieval.embeddings import embed
+from lookalike.throughput import Throughput
+
+log = logging.getLogger(__name__)
+
+
+class Experiment:
+    """Data, learner and trainer of one fit.
+
+    Args:
+        config: of `train`. It learns what only the data and the network know: how many classes
+            train, and the size of the embedding.
+        folder: for checkpoints and metrics.csv.
+    """
+
+    def __init__(self, config: DictConfig, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+        pl.seed_everything(config.seed, workers=True, verbose=False)
+        self.plan: Evaluation = build(config.evaluation)
+        self.data = open_data(config)
+        self.learner = self._make_learner()
+        self.throughput = Throughput()
+        self.evaluation = RetrievalEvaluation(self.plan, self.data.records.roles)
+        self.keeper = self._make_keeper()
+        self.trainer = self._make_trainer()
+        self._start_head()
+
+    def measure(self, prefix: str) -> dict[str, float]:
+        """Validation and test scores of the weights as they are, under prefixed names."""
+        self.evaluation.prefix = prefix
+        self.trainer.validate(self.learner, datamodule=self.data, verbose=False)
+        scores = self.evaluation.scores
+        self.trainer.test(self.learner, datamodule=self.data, verbose=False)
+        self.evaluation.prefix = ""
+        return scores | self.evaluation.scores
+
+    def fit(self, resume: str | None = None) -> tuple[Path, Checkpoint]:
+        """Train; the checkpoint with the best validation score, or the last one without any.
+
+        Args:
+            resume: a checkpoint to continue from. If the run that it comes from had a better one
+                than all that follow, that one is returned.
+        """
+        self.trainer.fit(
+            self.learner, datamodule=self.data, ckpt_path=resume, weights_only=True
+        )
+        if not self.keeper.best_model_path:
+            raise InputError(
+                "no epoch was finished, so there is no checkpoint. Set trainer.max_epochs "
+                f"above {'the epochs already done' if resume else '0'}."
+            )
+        files = [Path(self.keeper.best_model_path)]
+        if resume and (earlier := Path(resume).with_name("best.ckpt")).is_file():
+            files.append(earlier)
+        pick = max if self.plan.mode == "max" else min
+        return pick(
+            ((file, read_checkpoint(file)) for file in files),
+            key=lambda pair: pair[1].scores.get(self.plan.monitored, 0.0),
+        )
+
+    def test(self, learner: MetricLearner, checkpoint: Path) -> dict[str, float]:
+        """Test scores of a checkpoint, told to this experiment's loggers."""
+        self.trainer.test(
+            learner, datamodule=self.data, ckpt_path=checkpoint, weights_only=True, verbose=False
+        )
+        return self.evaluation.scores
+
+    def _make_learner(self) -> MetricLearner:
+        embedder = build(self.config.embedder)
+        self.config.embedding_size = embedder.embedding_size  # a head may have it from elsewhere
+        loss = build(self.config.loss)
+        return build(self.config.learner, embedder=embedder, loss=loss, miner=self.data.miner)
+
+    def _make_keeper(self) -> ModelCheckpoint:
+        chooses = self.data.holdout
+        return ModelCheckpoint(
+            self.folder / "checkpoints",
+            filename="best" if chooses else "final",
+            monitor=self.plan.monitored if chooses else None,
+            mode=self.plan.mode,
+            save_last=chooses,
+            enable_version_counter=False,
+        )
+
+    def _make_trainer(self) -> pl.Trainer:
+        resolved: Any = OmegaConf.to_container(self.config, resolve=True)
+        loggers = build(self.config.logger)
+        callbacks = build(self.config.callbacks)
+        return build(
+            self.config.trainer,
+            logger=[CSVLogger(self.folder, name="", version=""), *loggers.values()],
+            callbacks=[
+                self.evaluation,  # first: the others see its scores
+                CarryConfig(resolved, self.evaluation),
+                DescribeRun(resolved, self.plan),
+                self.throughput,
+                *callbacks.values(),
+                self.keeper,
+            ],
+        )
+
+    def _start_head(self) -> None:
+        """Start a head of principal components from the features before training."""
+        embedder = self.learner.embedder
+        if isinstance(embedder.head, PrincipalComponents):
+            device = self.trainer.strategy.root_device
+            embedder.eval().to(device)
+            features = embed(
+                embedder.features,
+                self.data.train_dataloader_in_order(),
+                device,
+                self.trainer.precision_plugin.forward_context,
+                "Features for the principal components",
+            )
+            embedder.head.start(torch.from_numpy(features.vectors).to(device))
+
+
+def open_data(config: DictConfig) -> RetrievalData:
+    """The datamodule with its records read and split; config.data.num_classes is filled in."""
+    data = build(config.data)
+    data.prepare_data()
+    data.setup()
+    config.data.num_classes = data.num_classes
+    return data
+
+
+def refitting(config: DictConfig, epochs: int) -> DictConfig:
+    """The configuration of a fit on training and validation classes together.
+
+    The learning rate follows the schedule of the fit that chose `epochs`.
+    """
+    changed = config.copy()
+    changed.data.holdout = False
+    changed.data.num_classes = None
+    changed.learner.planned_epochs = config.trainer.max_epochs
+    changed.trainer.max_epochs = epochs
+    changed.trainer.limit_val_batches = 0
+    changed.logger = {}
+    return changed

@@ -1,0 +1,101 @@
+"""MetricLearner, the LightningModule: embed, mine, loss, optimise."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lookalike.data.images import Batch
+from lookalike.errors import InputError
+from lookalike.models.embedder import Embedder
+
+
+class MetricLearner(LightningModule):
+    """Trains an Embedder.
+
+    Args:
+        embedder: images (B, 3, H, W) uint8 -> embeddings (B, D) float32 of length 1.
+        loss: (embeddings, labels (B,) int64 in 0..C-1, mined indices or None) -> scalar; its
+            own parameters (proxies, a classifier) are trained too.
+        miner: (embeddings, labels) -> indices of pairs or triplets, or None for all.
+        optimizer: called with parameter groups.
+        scheduler: called with the optimiser and the number of optimiser steps.
+        learning_rate: of the "backbone", of the "head" (pooling and head) and of the "loss".
+        planned_epochs: the length of the schedule in epochs, if training ends before it; null
+            for the Trainer's.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        loss: nn.Module,
+        miner: nn.Module,
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        scheduler: Callable[[Optimizer, int], LRScheduler],
+        learning_rate: Mapping[str, float],
+        planned_epochs: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.loss = loss
+        self.miner = miner
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.learning_rate = learning_rate
+        self.planned_epochs = planned_epochs
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.embedder(images)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        embeddings = self.embedder(batch.images)
+        # in float32: PML casts its proxies to the embeddings' type, for good
+        with torch.autocast(self.device.type, enabled=False):
+            indices = self.miner(embeddings, batch.labels)
+            loss = self.loss(embeddings, batch.labels, indices)
+        terms = {f"train/{name}": term for name, term in getattr(self.loss, "terms", {}).items()}
+        self.log_dict({"train/loss": loss} | terms, batch_size=len(batch.labels))
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.embedder(batch.images)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self.embedder(batch.images)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self._parameter_groups())
+        scheduler = self.make_scheduler(optimizer, self._total_steps())
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        embedder = self.embedder
+        modules = {
+            "backbone": [embedder.backbone],
+            "head": [embedder.pooling, embedder.head],
+            "loss": [self.loss],
+        }
+        groups = []
+        for name, parts in modules.items():
+            learning = [p for part in parts for p in part.parameters() if p.requires_grad]
+            if learning:
+                groups.append({"params": learning, "lr": self.learning_rate[name], "name": name})
+        if not groups:
+            raise InputError(
+                "nothing learns: the backbone is frozen, and neither head nor loss has "
+                "parameters. Set freeze=none, head=linear, or a loss with a classifier."
+            )
+        return groups
+
+    def _total_steps(self) -> int:
+        steps = int(self.trainer.estimated_stepping_batches)
+        if self.planned_epochs is None or not self.trainer.max_epochs:
+            return steps
+        return round(steps * self.planned_epochs / self.trainer.max_epochs)

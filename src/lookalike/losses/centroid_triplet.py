@@ -1,0 +1,35 @@
+"""Centroid triplet loss. Wieczorek et al., ICONIP 2021, arXiv:2104.13643, equation 2."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import one_hot, relu
+
+
+class CentroidTripletLoss(nn.Module):
+    """Pulls each embedding to the mean of its class's others, pushes it from other classes' means.
+
+    Differs: every other class of the batch is a negative, not one that is drawn, and triplets
+    that already keep the margin are left out of the mean.
+
+    Args:
+        margin: between squared Euclidean distances, which are in [0, 4] for unit vectors.
+    """
+
+    def __init__(self, margin: float = 0.2) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, embeddings: Tensor, labels: Tensor, indices: object = None) -> Tensor:
+        """embeddings (B, D), labels (B,) int64 -> the mean over violating triplets; `indices`
+        don't count, since centroids need whole classes. A class's only image is no anchor."""
+        classes, own = labels.unique(return_inverse=True)
+        member = one_hot(own, len(classes)).to(embeddings.dtype)  # (B, C)
+        counts = member.sum(0)  # (C,)
+        sums = member.T @ embeddings  # (C, D)
+        others = (sums[own] - embeddings) / (counts[own] - 1).clamp(min=1)[:, None]  # (B, D)
+        positive = (embeddings - others).square().sum(1)  # (B,)
+        negative = torch.cdist(embeddings, sums / counts[:, None]).square()  # (B, C)
+        violation = relu(positive[:, None] - negative + self.margin)
+        valid = (member == 0) & (counts[own] > 1)[:, None]
+        violation = violation[valid]
+        return violation.sum() / (violation > 0).sum().clamp(min=1)

@@ -1,0 +1,68 @@
+"""Embedder: images -> unit vectors. Normalisation, backbone, pooling and head, as one module."""
+
+from collections.abc import Callable
+from typing import Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from lookalike.models.backbones import Backbone
+from lookalike.models.finetuning import Freeze
+
+
+class Embedder(nn.Module):
+    """The network that lookalike trains, measures and saves.
+
+    Args:
+        backbone: normalised images -> feature map or pooled features.
+        pooling: feature map -> features; not used where the backbone has pooled already.
+        head: called with the backbone's width, gives the module features -> embeddings.
+        freeze: what of the backbone does not learn.
+        channels_last: memory format of weights and images; on CPUs and recent GPUs the faster.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        pooling: nn.Module,
+        head: Callable[[int], nn.Module],
+        freeze: Freeze,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.pooling = pooling
+        self.head = head(backbone.width)
+        self.freeze = freeze
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.register_buffer("mean", _per_channel(backbone.mean), persistent=False)
+        self.register_buffer("std", _per_channel(backbone.std), persistent=False)
+        self.to(memory_format=self.memory_format)
+        freeze.stop_gradients(backbone)
+
+    @property
+    def embedding_size(self) -> int:
+        return self.head.embedding_size
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        self.freeze.hold_still(self.backbone)
+        return self
+
+    def features(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) uint8 -> pooled features (B, width), before the head."""
+        scaled = images.to(self.mean.dtype, memory_format=self.memory_format) / 255
+        features = self.backbone((scaled - self.mean) / self.std)
+        return self.pooling(features) if features.ndim == 4 else features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) uint8 -> embeddings (B, D) float32 of length 1."""
+        return normalize(self.head(self.features(images)).float())
+
+
+def _per_channel(values: tuple[float, ...]) -> Tensor:
+    return torch.tensor(values).view(1, 3, 1, 1)

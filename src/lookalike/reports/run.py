@@ -1,0 +1,80 @@
+"""What a run leaves for people and programs: the table of scores and metrics.json."""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from pytorch_lightning.utilities import rank_zero_only
+from rich.console import Console
+from rich.table import Table
+
+PACKAGES = (
+    "lookalike",
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "pytorch-metric-learning",
+    "hydra-core",
+    "faiss-cpu",
+    "faiss-gpu",
+    "numpy",
+)
+COUNTS = ("queries", "queries_without_positive")
+
+
+@rank_zero_only
+def write_metrics(file: Path, scores: Mapping[str, float], facts: Mapping[str, Any]) -> None:
+    """metrics.json: the scores by name, then what is needed to judge them."""
+    content = {**scores, **facts, "versions": _versions(), "git_commit": _git_commit()}
+    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+@rank_zero_only
+def print_counts(counts: Mapping[str, int]) -> None:
+    """How much each part holds, as `RetrievalData.counts` gives it."""
+    parts = (
+        f"{part} {counts[f'{part}_images']} images of {counts[f'{part}_classes']} classes"
+        for part in ("train", "val", "test")
+    )
+    Console().print("; ".join(parts))
+
+
+@rank_zero_only
+def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
+    """A table with one column a measurement: epoch 0, the chosen epoch, and the test."""
+    after = "refitted" if refit else f"epoch {epochs}"
+    titles = {
+        "epoch_0/val/": "validation, epoch 0",
+        "val/": f"validation, epoch {epochs}",
+        "epoch_0/test/": "test, epoch 0",
+        "test/": f"test, {after}",
+    }
+    measured = [prefix for prefix in titles if f"{prefix}queries" in scores]
+    table = Table("", title="Scores", title_justify="left")
+    for prefix in measured:
+        table.add_column(titles[prefix], justify="right")
+    for name in (key.removeprefix("test/") for key in scores if key.startswith("test/")):
+        digits = ".0f" if name in COUNTS else ".4f"
+        table.add_row(
+            name.replace("_", " "), *(f"{scores[prefix + name]:{digits}}" for prefix in measured)
+        )
+    Console().print(table)
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_commit() -> str | None:
+    """Of the folder in which the command was given; null outside of a repository."""
+    answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
+    return answer.stdout.strip() or None

@@ -1,0 +1,72 @@
+"""Embeddings: a set of images as unit vectors, and how they are made from a loader."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lookalike.data.images import Batch
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """vectors (N, D) float32 of length 1; labels (N,) int64; ids (N,) int64, all different."""
+
+    vectors: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        if not len(self.vectors) == len(self.labels) == len(self.ids):
+            lengths = (len(self.vectors), len(self.labels), len(self.ids))
+            raise ValueError(f"vectors, labels and ids differ in length: {lengths}")
+        if not np.isfinite(self.vectors).all():
+            raise ValueError(
+                "embeddings hold NaN or infinity: the training has diverged. Lower the learning "
+                "rate, clip the gradient (trainer.gradient_clip_val=1), or use precision 32."
+            )
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, rows: slice | NDArray) -> "Embeddings":
+        return Embeddings(self.vectors[rows], self.labels[rows], self.ids[rows])
+
+
+def collect(parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Embeddings:
+    """Batches of (vectors (B, D), labels (B,), ids (B,)) -> one set, ordered by id, each id once."""
+    if not parts:
+        return Embeddings(np.zeros((0, 1), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
+    vectors, labels, ids = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
+    _, rows = np.unique(ids, return_index=True)
+    return Embeddings(vectors.astype(np.float32), labels, ids)[rows]
+
+
+@torch.inference_mode()
+def embed(
+    compute: Callable[[Tensor], Tensor],
+    batches: DataLoader[Batch],
+    device: torch.device,
+    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
+    description: str = "Embedding",
+) -> Embeddings:
+    """Run a network over a loader, with a progress bar.
+
+    Args:
+        compute: images (B, 3, H, W) uint8 -> (B, D), in evaluation mode, on the device.
+        batches: of the images.
+        device: where to compute.
+        precision: gives a context that is entered around every batch, such as an autocast.
+    """
+    parts = []
+    for images, labels, ids in track(batches, description, total=len(batches), transient=True):
+        with precision():
+            vectors = compute(images.to(device, non_blocking=True)).float()
+        parts.append((vectors.cpu(), labels, ids))
+    return collect(parts)

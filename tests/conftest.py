@@ -1,0 +1,73 @@
+"""What many tests need: tiny data sets, a composed configuration, the real images."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+import numpy as np
+import pytest
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, open_dict
+from PIL import Image
+
+from lookalike.config import config_folder
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """The folder with flowers-102/, stanford_dogs/ and furniture/."""
+    given = os.environ.get("LOOKALIKE_DATA")
+    candidates = [Path(given)] if given else []
+    folder = next(
+        (f for f in [*candidates, CHECKOUT.parent / "shared" / "data"] if f.is_dir()), None
+    )
+    if folder is None:
+        pytest.skip("no real images: set LOOKALIKE_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def real_weights(real_data: Path) -> Path:
+    """MobileNetV2's ImageNet weights in torchvision's key names."""
+    file = real_data.parent / "weights" / "mobilenet_v2_imagenet_features_torchvision_keys.pth"
+    if not file.is_file():
+        pytest.skip(f"no weights at {file}")
+    return file
+
+
+@pytest.fixture(scope="session")
+def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """16 classes x 6 images of 40 x 48 pixels; each class is a colour with noise."""
+    root = tmp_path_factory.mktemp("photos")
+    rng = np.random.default_rng(0)
+    for number in range(16):
+        folder = root / f"class{number:02d}"
+        folder.mkdir()
+        colour = rng.integers(0, 256, 3)
+        for image in range(6):
+            pixels = (colour + rng.normal(0, 40, (40, 48, 3))).clip(0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"{image}.png")
+    return root
+
+
+Compose = Callable[..., DictConfig]
+
+
+@pytest.fixture
+def compose(tmp_path: Path) -> Compose:
+    """compose("train", "loss=triplet") -> the configuration of that command line, run in tmp_path."""
+
+    def compose_(verb: str, *overrides: str) -> DictConfig:
+        with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+            config = hydra.compose(
+                verb, [*overrides, f"hydra.runtime.output_dir={tmp_path}"], return_hydra_config=True
+            )
+        HydraConfig.instance().set_config(config)
+        with open_dict(config):
+            del config["hydra"]
+        return config
+
+    return compose_

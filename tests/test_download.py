@@ -1,0 +1,357 @@
+"""Downloads and archives, against a local server that can be told to misbehave."""
+
+import hashlib
+import io
+import re
+import tarfile
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from lookalike.data import download as module
+from lookalike.data.download import CHUNK, download, extract
+from lookalike.errors import InputError
+
+CONTENT = bytes(range(256)) * 1200  # 307 200 bytes: several chunks
+SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+
+Mode = Literal["w", "w:gz"]
+
+
+class Server(ThreadingHTTPServer):
+    """Serves `content` at /file.bin, and notes the Range header of every request."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.content = CONTENT
+        self.knows_range = True
+        self.drops: list[int] = []  # bytes after which the next answers break off
+        self.statuses: list[int] = []  # error codes of the next answers
+        self.ranges: list[str | None] = []
+        self.sent = 0  # bytes
+        self.second_request = threading.Event()
+
+    def url(self, name: str = "file.bin") -> str:
+        return f"http://127.0.0.1:{self.server_port}/{name}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def do_GET(self) -> None:
+        self.server.ranges.append(self.headers.get("Range"))
+        if self.path != "/file.bin":
+            return self.send_error(404)
+        if self.server.statuses:
+            return self.send_error(self.server.statuses.pop(0))
+        start = self.start()
+        if start and start >= len(self.server.content):
+            return self.send_error(416)
+        self.send(start)
+
+    def start(self) -> int:
+        match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        return int(match[1]) if match and self.server.knows_range else 0
+
+    def send(self, start: int) -> None:
+        body = self.server.content[start:]
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.server.drops:
+            body = body[: self.server.drops.pop(0)]
+        self.wfile.write(body)
+        self.server.sent += len(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(module, "PAUSE", 0.0)
+    with Server() as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "file.bin"
+
+
+def put_part(file: Path, content: bytes) -> Path:
+    file.parent.mkdir(parents=True)
+    part = file.with_name("file.bin.part")
+    part.write_bytes(content)
+    return part
+
+
+def visible(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir() if path.name != ".download.lock")
+
+
+def test_a_fresh_download_leaves_only_the_file(server: Server, file: Path) -> None:
+    download(server.url(), file, SHA256)
+    assert file.read_bytes() == CONTENT
+    assert visible(file.parent) == ["file.bin"]
+    assert server.ranges == [None]
+
+
+def test_md5_is_understood_too(server: Server, file: Path) -> None:
+    download(server.url(), file, f"md5:{hashlib.md5(CONTENT).hexdigest()}")
+    assert file.read_bytes() == CONTENT
+
+
+def test_a_part_is_resumed_and_only_the_rest_is_sent(server: Server, file: Path) -> None:
+    put_part(file, CONTENT[:300_000])
+    download(server.url(), file, SHA256)
+    assert file.read_bytes() == CONTENT
+    assert server.ranges == ["bytes=300000-"]
+    assert server.sent == len(CONTENT) - 300_000
+
+
+def test_a_server_that_ignores_range_sends_all_again(server: Server, file: Path) -> None:
+    server.knows_range = False
+    put_part(file, CONTENT[:300_000])
+    download(server.url(), file, SHA256)
+    assert file.read_bytes() == CONTENT
+    assert server.sent == len(CONTENT)
+
+
+def test_a_whole_part_is_kept(server: Server, file: Path) -> None:
+    put_part(file, CONTENT)
+    download(server.url(), file, SHA256)
+    assert file.read_bytes() == CONTENT
+    assert server.sent == 0
+
+
+@pytest.mark.parametrize("part", [CONTENT + b"more", b"another version"], ids=["long", "stale"])
+def test_a_part_that_does_not_fit_is_fetched_anew(server: Server, file: Path, part: bytes) -> None:
+    put_part(file, part)
+    download(server.url(), file, SHA256)
+    assert file.read_bytes() == CONTENT
+    assert server.ranges == [f"bytes={len(part)}-", None]
+
+
+def test_a_dropped_connection_is_taken_up_where_it_broke(server: Server, file: Path) -> None:
+    server.drops = [2 * CHUNK + 5, 10]
+    download(server.url(), file, SHA256)
+    assert file.read_bytes() == CONTENT
+    assert len(server.ranges) == 3
+    assert server.ranges[1] is not None
+    resumed_at = int(server.ranges[1].removeprefix("bytes=").removesuffix("-"))
+    assert CHUNK < resumed_at <= 2 * CHUNK + 5
+
+
+def test_drops_without_end_leave_a_part_for_the_next_run(server: Server, file: Path) -> None:
+    server.drops = [CHUNK + 5, 0, 0, 0]
+    with pytest.raises(InputError, match="go on where it stopped"):
+        download(server.url(), file, SHA256)
+    assert visible(file.parent) == ["file.bin.part"]
+    assert len(server.ranges) == module.ATTEMPTS
+    download(server.url(), file, SHA256)
+    assert file.read_bytes() == CONTENT
+
+
+def test_a_busy_server_is_asked_again(server: Server, file: Path) -> None:
+    server.statuses = [503, 500]
+    download(server.url(), file, SHA256)
+    assert file.read_bytes() == CONTENT
+
+
+def test_the_pauses_grow(server: Server, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(module, "PAUSE", 1.0)
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    server.statuses = [503] * 9
+    with pytest.raises(InputError, match="503"):
+        download(server.url(), file, SHA256)
+    assert pauses == [1.0, 2.0, 4.0]
+
+
+def test_a_wrong_checksum_keeps_nothing(server: Server, file: Path) -> None:
+    server.content = b"<html>please log in</html>"
+    with pytest.raises(InputError, match="not the expected file") as caught:
+        download(server.url(), file, SHA256)
+    assert SHA256 in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert visible(file.parent) == []
+    assert len(server.ranges) == 1
+
+
+def test_404_is_not_tried_again_and_names_url_and_path(server: Server, file: Path) -> None:
+    with pytest.raises(InputError, match="404") as caught:
+        download(server.url("gone.bin"), file, SHA256)
+    assert f"fetch {server.url('gone.bin')} by hand and put it at {file}" in str(caught.value)
+    assert len(server.ranges) == 1
+
+
+def test_no_server_names_url_and_path(server: Server, file: Path) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as closed:
+        url = f"http://127.0.0.1:{closed.server_port}/file.bin"
+    with pytest.raises(InputError) as caught:
+        download(url, file, SHA256)
+    assert f"fetch {url} by hand and put it at {file}" in str(caught.value)
+
+
+def test_a_relative_path_is_named_in_full(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError) as caught:
+        download(server.url("gone.bin"), Path("data/gone.bin"), SHA256)
+    assert str(tmp_path / "data" / "gone.bin") in str(caught.value)
+
+
+def test_a_verified_file_is_not_fetched(server: Server, file: Path) -> None:
+    file.parent.mkdir()
+    file.write_bytes(CONTENT)
+    download(server.url(), file, SHA256)
+    assert server.ranges == []
+    assert [path.name for path in file.parent.iterdir()] == ["file.bin"]  # not even a lock
+
+
+def test_a_wrong_file_of_the_user_is_kept_and_reported(server: Server, file: Path) -> None:
+    file.parent.mkdir()
+    file.write_bytes(b"mine")
+    with pytest.raises(InputError, match="Move it away"):
+        download(server.url(), file, SHA256)
+    assert file.read_bytes() == b"mine"
+    assert server.ranges == []
+
+
+def test_a_folder_that_cannot_be_made_is_an_input_error(server: Server, tmp_path: Path) -> None:
+    (tmp_path / "occupied").write_text("a file")
+    with pytest.raises(InputError, match="Could not download"):
+        download(server.url(), tmp_path / "occupied" / "file.bin", SHA256)
+
+
+def test_two_at_the_same_time_fetch_once(
+    server: Server, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wait_then_send(handler: Handler, start: int) -> None:
+        if len(server.ranges) > 1:
+            server.second_request.set()
+        server.second_request.wait(0.2)  # long enough for a second request, if nothing locks it out
+        send(handler, start)
+
+    send = Handler.send
+    monkeypatch.setattr(Handler, "send", wait_then_send)
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(download, server.url(), file, SHA256) for _ in range(2)]
+    assert [run.result() for run in runs] == [None, None]
+    assert server.ranges == [None]
+    assert file.read_bytes() == CONTENT
+
+
+def tar_of(archive: Path, members: dict[str, bytes], mode: Mode = "w:gz") -> Path:
+    with tarfile.open(archive, mode) as tar:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return archive
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_extract_brings_the_wanted_entries_only(tmp_path: Path, mode: Mode) -> None:
+    members = {"jpg/1.jpg": b"one", "jpg/2.jpg": b"two", "list.mat": b"list", "rest.txt": b"rest"}
+    archive = tar_of(tmp_path / "all.tar", members, mode)
+    extract(archive, tmp_path, "jpg", "list.mat")
+    assert visible(tmp_path) == ["all.tar", "jpg", "list.mat"]
+    assert (tmp_path / "jpg" / "2.jpg").read_bytes() == b"two"
+
+
+def test_extract_leaves_what_is_there(tmp_path: Path) -> None:
+    archive = tar_of(tmp_path / "all.tar", {"jpg/1.jpg": b"one", "list.mat": b"list"})
+    (tmp_path / "jpg").mkdir()
+    (tmp_path / "jpg" / "mine.jpg").write_bytes(b"mine")
+    extract(archive, tmp_path, "jpg", "list.mat")
+    assert visible(tmp_path / "jpg") == ["mine.jpg"]
+    assert (tmp_path / "list.mat").read_bytes() == b"list"
+
+
+def test_extract_does_not_open_an_archive_it_does_not_need(tmp_path: Path) -> None:
+    (tmp_path / "jpg").mkdir()
+    extract(tmp_path / "absent.tar", tmp_path, "jpg")
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_a_truncated_archive_leaves_nothing(tmp_path: Path, mode: Mode) -> None:
+    noise = b"".join(hashlib.sha256(bytes([i])).digest() for i in range(256))
+    archive = tar_of(tmp_path / "all.tar", {"jpg/1.jpg": noise, "jpg/2.jpg": noise[::-1]}, mode)
+    archive.write_bytes(archive.read_bytes()[:12_000])
+    with pytest.raises(InputError, match="Could not unpack"):
+        extract(archive, tmp_path, "jpg")
+    assert visible(tmp_path) == ["all.tar"]
+
+
+def test_a_file_that_is_no_archive_is_an_input_error(tmp_path: Path) -> None:
+    (tmp_path / "all.tar").write_bytes(b"<html>")
+    with pytest.raises(InputError, match=re.escape(str(tmp_path / "all.tar"))):
+        extract(tmp_path / "all.tar", tmp_path, "jpg")
+
+
+def test_an_archive_without_the_entry_is_an_input_error(tmp_path: Path) -> None:
+    archive = tar_of(tmp_path / "all.tar", {"png/1.png": b"one"})
+    with pytest.raises(InputError, match="jpg"):
+        extract(archive, tmp_path, "jpg")
+    assert visible(tmp_path) == ["all.tar"]
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "jpg/../../../evil.txt"])
+def test_an_archive_that_climbs_out_is_refused(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    archive = tar_of(folder / "all.tar", {"jpg/1.jpg": b"one", name: b"evil"})
+    with pytest.raises(InputError, match="outside the destination"):
+        extract(archive, folder, "jpg")
+    assert visible(folder) == ["all.tar"]
+    assert not list(tmp_path.rglob("evil.txt"))
+
+
+def test_an_archive_with_a_link_to_the_outside_is_refused(tmp_path: Path) -> None:
+    link = tarfile.TarInfo("jpg")
+    link.type, link.linkname = tarfile.SYMTYPE, "../.."
+    with tarfile.open(tmp_path / "all.tar", "w") as tar:
+        tar.addfile(link)
+    with pytest.raises(InputError, match="outside the destination"):
+        extract(tmp_path / "all.tar", tmp_path, "jpg")
+    assert visible(tmp_path) == ["all.tar"]
+
+
+def test_what_a_killed_run_left_is_cleared(tmp_path: Path) -> None:
+    archive = tar_of(tmp_path / "all.tar", {"jpg/1.jpg": b"one"})
+    stale = tmp_path / ".all.tar.unpacking" / "jpg"
+    stale.mkdir(parents=True)
+    (stale / "half.jpg").write_bytes(b"half")
+    extract(archive, tmp_path, "jpg")
+    assert visible(tmp_path) == ["all.tar", "jpg"]
+    assert visible(tmp_path / "jpg") == ["1.jpg"]
+
+
+def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    archive = tar_of(tmp_path / "all.tar", {"jpg/1.jpg": b"one", "jpg/2.jpg": b"two"})
+    monkeypatch.setattr(tarfile.TarFile, "chmod", interrupt)  # after the first file is written
+    with pytest.raises(KeyboardInterrupt):
+        extract(archive, tmp_path, "jpg")
+    assert visible(tmp_path) == ["all.tar"]
+
+
+def test_two_extractions_at_the_same_time(tmp_path: Path) -> None:
+    archive = tar_of(tmp_path / "all.tar", {f"jpg/{i}.jpg": b"image" for i in range(200)})
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(extract, archive, tmp_path, "jpg") for _ in range(2)]
+    assert [run.result() for run in runs] == [None, None]
+    assert len(visible(tmp_path / "jpg")) == 200
