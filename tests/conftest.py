@@ -1,17 +1,22 @@
 """What many tests need: tiny data sets, a composed configuration, the real images."""
 
+import importlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
 import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 from PIL import Image
 
-from lookalike.config import config_folder
+from lookalike.config import LIGHTNING_REMARKS, config_folder, run_verb
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -40,7 +45,7 @@ def real_weights(real_data: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16 classes x 6 images of 40 x 48 pixels; each class is a colour with noise."""
+    """16 classes x 6 images of 40 x 48 pixels; a class is a colour, seen in very different light."""
     root = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for number in range(16):
@@ -48,7 +53,8 @@ def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
         folder.mkdir()
         colour = rng.integers(0, 256, 3)
         for image in range(6):
-            pixels = (colour + rng.normal(0, 40, (40, 48, 3))).clip(0, 255).astype(np.uint8)
+            light = rng.normal(0, 25, 3) + rng.normal(0, 40, (40, 48, 3))
+            pixels = (colour + light).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{image}.png")
     return root
 
@@ -71,3 +77,50 @@ def compose(tmp_path: Path) -> Compose:
         return config
 
     return compose_
+
+
+TINY = (
+    f"hydra.searchpath=[file://{CHECKOUT / 'tests' / 'conf'}]",
+    "backbone=tiny",
+    "embedding_size=8",
+    "data.batch_size=8",
+    "data.num_workers=0",
+    "data.sampler.images_per_class=2",
+    "trainer=cpu",
+    "trainer.max_epochs=1",
+    "callbacks=none",
+)
+
+
+@pytest.fixture
+def tiny(class_folders: Path) -> tuple[str, ...]:
+    """Overrides for `train`: a tiny network on the 16 class folders, one epoch in a second."""
+    return (*TINY, "data=folder", f"data.root={class_folders}")
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """cli("train", "loss=triplet") runs the verb in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(verb: str, *overrides: str) -> Any:
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", [f"lookalike {verb}", *overrides])
+        task = getattr(importlib.import_module(f"lookalike.commands.{verb}"), verb)
+        returned = []  # Hydra hands returns to sweepers only
+        run_verb(verb, lambda config: returned.append(task(config)))
+        return returned[0]
+
+    return run
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for message in LIGHTNING_REMARKS:
+        config.addinivalue_line("filterwarnings", f"ignore:{message}")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if not torch.cuda.is_available():
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="no GPU"))

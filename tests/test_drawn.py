@@ -18,9 +18,9 @@ from lookalike.errors import InputError
 
 # If these change, so does every score measured on the set: raise drawn.VERSION as well.
 GOLDEN = {
-    (0, 0, 0): "be268bae1a287149",
-    (0, 27, 3): "43437893323b7743",
-    (1, 59, 39): "11cec66361b1468a",
+    (0, 0, 0): "2f72aa8ebd69605c",
+    (0, 27, 3): "a2a2e57d919bd244",
+    (1, 59, 39): "fef3341f31526321",
 }
 
 

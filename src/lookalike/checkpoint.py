@@ -1,6 +1,7 @@
 """Checkpoints: each carries its configuration as plain data and alone rebuilds the embedder."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ class Checkpoint:
     scores: dict[str, float]
     epochs: int
 
+    def embedder_state(self) -> dict[str, Tensor]:
+        """The state dict of the Embedder alone."""
+        prefix = "embedder."
+        return {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
+
 
 class CarryConfig(Callback):
     """Puts the resolved configuration and the scores into every checkpoint that is saved."""
@@ -48,7 +54,7 @@ class CarryConfig(Callback):
             "format": FORMAT,
             "config": self.config,
             "scores": dict(self.evaluation.scores),
-            "epochs": trainer.fit_loop.epoch_progress.current.started,
+            "epochs": trainer.current_epoch + 1,
         }
 
 
@@ -78,12 +84,11 @@ def read_checkpoint(file: str | Path) -> Checkpoint:
 
 def rebuild_embedder(checkpoint: Checkpoint) -> Embedder:
     """The trained embedder, in evaluation mode, on the CPU."""
-    config = checkpoint.config["embedder"]
-    embedder = build({**config, "backbone": {**config["backbone"], "weights": None}})
-    prefix = "embedder."
-    embedder.load_state_dict(
-        {k.removeprefix(prefix): v for k, v in checkpoint.state.items() if k.startswith(prefix)}
-    )
+    config = deepcopy(checkpoint.config["embedder"])
+    if "weights" in config["backbone"]:
+        config["backbone"]["weights"] = None  # the checkpoint has its own
+    embedder = build(config)
+    embedder.load_state_dict(checkpoint.embedder_state())
     return embedder.eval()
 
 

@@ -1,5 +1,6 @@
 """Where conf/ is, how a verb starts, and build(): the only place that instantiates from a config."""
 
+import inspect
 import os
 import re
 import sys
@@ -11,7 +12,7 @@ from typing import Any
 
 import hydra
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -23,6 +24,9 @@ LIGHTNING_REMARKS = (
     "The number of training batches .* is smaller than the logging interval",
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
     "The '.*_dataloader' does not have many workers",
+    "Found .* module\\(s\\) in eval mode at the start of training",  # what is frozen
+    "It is recommended to use .*sync_dist=True",  # our scores are the same on every rank
+    "The dirpath has changed from",  # a resumed run has its own folder
 )
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -44,6 +48,24 @@ def build(config: Any, **arguments: Any) -> Any:
     except InstantiationException as error:
         cause = _first_input_error(error)
         raise InputError(str(cause or error)) from error
+
+
+def check_arguments(config: Any) -> None:
+    """Compare every node that has a `_target_` with the signature it will be called with.
+
+    Raises:
+        InputError: a key is no argument, with the nearest that is.
+    """
+    for node in _nodes(OmegaConf.to_container(config, resolve=True)):
+        known = inspect.signature(get_object(node["_target_"])).parameters
+        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+            continue
+        for key in node:
+            if not key.startswith("_") and key not in known:
+                raise InputError(
+                    f"{node['_target_']} takes no {key!r}; it takes {', '.join(known)}."
+                    f"{_nearest(key, list(known))}"
+                )
 
 
 def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
@@ -98,6 +120,15 @@ def _names(verb: str) -> list[str]:
         config = hydra.compose(verb)
     groups = [folder.name for folder in config_folder().iterdir() if folder.is_dir()]
     return [*_dotted(OmegaConf.to_container(config)), *groups]
+
+
+def _nodes(node: Any) -> Iterator[dict[str, Any]]:
+    """Every dict with a `_target_`, at any depth."""
+    if isinstance(node, dict) and "_target_" in node:
+        yield node
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    for child in children:
+        yield from _nodes(child)
 
 
 def _dotted(node: Any, above: str = "") -> Iterator[str]:

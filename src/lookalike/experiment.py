@@ -43,7 +43,7 @@ class Experiment:
         self.learner = self._make_learner()
         self.throughput = Throughput()
         self.evaluation = RetrievalEvaluation(self.plan, self.data.records.roles)
-        self.keeper = self._make_keeper()
+        self.keepers = self._make_keepers()
         self.trainer = self._make_trainer()
         self._start_head()
 
@@ -66,12 +66,13 @@ class Experiment:
         self.trainer.fit(
             self.learner, datamodule=self.data, ckpt_path=resume, weights_only=True
         )
-        if not self.keeper.best_model_path:
+        kept = self.keepers[0].best_model_path
+        if not kept:
             raise InputError(
                 "no epoch was finished, so there is no checkpoint. Set trainer.max_epochs "
                 f"above {'the epochs already done' if resume else '0'}."
             )
-        files = [Path(self.keeper.best_model_path)]
+        files = [Path(kept)]
         if resume and (earlier := Path(resume).with_name("best.ckpt")).is_file():
             files.append(earlier)
         pick = max if self.plan.mode == "max" else min
@@ -80,11 +81,10 @@ class Experiment:
             key=lambda pair: pair[1].scores.get(self.plan.monitored, 0.0),
         )
 
-    def test(self, learner: MetricLearner, checkpoint: Path) -> dict[str, float]:
-        """Test scores of a checkpoint, told to this experiment's loggers."""
-        self.trainer.test(
-            learner, datamodule=self.data, ckpt_path=checkpoint, weights_only=True, verbose=False
-        )
+    def test(self, checkpoint: Checkpoint) -> dict[str, float]:
+        """Test scores of a checkpoint, of this fit or a refit, told to this experiment's loggers."""
+        self.learner.embedder.load_state_dict(checkpoint.embedder_state())
+        self.trainer.test(self.learner, datamodule=self.data, verbose=False)
         return self.evaluation.scores
 
     def _make_learner(self) -> MetricLearner:
@@ -93,16 +93,17 @@ class Experiment:
         loss = build(self.config.loss)
         return build(self.config.learner, embedder=embedder, loss=loss, miner=self.data.miner)
 
-    def _make_keeper(self) -> ModelCheckpoint:
-        chooses = self.data.holdout
-        return ModelCheckpoint(
-            self.folder / "checkpoints",
-            filename="best" if chooses else "final",
-            monitor=self.plan.monitored if chooses else None,
-            mode=self.plan.mode,
-            save_last=chooses,
-            enable_version_counter=False,
-        )
+    def _make_keepers(self) -> list[ModelCheckpoint]:
+        """First the one whose checkpoint counts: the best epoch's, or the final one if nothing is
+        validated. Then the last, of every epoch; Lightning's `save_last` skips what is not best."""
+        if not self.data.holdout:
+            return [self._keep("final")]
+        best = self._keep("best", monitor=self.plan.monitored, mode=self.plan.mode)
+        return [best, self._keep("last")]
+
+    def _keep(self, name: str, **choice: Any) -> ModelCheckpoint:
+        folder = self.folder / "checkpoints"
+        return ModelCheckpoint(folder, filename=name, enable_version_counter=False, **choice)
 
     def _make_trainer(self) -> pl.Trainer:
         resolved: Any = OmegaConf.to_container(self.config, resolve=True)
@@ -117,7 +118,7 @@ class Experiment:
                 DescribeRun(resolved, self.plan),
                 self.throughput,
                 *callbacks.values(),
-                self.keeper,
+                *self.keepers,
             ],
         )
 
@@ -135,6 +136,7 @@ class Experiment:
                 "Features for the principal components",
             )
             embedder.head.start(torch.from_numpy(features.vectors).to(device))
+            embedder.train()
 
 
 def open_data(config: DictConfig) -> RetrievalData:

@@ -7,7 +7,8 @@ from time import perf_counter
 
 from omegaconf import DictConfig
 
-from lookalike.config import run_verb
+from lookalike.checkpoint import read_checkpoint
+from lookalike.config import check_arguments, run_verb
 from lookalike.errors import InputError
 from lookalike.experiment import Experiment, refitting
 from lookalike.reports.run import print_counts, print_scores, write_metrics
@@ -18,7 +19,7 @@ log = logging.getLogger(__name__)
 def train(config: DictConfig) -> float:
     """One run; returns the monitored validation metric of the best checkpoint."""
     started = perf_counter()
-    folder = _fresh_folder(config)
+    folder = _checked_folder(config)
     experiment = Experiment(config, folder)
     plan = experiment.plan
     experiment.data.write_split(folder / "split.csv")
@@ -26,13 +27,11 @@ def train(config: DictConfig) -> float:
 
     scores = experiment.measure("epoch_0/") if plan.before_training else {}
     chosen, best = experiment.fit(config.resume)
-    learner = experiment.learner
+    tested = best
     if plan.refit:
         log.info("refit on training and validation classes together, %d epochs", best.epochs)
-        again = Experiment(refitting(config, best.epochs), folder / "refit")
-        chosen, _ = again.fit()
-        learner = again.learner
-    scores |= best.scores | experiment.test(learner, chosen)
+        chosen, tested = Experiment(refitting(config, best.epochs), folder / "refit").fit()
+    scores |= best.scores | experiment.test(tested)
 
     facts = {
         "epoch": best.epochs,
@@ -49,10 +48,14 @@ def train(config: DictConfig) -> float:
     return scores[plan.monitored]
 
 
-def _fresh_folder(config: DictConfig) -> Path:
+def _checked_folder(config: DictConfig) -> Path:
+    """The run's folder; what can be found wrong before any work is done is found here."""
+    check_arguments(config)
     folder = Path(os.path.relpath(config.paths.run))  # short enough to be copied
     if (folder / "metrics.json").exists():
         raise InputError(f"{folder} holds a finished run, which is kept. Choose another hydra.run.dir.")
+    if config.resume is not None:
+        read_checkpoint(config.resume)
     if not config.data.holdout:
         raise InputError(
             "without a validation part nothing can choose the checkpoint. Leave data.holdout=true; "

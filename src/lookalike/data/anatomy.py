@@ -126,8 +126,10 @@ def surface(kind: Species, along: Array, across: Array) -> tuple[Array, Array]:
 
 def normals(position: Array) -> Array:
     """Unit normals of a surface (3, U, V), from the differences of neighbouring points."""
-    (ax, ay, az), (bx, by, bz) = np.gradient(position, axis=(1, 2))
-    normal = np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx])
+    u: Array = np.gradient(position, axis=1)
+    v: Array = np.gradient(position, axis=2)
+    crossed = (u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0])
+    normal = np.stack(crossed)
     length = np.sqrt(normal[0] * normal[0] + normal[1] * normal[1] + normal[2] * normal[2])
     return normal / np.maximum(length, np.float32(1e-12))
 
@@ -148,7 +150,8 @@ def petal_colours(kind: Species, along: Array, across: Array, rng: Generator) ->
     spots = rng.uniform((0.2, -0.6, 0.02), (0.65, 0.6, 0.05), (kind.spots, 3))
     for u, v, radius in spots.tolist():
         x, y = along - u, (across - v) * kind.width
-        colour = mix(colour, mark, 0.9 * (x * x + y * y < radius * radius))
+        inside = (x * x + y * y < radius * radius).astype(np.float32)
+        colour = mix(colour, mark, 0.9 * inside)
     shade = 1 - 0.22 * smoothstep(edge, 0.75, 1.0)  # tells a petal from the one beneath it
     midrib = 1 - 0.12 * smoothstep(1 - edge, 0.9, 1.0)
     return colour * shade * midrib

@@ -5,6 +5,7 @@ ones do.
 """
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 from numpy.random import Generator, SeedSequence, default_rng
 
@@ -130,6 +131,7 @@ GENERA = (
 # fmt: on
 
 
+@cache
 def species(seed: int, number: int) -> Species:
     """The species of that number: genus `number % 20`, so any half of a flora holds every genus."""
     rank, genus = divmod(number, len(GENERA))

@@ -106,6 +106,9 @@ class RetrievalData(LightningDataModule):
             )
         _warn_of_single_images(records)
         self._split_records = records
+        self.training_labels = np.searchsorted(self.training_classes, records.labels)
+        ids = records.ids("train")
+        self.sampler = self.make_sampler(ids, self.training_labels[ids], self.batch_size)
 
     @property
     def records(self) -> Records:
@@ -132,12 +135,9 @@ class RetrievalData(LightningDataModule):
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Random views in the sampler's batches; labels are 0..num_classes-1."""
-        records = self.records
-        ids = records.ids("train")
-        training_label = np.searchsorted(self.training_classes, records.labels)
         return self._loader(
-            ImageBatches(records.paths, training_label, self.transform["train"]),
-            self.make_sampler(ids, training_label[ids], self.batch_size),
+            ImageBatches(self.records.paths, self.training_labels, self.transform["train"]),
+            self.sampler,
             persistent_workers=self.num_workers > 0,
         )
 

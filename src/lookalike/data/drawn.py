@@ -1,7 +1,8 @@
 """Drawn flowers: a data set of invented species that needs no download.
 
 Identical on every machine and for any number of workers: a picture depends on its seed, species and
-number alone (`painting.draw`), its arithmetic is exact (`anatomy`), and PNG keeps every pixel.
+number alone (`painting.draw`), its arithmetic is exact (`anatomy`), and PNG keeps every pixel. Only
+numpy may change what a seed draws (NEP 19); the golden values of the test would tell.
 """
 
 import hashlib

@@ -43,13 +43,16 @@ class Canvas:
         x, y, z = points.position * np.float32(scale)
         x, y, z = at[0] + x, at[1] - y, at[2] + z
         inside = np.flatnonzero((x >= 0) & (x < self.side) & (y >= 0) & (y < self.side))
-        pixel = y[inside].astype(np.int32) * self.side + x[inside].astype(np.int32)
-        pixels, depth = self.pixels.reshape(3, -1), self.depth.reshape(-1)
-        np.maximum.at(depth, pixel, z[inside])
-        seen = z[inside] >= depth[pixel]
-        visible = inside[seen]
-        brightness = self.brightness(points.normal[:, visible])
-        pixels[:, pixel[seen]] = points.colour[:, visible] * brightness
+        z = z.take(inside)
+        pixel = y.take(inside).astype(np.int32) * self.side + x.take(inside).astype(np.int32)
+        depth = self.depth.reshape(-1)
+        np.maximum.at(depth, pixel, z)
+        seen = np.flatnonzero(z >= depth.take(pixel))
+        visible, pixel = inside.take(seen), pixel.take(seen)
+        brightness = self.brightness(points.normal.take(visible, axis=1))
+        colours = points.colour.take(visible, axis=1) * brightness
+        for channel, colour in zip(self.pixels, colours, strict=True):
+            channel.reshape(-1)[pixel] = colour
 
     def brightness(self, normal: Array) -> Array:
         """Of surfaces with these normals (3, N): (N,). Petals are thin, so their backs glow."""
@@ -105,8 +108,8 @@ def stranger(rng: Generator) -> Species:
 
 
 def pose(rng: Generator) -> Array:
-    """How a blossom is turned, (3, 3): it leans up to 55 degrees, rather upwards than down."""
-    lean, towards, roll = rng.uniform(0, 0.95), rng.triangular(-2.4, 0, 2.4), rng.uniform(-0.4, 0.4)
+    """How a blossom is turned, (3, 3): it leans up to 45 degrees, rather upwards than down."""
+    lean, towards, roll = rng.uniform(0, 0.8), rng.triangular(-2.4, 0, 2.4), rng.uniform(-0.4, 0.4)
     return exact(rotation(2, towards) @ rotation(0, -lean) @ rotation(2, roll))
 
 
@@ -114,7 +117,7 @@ def plant(canvas: Canvas, kind: Species, rng: Generator) -> None:
     """The plant itself: blossoms, each on its stem, and leaves behind them."""
     side = canvas.side
     count = blossom_count(kind, rng)
-    radius = side * float(rng.uniform(0.3, 0.45)) / (1 + 0.06 * count + 0.35 * (count > 1))
+    radius = side * float(rng.uniform(0.34, 0.46)) / (1 + 0.06 * count + 0.35 * (count > 1))
     radius *= 1 + 0.4 * max(0.0, kind.cup - 0.4)  # a cup is narrower than it is deep
     middle = np.array([0.5 + rng.uniform(-0.12, 0.12), 0.47 + rng.uniform(-0.12, 0.12), 0]) * side
     foot = np.array([side * rng.uniform(0.2, 0.8), side * 1.15, -1.5 * radius])
@@ -175,7 +178,7 @@ def develop(canvas: Canvas, rng: Generator) -> NDArray[np.uint8]:
     """From light to picture: shadows, exposure, colour temperature, focus, grain."""
     rows = canvas.pixels[:, ::2] + canvas.pixels[:, 1::2]
     picture = (rows[:, :, ::2] + rows[:, :, 1::2]) / 4  # (3, size, size)
-    warmth, tint, exposure = rng.uniform((-0.1, -0.03, 0.8), (0.1, 0.03, 1.2))
+    warmth, tint, exposure = rng.uniform((-0.14, -0.05, 0.75), (0.14, 0.05, 1.25))
     balance = exact(np.array([1 + warmth, 1 + tint, 1 - warmth]) * exposure)
     picture = picture * shadows(canvas, float(rng.uniform(3, 7))) * balance[:, None, None]
     picture = blur(picture, int(rng.random() < 0.3))
@@ -196,12 +199,12 @@ def shadows(canvas: Canvas, strength: float) -> Array:
 
 def blur(image: Array, levels: int) -> Array:
     """Blurs (C, H, W) over about 2 ** levels pixels: kernels (1, 2, 1) / 4 whose gaps double."""
-    height, width = image.shape[1:]
     for gap in (2**level for level in range(levels)):
-        padded = np.pad(image, ((0, 0), (gap, gap), (0, 0)), mode="edge")
-        image = (padded[:, :height] + image + image + padded[:, 2 * gap :]) / 4
-        padded = np.pad(image, ((0, 0), (0, 0), (gap, gap)), mode="edge")
-        image = (padded[:, :, :width] + image + image + padded[:, :, 2 * gap :]) / 4
+        for axis in (1, 2):
+            place = np.arange(image.shape[axis])
+            before = image.take(np.maximum(place - gap, 0), axis)
+            after = image.take(np.minimum(place + gap, place[-1]), axis)
+            image = (before + image + image + after) / 4
     return image
 
 
@@ -209,6 +212,6 @@ def enlarge(image: Array, side: int) -> Array:
     """Enlarges (C, h, h) to (C, side, side), bilinearly."""
     place = np.linspace(0, image.shape[1] - 1, side, dtype=np.float32)
     low = np.minimum(place.astype(np.int32), image.shape[1] - 2)
-    share = place - low
+    share = place - low.astype(np.float32)
     rows = mix(image[:, low], image[:, low + 1], share[:, None])
     return mix(rows[:, :, low], rows[:, :, low + 1], share)

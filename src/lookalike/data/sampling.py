@@ -115,11 +115,13 @@ class ClassBatches(Sampler[list[int]]):
     def _groups(
         self, rng: np.random.Generator, ids: NDArray[np.int64]
     ) -> list[NDArray[np.int64]]:
-        """All ids of a class, shuffled, in groups of K; the filling repeats as few as it can."""
-        missing = -len(ids) % self.images_per_class
-        filling = [rng.permutation(ids) for _ in range(-(-missing // len(ids)))]
-        order = np.concatenate([rng.permutation(ids), *filling])
-        return list(order[: len(ids) + missing].reshape(-1, self.images_per_class))
+        """All ids of a class, shuffled, in groups of K; the last is filled up from the front."""
+        order = rng.permutation(ids)
+        return list(
+            np.resize(order, len(ids) + -len(ids) % self.images_per_class).reshape(
+                -1, self.images_per_class
+            )
+        )
 
 
 class UniformBatches(Sampler[list[int]]):

@@ -6,6 +6,7 @@ import numpy as np
 import torch.distributed
 from numpy.typing import NDArray
 from pytorch_lightning import Callback, LightningModule, Trainer
+from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
 from lookalike.data.images import Batch
@@ -77,6 +78,11 @@ class RetrievalEvaluation(Callback):
         self._parts = []
         self.scores = {f"{self.prefix}{split}/{name}": value for name, value in scores.items()}
         pl_module.log_dict(self.scores)
+
+
+def stop_early(plan: Evaluation, patience: int) -> EarlyStopping:
+    """Ends the training after `patience` epochs without a better monitored score."""
+    return EarlyStopping(plan.monitored, mode=plan.mode, patience=patience)
 
 
 def score(plan: Evaluation, own: Embeddings, roles: NDArray[np.str_]) -> dict[str, float]:

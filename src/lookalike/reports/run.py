@@ -9,7 +9,7 @@ from typing import Any
 
 from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 PACKAGES = (
     "lookalike",
@@ -22,7 +22,7 @@ PACKAGES = (
     "faiss-gpu",
     "numpy",
 )
-COUNTS = ("queries", "queries_without_positive")
+COUNTS = {"queries": "queries", "queries_without_positive": "no positive"}
 
 
 @rank_zero_only
@@ -45,22 +45,20 @@ def print_counts(counts: Mapping[str, int]) -> None:
 @rank_zero_only
 def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
     """A table with one column a measurement: epoch 0, the chosen epoch, and the test."""
-    after = "refitted" if refit else f"epoch {epochs}"
     titles = {
-        "epoch_0/val/": "validation, epoch 0",
-        "val/": f"validation, epoch {epochs}",
+        "epoch_0/val/": "val, epoch 0",
+        "val/": f"val, epoch {epochs}",
         "epoch_0/test/": "test, epoch 0",
-        "test/": f"test, {after}",
+        "test/": "test, refitted" if refit else f"test, epoch {epochs}",
     }
     measured = [prefix for prefix in titles if f"{prefix}queries" in scores]
-    table = Table("", title="Scores", title_justify="left")
+    table = Table(Column(no_wrap=True))
     for prefix in measured:
-        table.add_column(titles[prefix], justify="right")
+        table.add_column(titles[prefix], justify="right", no_wrap=True)
     for name in (key.removeprefix("test/") for key in scores if key.startswith("test/")):
         digits = ".0f" if name in COUNTS else ".4f"
-        table.add_row(
-            name.replace("_", " "), *(f"{scores[prefix + name]:{digits}}" for prefix in measured)
-        )
+        title = COUNTS.get(name, name.replace("_", " "))
+        table.add_row(title, *(f"{scores[prefix + name]:{digits}}" for prefix in measured))
     Console().print(table)
 
 

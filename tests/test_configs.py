@@ -1,0 +1,188 @@
+"""Every YAML of every group composes, builds and runs one step."""
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from lookalike.config import config_folder
+from lookalike.experiment import Experiment
+
+Compose = Callable[..., DictConfig]
+
+# A new file must be counted here, so that none is passed over.
+FOUND = {
+    "backbone": 9,
+    "callbacks": 3,
+    "data": 6,
+    "debug": 1,
+    "distance": 4,
+    "evaluation": 1,
+    "experiment": 1,
+    "freeze": 4,
+    "head": 5,
+    "hydra": 1,
+    "logger": 2,
+    "loss": 20,
+    "miner": 10,
+    "optimizer": 4,
+    "paths": 1,
+    "pooling": 2,
+    "reducer": 5,
+    "regularizer": 4,
+    "sampler": 2,
+    "scheduler": 3,
+    "trainer": 5,
+    "transform": 2,
+}
+FILES = sorted(
+    file for file in config_folder().glob("*/*.yaml") if file.name != "settings.yaml"  # no choice
+)
+CHOICES = [f"{file.parent.name}={file.stem}" for file in FILES]
+COMPANIONS = {  # what a choice needs beside it
+    "backbone=timm": ["backbone.name=mobilenetv3_small_050", "backbone.image_size=32"],
+    "distance=": ["loss=triplet"],
+    "freeze=below": ["freeze.below=1"],
+    "loss=cross_batch_memory": ["loss.memory_size=16"],
+    "reducer=": ["loss=contrastive"],
+    "regularizer=": ["loss=norm_softmax"],
+    "trainer=": ["trainer.max_epochs=1"],
+}
+SLOW = ("backbone=resnet101", "backbone=resnet50", "backbone=vgg16", "backbone=inception_v3")
+ELSEWHERE = {
+    "data": "test_readers_by_config",
+    "experiment": "test_experiments",
+    "hydra": "every command line composes it",
+    "paths": "every command line composes it",
+}
+
+
+def test_every_file_is_counted() -> None:
+    assert Counter(file.parent.name for file in FILES) == FOUND
+
+
+def marked(choice: str) -> object:
+    marks = [pytest.mark.slow] if choice in SLOW else []
+    marks += [pytest.mark.slow] if choice == "trainer=ddp" else []  # test_distributed.py has more
+    marks += [pytest.mark.gpu] if choice == "trainer=gpu" else []
+    return pytest.param(choice, marks=marks)
+
+
+@pytest.mark.parametrize(
+    "choice", [marked(choice) for choice in CHOICES if choice.split("=")[0] not in ELSEWHERE]
+)
+def test_one_step(
+    choice: str,
+    compose: Compose,
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    companions = [o for key, more in COMPANIONS.items() if choice.startswith(key) for o in more]
+    size = ["backbone.image_size=75"] if choice == "backbone=inception_v3" else []
+    if choice.startswith("backbone=") and not size and choice != "backbone=timm":
+        size = ["backbone.image_size=32"]
+    if choice == "sampler=uniform":
+        tiny = tuple(override for override in tiny if "images_per_class" not in override)
+    config = compose("train", *tiny, choice, *companions, *size, "trainer.limit_train_batches=1")
+    experiment = Experiment(config, tmp_path)
+    file, checkpoint = experiment.fit()
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+    assert file.is_file()
+    assert checkpoint.epochs == 1
+    assert experiment.trainer.global_step == 1
+    assert all(torch.isfinite(value).all() for value in checkpoint.state.values())
+
+
+@pytest.mark.parametrize("choice", ["folder", "furniture", "table", "drawn"])
+def test_readers_by_config(
+    choice: str, compose: Compose, class_folders: Path, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    table = tmp_path / "photos.csv"
+    images = sorted(class_folders.glob("*/*.png"))
+    table.write_text("path,label\n" + "".join(f"{file},{file.parent.name}\n" for file in images))
+    places = {
+        "folder": [f"data.root={class_folders}"],
+        "furniture": [f"data.root={class_folders}"],
+        "table": ["data.root=null", f"data.source.file={table}"],
+        "drawn": [
+            f"data.root={tmp_path}", "data.source.species=16",
+            "data.source.images_per_species=3", "data.source.size=24",
+        ],
+    }  # fmt: skip
+    others = [override for override in tiny if not override.startswith("data=")]
+    others = [override for override in others if not override.startswith("data.root=")]
+    config = compose("train", *others, f"data={choice}", *places[choice])
+    experiment = Experiment(config, tmp_path)
+    assert experiment.data.counts()["test_classes"] == 8
+    assert experiment.fit()[0].is_file()
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("choice", "more", "classes"),
+    [
+        ("flowers", [], (38, 13, 51)),
+        ("flowers", ["data.protocol=official"], (102, 102, 102)),
+        ("dogs", [], (45, 15, 60)),
+        ("furniture", ["data.protocol=official"], (7, 7, 7)),
+        ("furniture", ["data.folds=2"], (2, 2, 3)),
+    ],
+)
+def test_real_data_by_config(
+    choice: str,
+    more: list[str],
+    classes: tuple[int, int, int],
+    compose: Compose,
+    real_data: Path,
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    others = [o for o in tiny if not o.startswith(("data=", "data.root="))]
+    config = compose(
+        "train", *others, f"data={choice}", f"paths.data={real_data}", *more,
+        "trainer.limit_train_batches=1", "trainer.limit_val_batches=0.1",
+    )  # fmt: skip
+    experiment = Experiment(config, tmp_path)
+    counts = experiment.data.counts()
+    assert tuple(counts[f"{part}_classes"] for part in ("train", "val", "test")) == classes
+    assert experiment.fit()[0].is_file()
+
+
+EXPERIMENTS = sorted((config_folder() / "experiment").glob("*.yaml"))
+
+
+def scalars(node: object, above: str = "") -> dict[str, object]:
+    if isinstance(node, dict):
+        return {
+            key: value
+            for name, child in node.items()
+            for key, value in scalars(child, f"{above}{name}.").items()
+        }
+    return {above.removesuffix("."): node}
+
+
+@pytest.mark.parametrize("file", EXPERIMENTS, ids=lambda file: file.stem)
+def test_every_scalar_of_every_experiment_survives(file: Path, compose: Compose) -> None:
+    raw = OmegaConf.to_container(OmegaConf.load(file))
+    raw.pop("defaults", None)
+    config = compose("train", f"experiment={file.stem}")
+    given = scalars(raw)
+    assert given
+    for key, value in given.items():
+        parent, _, name = key.rpartition(".")
+        node = OmegaConf.select(config, parent) if parent else config
+        assert OmegaConf.to_container(node)[name] == value, key
+
+
+def test_one_yaml_is_one_constructor_call_with_a_first_line_that_says_what_it_is() -> None:
+    for file in FILES:
+        lines = [line for line in file.read_text().splitlines() if "@package" not in line]
+        if file.parent.name not in ("paths", "hydra"):
+            assert lines[0].startswith("# "), file

@@ -1,0 +1,56 @@
+"""Two processes on the CPU score as one does."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lookalike.evaluation import callback
+from lookalike.evaluation.callback import score
+from lookalike.evaluation.plan import Evaluation
+from lookalike.retrieval.embeddings import Embeddings
+
+
+def test_scores_of_ranks_equal_those_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three ranks, one of them with an image twice (padding) and one with none."""
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(50, 6)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    everything = Embeddings(vectors, rng.integers(0, 7, 50), np.arange(50))
+    roles = np.array(["both", "query", "gallery"])[rng.integers(0, 3, 50)]
+    plan = Evaluation()
+    alone = score(plan, everything, roles)
+
+    shares = [everything[np.arange(0, 31)], everything[np.arange(30, 50)], everything[:0]]
+    shares[1] = everything[np.arange(31, 50)]
+    gathered: list[list[object]] = [[], []]  # embeddings, then values: what every rank sends
+    monkeypatch.setattr(callback, "_gathered", lambda own: gathered[0] if isinstance(own, Embeddings) else gathered[1])
+    gathered[0] = list(shares)
+    for share in shares:
+        queries = share[roles[share.ids] != "gallery"]
+        gallery = everything[roles[everything.ids] != "query"]
+        gathered[1].append((queries.ids, callback.values_of(queries, gallery, plan.k, True)))
+    assert score(plan, shares[0], roles) == alone
+
+
+@pytest.mark.slow
+def test_two_processes_equal_one(tiny: tuple[str, ...], tmp_path: Path) -> None:
+    """Learning rates of zero keep the weights, so that only the measuring differs."""
+    still = ("learning_rate.backbone=0", "learning_rate.head=0", "trainer.precision=32-true")
+    found = []
+    for devices, trainer in ((1, "cpu"), (2, "ddp")):
+        command = [
+            sys.executable, "-m", "lookalike", "train", *tiny, f"trainer={trainer}", *still,
+            "trainer.accelerator=cpu", f"trainer.devices={devices}", "trainer.max_epochs=1",
+            f"hydra.run.dir=run{devices}", "data.eval_batch_size=7",
+        ]  # fmt: skip
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        subprocess.run(command, cwd=tmp_path, check=True, env=environment, timeout=300)
+        found.append(json.loads((tmp_path / f"run{devices}" / "metrics.json").read_text()))
+    names = [name for name in found[0] if "/" in name]
+    assert len(names) == 40
+    assert {name: found[0][name] for name in names} == {name: found[1][name] for name in names}

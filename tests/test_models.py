@@ -1,0 +1,207 @@
+"""Backbones, pooling, heads, freezing and the embedder."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from lookalike.errors import InputError
+from lookalike.models.backbones import Backbone, torchvision_backbone
+from lookalike.models.embedder import Embedder
+from lookalike.models.finetuning import Freeze, layers
+from lookalike.models.heads import MLP, Bottleneck, Identity, Linear, PrincipalComponents
+from lookalike.models.pooling import AveragePooling, GeMPooling
+
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def backbone(weights: str | None = None, name: str = "mobilenet_v2", last: str = "features") -> Backbone:
+    return torchvision_backbone(name, weights, 64, MEAN, STD, last)
+
+
+def embedder(**options: object) -> Embedder:
+    given = {"head": lambda width: Linear(width, 16), "freeze": Freeze(), **options}
+    return Embedder(backbone(), AveragePooling(), **given)
+
+
+def images(count: int = 2) -> Tensor:
+    return torch.randint(0, 256, (count, 3, 64, 64), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize(
+    ("name", "last", "size"),
+    [
+        ("resnet18", "layer4", 64),
+        ("mobilenet_v2", "features", 64),
+        ("googlenet", "inception5b", 64),
+        ("inception_v3", "Mixed_7c", 96),
+        pytest.param("vgg16", "features", 64, marks=pytest.mark.slow),
+    ],
+)
+def test_backbone_equals_torchvision_up_to_its_classifier(
+    name: str, last: str, size: int, tmp_path: Path
+) -> None:
+    """With its own pooling and classifier put back on, the logits are torchvision's."""
+    torch.manual_seed(0)
+    auxiliary = {"aux_logits": False, "init_weights": False} if "cept" in name or "goog" in name else {}
+    full = torchvision.models.get_model(name, weights=None, **auxiliary).eval()
+    torch.save(full.state_dict(), tmp_path / "weights.pth")
+    ours = torchvision_backbone(name, str(tmp_path / "weights.pth"), size, MEAN, STD, last).eval()
+    batch = torch.rand(2, 3, size, size)
+    with torch.inference_mode():
+        features = ours(batch)
+        if name == "vgg16":
+            logits = full.classifier(full.avgpool(features).flatten(1))
+        else:
+            classifier = full.classifier if name == "mobilenet_v2" else full.fc
+            logits = classifier(features.mean((2, 3)))
+        torch.testing.assert_close(logits, full(batch))
+    assert ours.width == features.shape[1]
+
+
+def test_weights_may_lack_the_classifier_or_bring_another_one(tmp_path: Path) -> None:
+    state = torchvision.models.mobilenet_v2(weights=None).state_dict()
+    bare = {key: value for key, value in state.items() if not key.startswith("classifier")}
+    other = {**bare, "classifier.1.weight": torch.zeros(5, 1280), "classifier.1.bias": torch.zeros(5)}
+    for number, each in enumerate((bare, other)):
+        torch.save(each, tmp_path / f"{number}.pth")
+        loaded = backbone(str(tmp_path / f"{number}.pth")).network.state_dict()
+        torch.testing.assert_close(loaded["features.0.0.weight"], state["features.0.0.weight"])
+
+
+def test_weights_of_another_network_are_reported(tmp_path: Path) -> None:
+    torch.save(torchvision.models.resnet18(weights=None).state_dict(), tmp_path / "resnet.pth")
+    with pytest.raises(InputError, match=r"not of this MobileNetV2: \d+ missing .* \d+ unexpected"):
+        backbone(str(tmp_path / "resnet.pth"))
+
+
+def test_weights_of_another_shape_are_reported(tmp_path: Path) -> None:
+    state = torchvision.models.mobilenet_v2(weights=None, width_mult=0.5).state_dict()
+    torch.save(state, tmp_path / "half.pth")
+    with pytest.raises(InputError, match=r"other shape \(features"):
+        backbone(str(tmp_path / "half.pth"))
+
+
+def test_weights_that_are_nowhere_or_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"neither a file nor one of IMAGENET1K_V1, IMAGENET1K_V2"):
+        backbone("IMAGENET1K_V9")
+    (tmp_path / "text.pth").write_text("hello")
+    with pytest.raises(InputError, match="no state dict that torch can read safely"):
+        backbone(str(tmp_path / "text.pth"))
+
+
+def test_timm_network_with_tokens_and_with_a_map() -> None:
+    pytest.importorskip("timm")
+    from lookalike.models.backbones import timm_backbone
+
+    for name, size in (("vit_tiny_patch16_224", 224), ("mobilenetv3_small_050", 64)):
+        made = timm_backbone(name, None, size, MEAN, STD)
+        features = made(torch.zeros(1, 3, size, size))
+        assert features.shape[:2] == (1, made.width)
+        assert features.ndim == 4
+    with pytest.raises(InputError, match="timm has no model 'resnet999'"):
+        timm_backbone("resnet999", None, 64, MEAN, STD)
+
+
+def test_average_and_gem_pooling() -> None:
+    features = torch.rand(2, 3, 4, 5) + 0.1
+    torch.testing.assert_close(AveragePooling()(features), features.mean((2, 3)))
+    torch.testing.assert_close(GeMPooling(1.0)(features), features.mean((2, 3)))
+    expected = (features.double() ** 3).mean((2, 3)) ** (1 / 3)
+    torch.testing.assert_close(GeMPooling(3.0)(features), expected.float())
+    torch.testing.assert_close(GeMPooling(200.0)(features), features.amax((2, 3)), atol=0.05, rtol=0)
+
+
+def test_embeddings_have_length_one_and_come_from_normalised_images() -> None:
+    model = embedder(head=Identity).eval()
+    batch = images()
+    mean, std = torch.tensor(MEAN).view(3, 1, 1), torch.tensor(STD).view(3, 1, 1)
+    with torch.inference_mode():
+        expected = model.backbone((batch / 255 - mean) / std).mean((2, 3))
+        found = model(batch)
+    torch.testing.assert_close(found, expected / expected.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(found.norm(dim=1), torch.ones(2))
+    assert model.embedding_size == 1280
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        lambda width: Linear(width, 16, dropout=0.1),
+        lambda width: Bottleneck(width, 16),
+        lambda width: MLP(width, 16, hidden=(32, 24), dropout=0.3),
+        lambda width: PrincipalComponents(width, 16),
+    ],
+)
+def test_heads_learn(head: object) -> None:
+    model = embedder(head=head)
+    assert model.embedding_size == 16
+    model(images(4)).square()[:, 0].sum().backward()
+    assert all(parameter.grad is not None for parameter in model.head.parameters())
+
+
+def test_channels_last_changes_the_layout_and_not_the_result() -> None:
+    torch.manual_seed(0)
+    first = embedder(channels_last=True).eval()
+    second = embedder(channels_last=False).eval()
+    second.load_state_dict(first.state_dict())
+    weight = first.backbone.network[0][0][0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    batch = images()
+    with torch.inference_mode():
+        torch.testing.assert_close(first(batch), second(batch), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
+def test_principal_components_equal_scikit_learn(whitening: float) -> None:
+    from sklearn.decomposition import PCA
+
+    features = torch.randn(200, 20, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 21)
+    head = PrincipalComponents(20, 5, whitening=whitening)
+    head.start(features)
+    theirs = PCA(5).fit(features.numpy())
+    expected = theirs.transform(features.numpy()) / np.sqrt(theirs.explained_variance_) ** whitening
+    found = head(features).detach().numpy()
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), rtol=0.02, atol=0.05)
+
+
+def test_principal_components_need_enough_of_everything() -> None:
+    with pytest.raises(InputError, match=r"Set embedding_size=20 or less"):
+        PrincipalComponents(20, 21)
+    with pytest.raises(InputError, match="3 training images give no 5 principal components"):
+        PrincipalComponents(20, 5).start(torch.randn(3, 20))
+
+
+def learning(model: nn.Module) -> set[str]:
+    return {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+def test_freezing_all_batch_norm_and_below() -> None:
+    model = embedder(freeze=Freeze(below=None)).train()
+    assert learning(model) == {"head.linear.weight", "head.linear.bias"}
+    assert not any(module.training for module in layers(model.backbone))
+
+    model = embedder(freeze=Freeze(batch_norm=True)).train()
+    assert all(
+        module.training != isinstance(module, nn.BatchNorm2d) for module in layers(model.backbone)
+    )
+    assert learning(model) == {name for name, _ in model.named_parameters()}
+
+    model = embedder(freeze=Freeze(below=30)).train()
+    numbered = layers(model.backbone)
+    assert not any(p.requires_grad for layer in numbered[:30] for p in layer.parameters())
+    assert all(p.requires_grad for layer in numbered[30:] for p in layer.parameters())
+    assert [layer.training for layer in numbered] == [False] * 30 + [True] * (len(numbered) - 30)
+
+
+def test_frozen_statistics_do_not_move() -> None:
+    model = embedder(freeze=Freeze(batch_norm=True)).train()
+    before = model.backbone.network[0][0][1].running_mean.clone()
+    model(images(4))
+    torch.testing.assert_close(model.backbone.network[0][0][1].running_mean, before)
+    free = embedder().train()
+    free(images(4))
+    assert free.backbone.network[0][0][1].running_mean.abs().sum() > 0

@@ -1,0 +1,236 @@
+"""The main job, in process, on a tiny network: what it writes, how it chooses, what it refuses."""
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import lookalike
+from lookalike.checkpoint import read_checkpoint
+
+Cli = Callable[..., Any]
+
+
+def run_folder(verb: str = "train") -> Path:
+    (folder,) = Path("outputs", verb).iterdir()
+    return folder
+
+
+def metrics(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "metrics.json").read_text())
+
+
+def test_a_run_folder_holds_everything(cli: Cli, tiny: tuple[str, ...]) -> None:
+    value = cli("train", *tiny, "trainer.max_epochs=3", "loss=softmax_triplet")
+    folder = run_folder()
+    written = metrics(folder)
+    for part in ("epoch_0/val", "epoch_0/test", "val", "test"):
+        for name in ("recall_at_1", "recall_at_8", "precision_at_1", "r_precision", "map_at_r", "map"):
+            assert 0 <= written[f"{part}/{name}"] <= 1
+    assert written["val/queries"] == 12
+    assert written["test/queries_without_positive"] == 0
+    assert written["counts"] == {
+        "train_images": 36, "val_images": 12, "test_images": 48,
+        "train_classes": 6, "val_classes": 2, "test_classes": 8,
+    }  # fmt: skip
+    assert written["images_per_second"] > 0
+    assert written["versions"]["torch"] == torch.__version__.split("+")[0]
+    assert 1 <= written["epoch"] <= 3
+    for file in (".hydra/overrides.yaml", "train.log", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        assert (folder / file).is_file()
+
+    rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
+    curve = [float(row["val/map_at_r"]) for row in rows if row["val/map_at_r"]]
+    assert len(curve) == 3
+    assert max(curve) == pytest.approx(written["val/map_at_r"]) == pytest.approx(value)
+    assert any(row["train/softmax"] for row in rows)
+    assert any(row["train/triplet"] for row in rows)
+    assert len((folder / "split.csv").read_text().splitlines()) == 97
+
+
+def test_a_checkpoint_alone_embeds_images(cli: Cli, tiny: tuple[str, ...], class_folders: Path) -> None:
+    cli("train", *tiny)
+    file = run_folder() / "checkpoints" / "best.ckpt"
+    content = torch.load(file, weights_only=True)
+    assert content["lookalike"]["config"]["loss"]["_target_"].endswith("MultiSimilarityLoss")
+    embed = lookalike.load_embedder(file)
+    paths = sorted(class_folders.glob("*/*.png"))[:5]
+    vectors = embed(paths, batch_size=2)
+    assert (vectors.shape, vectors.dtype) == ((5, 8), np.float32)
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
+    opened = [Image.open(path) for path in paths]
+    np.testing.assert_allclose(embed(opened), vectors, atol=1e-6)
+    assert embed([]).shape == (0, 8)
+
+
+def test_evaluate_repeats_the_test_score(cli: Cli, tiny: tuple[str, ...], class_folders: Path) -> None:
+    cli("train", *tiny)
+    trained = metrics(run_folder())
+    checkpoint = f"checkpoint={run_folder() / 'checkpoints' / 'best.ckpt'}"
+    cli("evaluate", checkpoint)
+    again = metrics(run_folder("evaluate"))
+    for name in ("recall_at_1", "map_at_r", "map"):
+        assert again[f"test/{name}"] == pytest.approx(trained[f"test/{name}"])
+    other = cli(
+        "evaluate", checkpoint, "data=folder", f"data.root={class_folders}",
+        "data.protocol=seen_classes", "evaluation.monitor=recall_at_1", "name=other",
+    )  # fmt: skip
+    assert 0 <= other <= 1
+
+
+def test_refit_trains_on_the_validation_classes_too(cli: Cli, tiny: tuple[str, ...]) -> None:
+    cli("train", *tiny, "trainer.max_epochs=2", "evaluation.refit=true", "loss=norm_softmax")
+    written = metrics(run_folder())
+    assert written["refit"]
+    final = read_checkpoint(run_folder() / "refit" / "checkpoints" / "final.ckpt")
+    assert final.state["loss.W"].shape == (8, 8)  # 6 training classes and 2 of validation
+    assert final.epochs == written["epoch"]
+    assert final.config["learner"]["planned_epochs"] == 2
+    assert "val/map_at_r" in written
+    assert "test/map_at_r" in written
+
+
+def test_the_same_seed_gives_the_same_run(cli: Cli, tiny: tuple[str, ...]) -> None:
+    values = [
+        cli("train", *tiny, "trainer.max_epochs=2", f"seed={seed}", f"hydra.run.dir=run{number}")
+        for number, seed in enumerate((0, 0, 1))
+    ]
+    first, second, other = (read_checkpoint(f"run{n}/checkpoints/last.ckpt").state for n in range(3))
+    for name, tensor in first.items():
+        torch.testing.assert_close(tensor, second[name], rtol=0, atol=0)
+    assert not torch.equal(first["embedder.head.linear.weight"], other["embedder.head.linear.weight"])
+    assert math.isclose(values[0], values[1])
+    assert Path("run0/split.csv").read_text() == Path("run2/split.csv").read_text()
+
+
+def test_a_resumed_run_goes_on_where_it_was_cut_off(cli: Cli, tiny: tuple[str, ...]) -> None:
+    longer = (*tiny, "learner.planned_epochs=4")
+    cli("train", *longer, "trainer.max_epochs=4", "hydra.run.dir=whole")
+    cli("train", *longer, "trainer.max_epochs=2", "hydra.run.dir=first")
+    cli(
+        "train", *longer, "trainer.max_epochs=4", "hydra.run.dir=second",
+        "resume=first/checkpoints/last.ckpt",
+    )  # fmt: skip
+    whole, resumed = (
+        torch.load(f"{run}/checkpoints/last.ckpt", weights_only=True) for run in ("whole", "second")
+    )
+    assert resumed["lookalike"]["epochs"] == whole["lookalike"]["epochs"] == 4
+    assert resumed["global_step"] == whole["global_step"]
+    rates = [
+        [group["lr"] for group in content["optimizer_states"][0]["param_groups"]]
+        for content in (whole, resumed)
+    ]
+    assert rates[0] == pytest.approx(rates[1])
+    best = [read_checkpoint(f"{run}/checkpoints/best.ckpt").scores for run in ("first", "second")]
+    assert metrics(Path("second"))["val/map_at_r"] == pytest.approx(
+        max(scores["val/map_at_r"] for scores in best)
+    )
+
+
+def test_a_finished_run_is_never_written_over(cli: Cli, tiny: tuple[str, ...], capsys: Any) -> None:
+    cli("train", *tiny, "hydra.run.dir=run")
+    before = (Path("run") / "metrics.json").read_text()
+    with pytest.raises(SystemExit):
+        cli("train", *tiny, "hydra.run.dir=run")
+    assert "holds a finished run, which is kept" in capsys.readouterr().err
+    assert (Path("run") / "metrics.json").read_text() == before
+
+
+def test_early_stopping_and_own_configs(cli: Cli, tiny: tuple[str, ...]) -> None:
+    cli("train", *tiny, "callbacks=early_stopping", "callbacks.early_stopping.patience=1",
+        "trainer.max_epochs=30", "learning_rate.backbone=0", "learning_rate.head=0")  # fmt: skip
+    assert metrics(run_folder())["epoch"] == 1
+    rows = list(csv.DictReader((run_folder() / "metrics.csv").read_text().splitlines()))
+    assert sum(bool(row["val/map_at_r"]) for row in rows) == 2
+
+
+def test_head_starts_from_principal_components(cli: Cli, tiny: tuple[str, ...]) -> None:
+    cli("train", *tiny, "head=principal_components", "learning_rate.head=0",
+        "learning_rate.backbone=0")  # fmt: skip
+    state = read_checkpoint(run_folder() / "checkpoints" / "best.ckpt").state
+    weight = state["embedder.head.linear.weight"]
+    products = weight @ weight.T  # directions of a covariance matrix
+    torch.testing.assert_close(products, products.diagonal().diag(), atol=1e-4, rtol=1e-4)
+
+
+def test_training_lowers_the_loss(cli: Cli, tiny: tuple[str, ...]) -> None:
+    cli("train", *tiny, "trainer.max_epochs=10", "trainer.log_every_n_steps=1", "loss=norm_softmax",
+        "learning_rate.backbone=0.01", "learning_rate.head=0.01")  # fmt: skip
+    rows = csv.DictReader((run_folder() / "metrics.csv").read_text().splitlines())
+    losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
+    assert np.mean(losses[-5:]) < 0.8 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["loss=triplett"], "Did you mean triplet"),
+        (["trainer.max_epoch=3"], "Did you mean trainer.max_epochs"),
+        (["lss=triplet"], "Did you mean loss"),
+        (["+loss.no_such_argument=1"], "no_such_argument"),
+        (["data.root=nowhere"], "no folder at"),
+        (["data.batch_size=9"], "Set data.batch_size=8"),
+        (["+data.sampler.images_per_clas=1"], "Did you mean images_per_class"),
+        (["data.num_classes=10"], "Found 6 training classes, the config says 10. Set data.num_classes=6"),
+        (["data.protocol=zeroshot"], "Did you mean zero_shot"),
+        (["evaluation.monitor=recall_at_3"], "Did you mean recall_at"),
+        (["freeze=all", "head=identity"], "nothing learns"),
+        (["head=principal_components", "embedding_size=17"], "Set embedding_size=16 or less"),
+        (["data.holdout=false"], "evaluation.refit=true"),
+        (["trainer.max_epochs=0"], "Set trainer.max_epochs above 0"),
+        (["resume=nowhere.ckpt"], "no checkpoint at"),
+    ],
+)
+def test_what_does_not_fit_is_explained(
+    cli: Cli, tiny: tuple[str, ...], capsys: Any, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli("train", *tiny, *overrides)
+    assert exit_.value.code == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_checkpoints_that_are_not_ours(cli: Cli, tmp_path: Path, capsys: Any) -> None:
+    torch.save({"state_dict": {}}, tmp_path / "other.ckpt")
+    (tmp_path / "text.ckpt").write_text("hello")
+    for name, message in (
+        ("other.ckpt", "was not saved by lookalike"),
+        ("text.ckpt", "can't be read as a checkpoint"),
+        ("missing.ckpt", "no checkpoint at"),
+    ):
+        with pytest.raises(SystemExit):
+            cli("evaluate", f"checkpoint={tmp_path / name}")
+        assert message in capsys.readouterr().err
+
+
+def test_an_unreadable_image_stops_training_with_its_name(cli: Cli, tiny: tuple[str, ...], class_folders: Path, tmp_path: Path, capsys: Any) -> None:
+    import shutil
+
+    root = tmp_path / "photos"
+    shutil.copytree(class_folders, root)
+    for name in ("class03/2.png", "class09/1.png"):
+        (root / name).write_bytes((root / name).read_bytes()[:100])
+    with pytest.raises(SystemExit):
+        cli("prepare", "data=folder", f"data.root={root}")
+    error = capsys.readouterr().err
+    assert "2 of 96 images can't be read" in error
+    assert "class03/2.png" in error
+    assert "class09/1.png" in error
+    with pytest.raises(SystemExit):
+        cli("train", *tiny, f"data.root={root}", "data.num_workers=1")
+    error = capsys.readouterr().err
+    assert "can't read the image" in error
+    assert "Traceback" not in error
+
+
+def test_prepare_counts(cli: Cli, class_folders: Path) -> None:
+    assert cli("prepare", "data=folder", f"data.root={class_folders}") == 96
