@@ -45,7 +45,7 @@ def real_weights(real_data: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """16 classes x 6 images of 40 x 48 pixels; a class is a colour, seen in very different light."""
+    """16 classes x 6 images of 40 x 48 pixels; a class is a colour, seen in changing light."""
     root = tmp_path_factory.mktemp("photos")
     rng = np.random.default_rng(0)
     for number in range(16):
@@ -64,7 +64,7 @@ Compose = Callable[..., DictConfig]
 
 @pytest.fixture
 def compose(tmp_path: Path) -> Compose:
-    """compose("train", "loss=triplet") -> the configuration of that command line, run in tmp_path."""
+    """compose("train", "loss=triplet") -> the configuration of that command, run in tmp_path."""
 
     def compose_(verb: str, *overrides: str) -> DictConfig:
         with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):

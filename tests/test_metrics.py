@@ -41,7 +41,9 @@ def slow_values(queries: Embeddings, gallery: Embeddings) -> dict[str, list[floa
             values[f"recall_at_{k}"].append(float(any(relevant[:k])))
         values["precision_at_1"].append(float(relevant[0]))
         values["r_precision"].append(sum(relevant[:total]) / total)
-        precisions = [sum(relevant[: i + 1]) / (i + 1) if hit else 0 for i, hit in enumerate(relevant)]
+        precisions = [
+            sum(relevant[: i + 1]) / (i + 1) if hit else 0 for i, hit in enumerate(relevant)
+        ]
         values["map_at_r"].append(sum(precisions[:total]) / total)
         values["map"].append(sum(precisions) / total)
     return values
@@ -188,9 +190,7 @@ def test_scores_are_cosines() -> None:
     everything = random_set(12, 30)
     (found,) = Gallery(everything).search(everything, 5)
     expected = (everything.vectors.astype(float) @ everything.vectors.T.astype(float)).astype("f4")
-    np.testing.assert_array_equal(
-        found.scores, np.take_along_axis(expected, found.ids, axis=1)
-    )
+    np.testing.assert_array_equal(found.scores, np.take_along_axis(expected, found.ids, axis=1))
 
 
 def test_diverged_embeddings_are_refused() -> None:

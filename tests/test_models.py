@@ -18,7 +18,9 @@ from lookalike.models.pooling import AveragePooling, GeMPooling
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def backbone(weights: str | None = None, name: str = "mobilenet_v2", last: str = "features") -> Backbone:
+def backbone(
+    weights: str | None = None, name: str = "mobilenet_v2", last: str = "features"
+) -> Backbone:
     return torchvision_backbone(name, weights, 64, MEAN, STD, last)
 
 
@@ -46,7 +48,9 @@ def test_backbone_equals_torchvision_up_to_its_classifier(
 ) -> None:
     """With its own pooling and classifier put back on, the logits are torchvision's."""
     torch.manual_seed(0)
-    auxiliary = {"aux_logits": False, "init_weights": False} if "cept" in name or "goog" in name else {}
+    auxiliary = (
+        {"aux_logits": False, "init_weights": False} if "cept" in name or "goog" in name else {}
+    )
     full = torchvision.models.get_model(name, weights=None, **auxiliary).eval()
     torch.save(full.state_dict(), tmp_path / "weights.pth")
     ours = torchvision_backbone(name, str(tmp_path / "weights.pth"), size, MEAN, STD, last).eval()
@@ -65,7 +69,11 @@ def test_backbone_equals_torchvision_up_to_its_classifier(
 def test_weights_may_lack_the_classifier_or_bring_another_one(tmp_path: Path) -> None:
     state = torchvision.models.mobilenet_v2(weights=None).state_dict()
     bare = {key: value for key, value in state.items() if not key.startswith("classifier")}
-    other = {**bare, "classifier.1.weight": torch.zeros(5, 1280), "classifier.1.bias": torch.zeros(5)}
+    other = {
+        **bare,
+        "classifier.1.weight": torch.zeros(5, 1280),
+        "classifier.1.bias": torch.zeros(5),
+    }
     for number, each in enumerate((bare, other)):
         torch.save(each, tmp_path / f"{number}.pth")
         loaded = backbone(str(tmp_path / f"{number}.pth")).network.state_dict()
@@ -112,7 +120,9 @@ def test_average_and_gem_pooling() -> None:
     torch.testing.assert_close(GeMPooling(1.0)(features), features.mean((2, 3)))
     expected = (features.double() ** 3).mean((2, 3)) ** (1 / 3)
     torch.testing.assert_close(GeMPooling(3.0)(features), expected.float())
-    torch.testing.assert_close(GeMPooling(200.0)(features), features.amax((2, 3)), atol=0.05, rtol=0)
+    torch.testing.assert_close(
+        GeMPooling(200.0)(features), features.amax((2, 3)), atol=0.05, rtol=0
+    )
 
 
 def test_embeddings_have_length_one_and_come_from_normalised_images() -> None:
@@ -159,7 +169,9 @@ def test_channels_last_changes_the_layout_and_not_the_result() -> None:
 def test_principal_components_equal_scikit_learn(whitening: float) -> None:
     from sklearn.decomposition import PCA
 
-    features = torch.randn(200, 20, generator=torch.Generator().manual_seed(0)) * torch.arange(1, 21)
+    features = torch.randn(200, 20, generator=torch.Generator().manual_seed(0)) * torch.arange(
+        1, 21
+    )
     head = PrincipalComponents(20, 5, whitening=whitening)
     head.start(features)
     theirs = PCA(5).fit(features.numpy())

@@ -27,7 +27,9 @@ def test_zero_shot_tests_on_the_second_half() -> None:
 
 
 def test_folds_are_disjoint_and_cover_the_training_half() -> None:
-    folds = [classes_of(assign_splits(records(40), "zero_shot", 4, fold), "val") for fold in range(4)]
+    folds = [
+        classes_of(assign_splits(records(40), "zero_shot", 4, fold), "val") for fold in range(4)
+    ]
     assert sorted(label for fold in folds for label in fold) == list(range(20))
 
 

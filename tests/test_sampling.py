@@ -25,7 +25,9 @@ def batches(sampler: ClassBatches | UniformBatches, epoch: int = 0) -> list[list
 @pytest.mark.parametrize("per_class", [1, 2, 4])
 @pytest.mark.parametrize("epoch", [0, 1, 2])
 def test_p_classes_of_k_images_and_every_image_used(per_class: int, epoch: int) -> None:
-    sampler = ClassBatches(IDS, UNBALANCED, batch_size=20 if per_class < 4 else 16, images_per_class=per_class)
+    sampler = ClassBatches(
+        IDS, UNBALANCED, batch_size=20 if per_class < 4 else 16, images_per_class=per_class
+    )
     if per_class == 1:  # 20 classes wanted, 9 there
         assert sampler.classes_per_batch == 9
     for batch in batches(sampler, epoch):
@@ -45,7 +47,7 @@ def test_an_epoch_is_one_pass() -> None:
 def test_a_group_repeats_an_image_only_if_its_class_is_too_small() -> None:
     for batch in batches(ClassBatches(IDS, UNBALANCED, batch_size=16, images_per_class=4)):
         for group in np.reshape(batch, (4, 4)):
-            size = int((UNBALANCED == LABEL_OF[int(group[0])]).sum())
+            size = int((LABEL_OF[int(group[0])] == UNBALANCED).sum())
             assert len(set(group.tolist())) == min(4, size)
 
 

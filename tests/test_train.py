@@ -32,7 +32,14 @@ def test_a_run_folder_holds_everything(cli: Cli, tiny: tuple[str, ...]) -> None:
     folder = run_folder()
     written = metrics(folder)
     for part in ("epoch_0/val", "epoch_0/test", "val", "test"):
-        for name in ("recall_at_1", "recall_at_8", "precision_at_1", "r_precision", "map_at_r", "map"):
+        for name in (
+            "recall_at_1",
+            "recall_at_8",
+            "precision_at_1",
+            "r_precision",
+            "map_at_r",
+            "map",
+        ):
             assert 0 <= written[f"{part}/{name}"] <= 1
     assert written["val/queries"] == 12
     assert written["test/queries_without_positive"] == 0
@@ -43,7 +50,12 @@ def test_a_run_folder_holds_everything(cli: Cli, tiny: tuple[str, ...]) -> None:
     assert written["images_per_second"] > 0
     assert written["versions"]["torch"] == torch.__version__.split("+")[0]
     assert 1 <= written["epoch"] <= 3
-    for file in (".hydra/overrides.yaml", "train.log", "checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+    for file in (
+        ".hydra/overrides.yaml",
+        "train.log",
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+    ):
         assert (folder / file).is_file()
 
     rows = list(csv.DictReader((folder / "metrics.csv").read_text().splitlines()))
@@ -55,7 +67,9 @@ def test_a_run_folder_holds_everything(cli: Cli, tiny: tuple[str, ...]) -> None:
     assert len((folder / "split.csv").read_text().splitlines()) == 97
 
 
-def test_a_checkpoint_alone_embeds_images(cli: Cli, tiny: tuple[str, ...], class_folders: Path) -> None:
+def test_a_checkpoint_alone_embeds_images(
+    cli: Cli, tiny: tuple[str, ...], class_folders: Path
+) -> None:
     cli("train", *tiny)
     file = run_folder() / "checkpoints" / "best.ckpt"
     content = torch.load(file, weights_only=True)
@@ -70,7 +84,9 @@ def test_a_checkpoint_alone_embeds_images(cli: Cli, tiny: tuple[str, ...], class
     assert embed([]).shape == (0, 8)
 
 
-def test_evaluate_repeats_the_test_score(cli: Cli, tiny: tuple[str, ...], class_folders: Path) -> None:
+def test_evaluate_repeats_the_test_score(
+    cli: Cli, tiny: tuple[str, ...], class_folders: Path
+) -> None:
     cli("train", *tiny)
     trained = metrics(run_folder())
     checkpoint = f"checkpoint={run_folder() / 'checkpoints' / 'best.ckpt'}"
@@ -102,10 +118,14 @@ def test_the_same_seed_gives_the_same_run(cli: Cli, tiny: tuple[str, ...]) -> No
         cli("train", *tiny, "trainer.max_epochs=2", f"seed={seed}", f"hydra.run.dir=run{number}")
         for number, seed in enumerate((0, 0, 1))
     ]
-    first, second, other = (read_checkpoint(f"run{n}/checkpoints/last.ckpt").state for n in range(3))
+    first, second, other = (
+        read_checkpoint(f"run{n}/checkpoints/last.ckpt").state for n in range(3)
+    )
     for name, tensor in first.items():
         torch.testing.assert_close(tensor, second[name], rtol=0, atol=0)
-    assert not torch.equal(first["embedder.head.linear.weight"], other["embedder.head.linear.weight"])
+    assert not torch.equal(
+        first["embedder.head.linear.weight"], other["embedder.head.linear.weight"]
+    )
     assert math.isclose(values[0], values[1])
     assert Path("run0/split.csv").read_text() == Path("run2/split.csv").read_text()
 
@@ -178,7 +198,10 @@ def test_training_lowers_the_loss(cli: Cli, tiny: tuple[str, ...]) -> None:
         (["data.root=nowhere"], "no folder at"),
         (["data.batch_size=9"], "Set data.batch_size=8"),
         (["+data.sampler.images_per_clas=1"], "Did you mean images_per_class"),
-        (["data.num_classes=10"], "Found 6 training classes, the config says 10. Set data.num_classes=6"),
+        (
+            ["data.num_classes=10"],
+            "Found 6 training classes, the config says 10. Set data.num_classes=6",
+        ),
         (["data.protocol=zeroshot"], "Did you mean zero_shot"),
         (["evaluation.monitor=recall_at_3"], "Did you mean recall_at"),
         (["freeze=all", "head=identity"], "nothing learns"),
@@ -212,7 +235,9 @@ def test_checkpoints_that_are_not_ours(cli: Cli, tmp_path: Path, capsys: Any) ->
         assert message in capsys.readouterr().err
 
 
-def test_an_unreadable_image_stops_training_with_its_name(cli: Cli, tiny: tuple[str, ...], class_folders: Path, tmp_path: Path, capsys: Any) -> None:
+def test_an_unreadable_image_stops_training_with_its_name(
+    cli: Cli, tiny: tuple[str, ...], class_folders: Path, tmp_path: Path, capsys: Any
+) -> None:
     import shutil
 
     root = tmp_path / "photos"

@@ -1,11 +1,11 @@
-"""Where conf/ is, how a verb starts, and build(): the only place that instantiates from a config."""
+"""Where conf/ is, how a verb starts, and build(): the only place that makes objects of a config."""
 
 import inspect
 import os
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -92,7 +92,9 @@ def explain(error: Exception, verb: str) -> str:
         wrong = str(error.missing_cfg_file).rsplit("/", 1)[-1].removesuffix(".yaml")
         return f"{error}{_nearest(wrong, error.options)}"
     message = "\n".join(str(part) for part in _chain(error))
-    misspelt = re.search(r"Could not (?:override|append|delete from config) '?\.?([\w.@/]+)'?", message)
+    misspelt = re.search(
+        r"Could not (?:override|append|delete from config) '?\.?([\w.@/]+)'?", message
+    )
     if misspelt:
         name = misspelt[1].rstrip(".")
         return f"there is no {name!r} in the configuration.{_nearest(name, _names(verb))}"
@@ -109,7 +111,7 @@ def _first_input_error(error: BaseException) -> InputError | None:
     return next((part for part in _chain(error) if isinstance(part, InputError)), None)
 
 
-def _nearest(wrong: str, names: list[str]) -> str:
+def _nearest(wrong: str, names: Sequence[str]) -> str:
     close = get_close_matches(wrong, names, 3, cutoff=0.5)
     return f" Did you mean {' or '.join(close)}?" if close else ""
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger
 
 from lookalike.checkpoint import CarryConfig, Checkpoint, read_checkpoint
@@ -63,9 +63,7 @@ class Experiment:
             resume: a checkpoint to continue from. If the run that it comes from had a better one
                 than all that follow, that one is returned.
         """
-        self.trainer.fit(
-            self.learner, datamodule=self.data, ckpt_path=resume, weights_only=True
-        )
+        self.trainer.fit(self.learner, datamodule=self.data, ckpt_path=resume, weights_only=True)
         kept = self.keepers[0].best_model_path
         if not kept:
             raise InputError(
@@ -82,7 +80,7 @@ class Experiment:
         )
 
     def test(self, checkpoint: Checkpoint) -> dict[str, float]:
-        """Test scores of a checkpoint, of this fit or a refit, told to this experiment's loggers."""
+        """Test scores of a checkpoint, of this fit or a refit, told to this fit's loggers."""
         self.learner.embedder.load_state_dict(checkpoint.embedder_state())
         self.trainer.test(self.learner, datamodule=self.data, verbose=False)
         return self.evaluation.scores
@@ -108,16 +106,17 @@ class Experiment:
     def _make_trainer(self) -> pl.Trainer:
         resolved: Any = OmegaConf.to_container(self.config, resolve=True)
         loggers = build(self.config.logger)
-        callbacks = build(self.config.callbacks)
+        callbacks = build(self.config.callbacks).values()
         return build(
             self.config.trainer,
+            enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
             logger=[CSVLogger(self.folder, name="", version=""), *loggers.values()],
             callbacks=[
                 self.evaluation,  # first: the others see its scores
                 CarryConfig(resolved, self.evaluation),
                 DescribeRun(resolved, self.plan),
                 self.throughput,
-                *callbacks.values(),
+                *callbacks,
                 *self.keepers,
             ],
         )

@@ -11,7 +11,7 @@ from lookalike.checkpoint import read_checkpoint
 from lookalike.config import check_arguments, run_verb
 from lookalike.errors import InputError
 from lookalike.experiment import Experiment, refitting
-from lookalike.reports.run import print_counts, print_scores, write_metrics
+from lookalike.reports.run import print_counts, print_outcome, print_scores, write_metrics
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ def train(config: DictConfig) -> float:
     }
     write_metrics(folder / "metrics.json", scores, facts)
     print_scores(scores, best.epochs, plan.refit)
-    log.info("%.0f images/s in training; the checkpoint is %s", facts["images_per_second"], chosen)
+    print_outcome(facts["images_per_second"], chosen, folder / "metrics.json")
     return scores[plan.monitored]
 
 
@@ -53,7 +53,9 @@ def _checked_folder(config: DictConfig) -> Path:
     check_arguments(config)
     folder = Path(os.path.relpath(config.paths.run))  # short enough to be copied
     if (folder / "metrics.json").exists():
-        raise InputError(f"{folder} holds a finished run, which is kept. Choose another hydra.run.dir.")
+        raise InputError(
+            f"{folder} holds a finished run, which is kept. Choose another hydra.run.dir."
+        )
     if config.resume is not None:
         read_checkpoint(config.resume)
     if not config.data.holdout:

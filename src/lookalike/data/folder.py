@@ -35,7 +35,9 @@ class Folder:
         """Raises InputError if `root` is missing, or holds no class folder with images."""
         root = Path(self.root)
         if not root.is_dir():
-            raise InputError(f"no folder at {root.resolve()}. Set data.root=<folder of class folders>.")
+            raise InputError(
+                f"no folder at {root.resolve()}. Set data.root=<folder of class folders>."
+            )
         parts = {child: SPLIT_FOLDERS.get(child.name.lower(), "") for child in _folders(root)}
         split_above = bool(parts) and all(parts.values())
         rows = [

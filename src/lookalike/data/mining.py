@@ -8,4 +8,4 @@ class AllPairs(nn.Module):
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> None:
         """embeddings (B, D) float32, labels (B,) int64 -> no indices."""
-        return None
+        return

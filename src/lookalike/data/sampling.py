@@ -112,9 +112,7 @@ class ClassBatches(Sampler[list[int]]):
             queues[label] = self._groups(rng, self.ids_of_class[label])
         return queues[label].pop()
 
-    def _groups(
-        self, rng: np.random.Generator, ids: NDArray[np.int64]
-    ) -> list[NDArray[np.int64]]:
+    def _groups(self, rng: np.random.Generator, ids: NDArray[np.int64]) -> list[NDArray[np.int64]]:
         """All ids of a class, shuffled, in groups of K; the last is filled up from the front."""
         order = rng.permutation(ids)
         return list(
@@ -196,7 +194,9 @@ def _choose_classes(
         keys = np.log(remaining) + rng.gumbel(size=len(remaining))
     keys[remaining >= batches_left] = np.inf
     finished = np.flatnonzero(remaining == 0)
-    order = np.concatenate([np.argsort(-keys)[: len(keys) - len(finished)], rng.permutation(finished)])
+    order = np.concatenate(
+        [np.argsort(-keys)[: len(keys) - len(finished)], rng.permutation(finished)]
+    )
     return order[:count]
 
 

@@ -33,8 +33,8 @@ class Table:
         missing = [path for path in paths if not path.is_file()]
         if missing:
             raise InputError(
-                f"{len(missing)} of the {len(paths)} images in {self.file} are not there, the first "
-                f"is {missing[0]}. Mend the paths, or set data.root to the folder they start from."
+                f"{len(missing)} of the {len(paths)} images in {self.file} are not there; the "
+                f"first is {missing[0]}. Mend the paths, or set data.root to where they start."
             )
         optional = {f"{name}s": columns.get(name) for name in OPTIONAL}
         return Records.create(paths, columns["label"], **optional)
@@ -43,12 +43,14 @@ class Table:
 def _read_columns(file: Path) -> dict[str, list[str]]:
     """The known columns as text; nulls become empty."""
     if not file.is_file():
-        raise InputError(f"no table at {file.resolve()}. Set data.source.file=<file>.csv or .parquet.")
+        raise InputError(
+            f"no table at {file.resolve()}. Set data.source.file=<file>.csv or .parquet."
+        )
     table = _read_table(file)
     lacking = [name for name in REQUIRED if name not in table.column_names]
     if lacking:
         raise InputError(
-            f"{file} has no column {lacking[0]!r}; its columns are {', '.join(table.column_names)}. "
+            f"{file} has no column {lacking[0]!r}, only {', '.join(table.column_names)}. "
             f"Required: {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}."
         )
     known = [name for name in REQUIRED + OPTIONAL if name in table.column_names]

@@ -16,7 +16,7 @@ from lookalike.retrieval.neighbours import Gallery, Neighbours
 
 def recall_at_k(neighbours: Neighbours, k: int) -> NDArray[np.float64]:
     """1 for a query with a relevant item among its k nearest, otherwise 0, (Q,)."""
-    return neighbours.relevant[:, :k].any(axis=1).astype(np.float64)
+    return np.any(neighbours.relevant[:, :k], axis=1).astype(np.float64)
 
 
 def precision_at_1(neighbours: Neighbours) -> NDArray[np.float64]:
@@ -91,7 +91,12 @@ def clustering(embeddings: Embeddings, seed: int = 0) -> dict[str, float]:
 
     classes = len(np.unique(embeddings.labels))
     kmeans = faiss.Kmeans(
-        embeddings.vectors.shape[1], classes, niter=25, nredo=3, seed=seed, min_points_per_centroid=1
+        embeddings.vectors.shape[1],
+        classes,
+        niter=25,
+        nredo=3,
+        seed=seed,
+        min_points_per_centroid=1,
     )
     kmeans.train(embeddings.vectors)
     _, assigned = kmeans.index.search(embeddings.vectors, 1)

@@ -42,7 +42,8 @@ class Evaluation:
             close = get_close_matches(self.monitor, names, 1)
             hint = f" Did you mean {close[0]}?" if close else ""
             raise InputError(
-                f"evaluation.monitor={self.monitor} is not measured; there are {', '.join(names)}.{hint}"
+                f"evaluation.monitor={self.monitor} is not measured; there are "
+                f"{', '.join(names)}.{hint}"
             )
 
     @property
@@ -60,4 +61,6 @@ class Evaluation:
         best: dict[str, Direction] = {
             metric.name: "max" if metric.higher_is_better else "min" for metric in metrics
         }
-        return best | ({"nmi": "max", "ami": "max"} if self.clustering else {})
+        if self.clustering:
+            best |= {"nmi": "max", "ami": "max"}
+        return best

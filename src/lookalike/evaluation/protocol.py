@@ -42,7 +42,9 @@ def assign_splits(
         InputError: an unknown protocol, a fold out of range, or too few classes or images.
     """
     if not 0 <= fold < folds or folds < 2:
-        raise InputError(f"data.fold={fold} of data.folds={folds}: need folds >= 2, 0 <= fold < folds")
+        raise InputError(
+            f"data.fold={fold} of data.folds={folds}: need folds >= 2, 0 <= fold < folds"
+        )
     match protocol:
         case "zero_shot":
             splits = _zero_shot(records, folds, fold)
@@ -116,7 +118,9 @@ def _query_gallery(records: Records, folds: int, fold: int) -> NDArray[np.str_]:
         )
     classes = np.unique(records.labels[records.splits == "train"])
     if len(classes) < 2 * folds:
-        raise InputError(f"{len(classes)} training classes are too few for {folds} folds of 2 or more")
+        raise InputError(
+            f"{len(classes)} training classes are too few for {folds} folds of 2 or more"
+        )
     splits = records.splits.astype("<U5")
     validating = np.isin(records.labels, classes[fold::folds]) & (splits == "train")
     splits[validating] = "val"

@@ -36,6 +36,4 @@ class SoftmaxLoss(nn.Module):
     def forward(self, embeddings: Tensor, labels: Tensor, indices: object = None) -> Tensor:
         """embeddings (B, D), labels (B,) int64 -> the mean loss; every image counts the same,
         whatever pairs (`indices`) were mined."""
-        return cross_entropy(
-            self.logits(embeddings), labels, label_smoothing=self.label_smoothing
-        )
+        return cross_entropy(self.logits(embeddings), labels, label_smoothing=self.label_smoothing)

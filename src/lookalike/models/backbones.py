@@ -165,7 +165,9 @@ def _load(network: nn.Module, state: dict[str, Tensor], dropped: Sequence[str]) 
     missing = {key for key in missing if not key.endswith("num_batches_tracked")}
     unexpected = state.keys() - own.keys() - dropped_keys
     reshaped = {
-        key for key in (own.keys() & state.keys()) - dropped_keys if own[key].shape != state[key].shape
+        key
+        for key in (own.keys() & state.keys()) - dropped_keys
+        if own[key].shape != state[key].shape
     }
     if missing or unexpected or reshaped:
         parts = (("missing", missing), ("unexpected", unexpected), ("other shape", reshaped))

@@ -46,7 +46,7 @@ class Embedder(nn.Module):
 
     @property
     def embedding_size(self) -> int:
-        return self.head.embedding_size
+        return int(self.head.embedding_size)  # type: ignore[arg-type]
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)

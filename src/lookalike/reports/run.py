@@ -62,6 +62,12 @@ def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
     Console().print(table)
 
 
+@rank_zero_only
+def print_outcome(images_per_second: float, checkpoint: Path, metrics: Path) -> None:
+    """How fast it trained, and where what it leaves is; paths are not wrapped, to be copied."""
+    print(f"{images_per_second:.0f} images/s in training\n{checkpoint}\n{metrics}")
+
+
 def _versions() -> dict[str, str]:
     found = {}
     for package in PACKAGES:

@@ -40,9 +40,11 @@ class Embeddings:
 
 
 def collect(parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Embeddings:
-    """Batches of (vectors (B, D), labels (B,), ids (B,)) -> one set, ordered by id, each id once."""
+    """Batches of (vectors (B, D), labels (B,), ids (B,)) -> one set, each id once, ordered."""
     if not parts:
-        return Embeddings(np.zeros((0, 1), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
+        return Embeddings(
+            np.zeros((0, 1), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64)
+        )
     vectors, labels, ids = (torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True))
     _, rows = np.unique(ids, return_index=True)
     return Embeddings(vectors.astype(np.float32), labels, ids)[rows]

@@ -1,0 +1,50 @@
+# make help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# faiss-cpu and faiss-gpu can't live together: an NVIDIA driver decides
+FAISS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+READY := $(VENV)/.ready-$(FAISS)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-all lint format types wheel clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY) ## create .venv and install everything (args: PYTHON=python3.12, FAISS=cpu)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "lookalike needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[$(FAISS),dev]"
+	@touch $@
+
+train: $(READY) ## the main job on drawn flowers (args: ARGS="data=flowers ...")
+	$(BIN)/lookalike train $(ARGS)
+
+test: $(READY) ## the fast tests, and those on real images where they are
+	$(BIN)/pytest -m "not slow" $(ARGS)
+
+test-all: $(READY) ## all tests
+	$(BIN)/pytest $(ARGS)
+
+lint: $(READY) ## ruff
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY) ## let ruff mend what it can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+types: $(READY) ## pyright
+	$(BIN)/pyright
+
+wheel: $(READY) ## dist/*.whl, conf/ included
+	$(BIN)/python -m build --installer uv --wheel
+
+clean: ## remove .venv and what is built; outputs/ stays
+	rm -rf $(VENV) dist build .pytest_cache .ruff_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
