@@ -27,7 +27,8 @@ def augmented(
     """
     steps: list[nn.Module] = []
     if rotation:
-        steps.append(v2.RandomRotation([-rotation, rotation], interpolation=v2.InterpolationMode.BILINEAR))
+        bilinear = v2.InterpolationMode.BILINEAR
+        steps.append(v2.RandomRotation([-rotation, rotation], interpolation=bilinear))
     steps.append(v2.RandomResizedCrop(size, scale=(min_scale, 1.0), antialias=True))
     if horizontal_flip:
         steps.append(v2.RandomHorizontalFlip(horizontal_flip))

@@ -1,0 +1,1 @@
+"""Losses that pytorch-metric-learning lacks."""

@@ -46,7 +46,7 @@ class PrincipalComponents(nn.Module):
 
     It then trains as any other. Before training, it is the projection that keeps the most
     variance; with whitening, as in Jegou & Chum, ECCV 2012, components are divided by their
-    standard deviation to that power.
+    standard deviation, relative to the first one's, to that power.
 
     Args:
         width: of the features.
@@ -88,7 +88,10 @@ class PrincipalComponents(nn.Module):
         covariance = centred.T @ centred / len(features)  # (width, width)
         variances, directions = torch.linalg.eigh(covariance)  # ascending
         largest = slice(-self.embedding_size, None)
-        scale = variances[largest].clamp(min=1e-12).sqrt() ** -self.whitening
+        spread = (
+            (variances[largest] / variances[-1]).clamp(min=1e-9).sqrt()
+        )
+        scale = spread**-self.whitening
         weight = (directions[:, largest] * scale).T.flip(0).float()  # (D, width), largest first
         self.linear.weight.copy_(weight)
         mean = features.mean(0) if self.centre else torch.zeros_like(features[0])
