@@ -21,7 +21,7 @@ FOUND = {
     "debug": 1,
     "distance": 4,
     "evaluation": 1,
-    "experiment": 1,
+    "experiment": 2,
     "freeze": 4,
     "head": 5,
     "hydra": 1,
@@ -31,6 +31,7 @@ FOUND = {
     "optimizer": 4,
     "paths": 1,
     "pooling": 2,
+    "recipe": 1,
     "reducer": 5,
     "regularizer": 4,
     "sampler": 2,
@@ -59,6 +60,7 @@ ELSEWHERE = {
     "experiment=": "test_every_scalar_of_every_experiment_survives",
     "hydra=": "every command line composes it",
     "paths=": "every command line composes it",
+    "recipe=": "data=drawn brings it",
     "trainer=ddp": "test_distributed.py",
 }
 

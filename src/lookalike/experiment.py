@@ -150,12 +150,11 @@ def open_data(config: DictConfig) -> RetrievalData:
 def refitting(config: DictConfig, epochs: int) -> DictConfig:
     """The configuration of a fit on training and validation classes together.
 
-    The learning rate follows the schedule of the fit that chose `epochs`.
+    Its learning rate falls over these epochs, whatever length the fit had that chose them.
     """
     changed = config.copy()
     changed.data.holdout = False
     changed.data.num_classes = None
-    changed.learner.planned_epochs = config.trainer.max_epochs
     changed.trainer.max_epochs = epochs
     changed.trainer.limit_val_batches = 0
     changed.logger = {}
