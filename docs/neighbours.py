@@ -1,6 +1,6 @@
-"""Draws the picture of the README: test queries with their nearest images, before and after training.
+"""Draws the picture of the README: test queries and their nearest images, untrained and trained.
 
-    python docs/neighbours.py outputs/train/<run>/checkpoints/best.ckpt docs/neighbours.jpg
+python docs/neighbours.py outputs/train/<run>/checkpoints/best.ckpt docs/neighbours.jpg
 """
 
 import sys

@@ -67,7 +67,7 @@ class Experiment:
         kept = self.keepers[0].best_model_path
         if not kept:
             raise InputError(
-                "no epoch was finished, so there is no checkpoint. Set trainer.max_epochs "
+                "no epoch was validated, so there is no checkpoint. Set trainer.max_epochs "
                 f"above {'the epochs already done' if resume else '0'}."
             )
         files = [Path(kept)]

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,7 +138,7 @@ class RetrievalData(LightningDataModule):
         return self._loader(
             ImageBatches(self.records.paths, self.training_labels, self.transform["train"]),
             self.sampler,
-            persistent_workers=self.num_workers > 0,
+            persistent=True,
         )
 
     def train_dataloader_in_order(self) -> DataLoader[Batch]:
@@ -146,25 +146,28 @@ class RetrievalData(LightningDataModule):
         return self._measuring_loader("train")
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        return self._measuring_loader("val")
+        return self._measuring_loader("val", persistent=True)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         return self._measuring_loader("test")
 
-    def _measuring_loader(self, split: str) -> DataLoader[Batch]:
+    def _measuring_loader(self, split: str, persistent: bool = False) -> DataLoader[Batch]:
         records = self.records
         return self._loader(
             ImageBatches(records.paths, records.labels, self.transform["test"]),
             InOrder(records.ids(split), self.eval_batch_size),
+            persistent,
         )
 
-    def _loader(self, images: ImageBatches, sampler: Sampler[list[int]], **options: Any):
+    def _loader(
+        self, images: ImageBatches, sampler: Sampler[list[int]], persistent: bool
+    ) -> DataLoader[Batch]:
         return DataLoader(
             images,
             sampler=sampler,
             batch_size=None,  # the sampler yields whole batches
             num_workers=self.num_workers,
-            **options,
+            persistent_workers=persistent and self.num_workers > 0,  # not started anew every epoch
         )
 
 

@@ -88,9 +88,7 @@ class PrincipalComponents(nn.Module):
         covariance = centred.T @ centred / len(features)  # (width, width)
         variances, directions = torch.linalg.eigh(covariance)  # ascending
         largest = slice(-self.embedding_size, None)
-        spread = (
-            (variances[largest] / variances[-1]).clamp(min=1e-9).sqrt()
-        )
+        spread = (variances[largest] / variances[-1]).clamp(min=1e-9).sqrt()
         scale = spread**-self.whitening
         weight = (directions[:, largest] * scale).T.flip(0).float()  # (D, width), largest first
         self.linear.weight.copy_(weight)
