@@ -1,6 +1,5 @@
 """An experiment: what a configuration describes, built and ready to fit and measure."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,6 @@ from lookalike.reports.callback import DescribeRun
 from lookalike.retrieval.embeddings import embed
 from lookalike.throughput import Throughput
 
-log = logging.getLogger(__name__)
 
 
 class Experiment:
