@@ -22,7 +22,6 @@ from lookalike.retrieval.embeddings import embed
 from lookalike.throughput import Throughput
 
 
-
 class Experiment:
     """Data, learner and trainer of one fit.
 

@@ -46,7 +46,7 @@ class Embedder(nn.Module):
 
     @property
     def embedding_size(self) -> int:
-        return int(self.head.embedding_size)  # type: ignore[arg-type]
+        return int(self.head.embedding_size)  # type: ignore[arg-type]  # nn.Module hides the int
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
