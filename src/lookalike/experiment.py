@@ -67,7 +67,7 @@ class Experiment:
                 "no epoch was validated, so there is no checkpoint. Set trainer.max_epochs "
                 f"above {'the epochs already done' if resume else '0'}."
             )
-        files = [Path(kept)]
+        files = [self.folder / "checkpoints" / Path(kept).name]
         if resume and (earlier := Path(resume).with_name("best.ckpt")).is_file():
             files.append(earlier)
         pick = max if self.plan.mode == "max" else min

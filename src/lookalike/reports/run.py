@@ -46,10 +46,10 @@ def print_counts(counts: Mapping[str, int]) -> None:
 def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
     """A table with one column a measurement: epoch 0, the chosen epoch, and the test."""
     titles = {
-        "epoch_0/val/": "val, epoch 0",
-        "val/": f"val, epoch {epochs}",
-        "epoch_0/test/": "test, epoch 0",
-        "test/": "test, refitted" if refit else f"test, epoch {epochs}",
+        "epoch_0/val/": "val\nepoch 0",
+        "val/": f"val\nepoch {epochs}",
+        "epoch_0/test/": "test\nepoch 0",
+        "test/": "test\nrefitted" if refit else f"test\nepoch {epochs}",
     }
     measured = [prefix for prefix in titles if f"{prefix}queries" in scores]
     table = Table(Column(no_wrap=True))
