@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
@@ -27,9 +26,7 @@ def lookalike(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]
 
 
 def test_help_and_version_import_nothing_heavy(tmp_path: Path) -> None:
-    started = time.perf_counter()
     shown = lookalike("--help", folder=tmp_path)
-    assert time.perf_counter() - started < 5  # a heavy import takes longer; benchmarks time it
     assert shown.returncode == 0
     assert all(verb in shown.stdout for verb in VERBS)
     assert lookalike("--version", folder=tmp_path).stdout.startswith("lookalike 0.")
