@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from lookalike.checkpoint import read_checkpoint, rebuild_embedder
 from lookalike.config import build
 from lookalike.data.datamodule import RetrievalData
-from lookalike.data.images import read_image
+from lookalike.data.decoding import read_image
 from lookalike.experiment import open_data
 from lookalike.models.embedder import Embedder
 from lookalike.retrieval.embeddings import embed

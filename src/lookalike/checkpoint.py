@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from lookalike.config import build
-from lookalike.data.images import read_image, to_rgb
+from lookalike.data.decoding import decode, to_rgb
 from lookalike.errors import InputError
 from lookalike.evaluation.callback import RetrievalEvaluation
 from lookalike.models.embedder import Embedder
@@ -97,7 +97,7 @@ class ImageEmbedder:
 
     Args:
         embedder: in evaluation mode.
-        transform: its test transform, uint8 (3, h, w) -> uint8 (3, H, W).
+        transform: its test transform, a list of uint8 (3, h, w) -> uint8 (B, 3, H, W).
     """
 
     def __init__(self, embedder: Embedder, transform: Any) -> None:
@@ -122,8 +122,12 @@ class ImageEmbedder:
         return torch.cat([empty, *batches]).numpy()
 
     def _batch(self, images: Sequence[str | Path | Image.Image]) -> Tensor:
-        opened = (to_rgb(x) if isinstance(x, Image.Image) else read_image(x) for x in images)
-        return torch.stack([self.transform(pil_to_tensor(image)) for image in opened])
+        return self.transform([self._opened(image) for image in images])
+
+    def _opened(self, image: str | Path | Image.Image) -> Tensor:
+        if isinstance(image, Image.Image):
+            return pil_to_tensor(to_rgb(image))
+        return decode(image, self.transform.short_side)
 
 
 def load_embedder(file: str | Path, device: str = "cpu") -> ImageEmbedder:

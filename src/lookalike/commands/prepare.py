@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import track
 
 from lookalike.config import build, run_verb
-from lookalike.data.images import read_image
+from lookalike.data.decoding import read_image
 from lookalike.data.records import Records
 from lookalike.errors import InputError
 

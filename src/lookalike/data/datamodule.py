@@ -1,9 +1,9 @@
 """RetrievalData: a source's records, transforms, sampler and miner -> loaders."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,8 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from lookalike.data.images import Batch, ImageBatches
+from lookalike.data.cache import CachedImages, cached_images
+from lookalike.data.images import Batch, ImageBatches, ImageFiles, Images
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
 from lookalike.errors import InputError
@@ -31,12 +32,20 @@ class Source(Protocol):
         ...
 
 
+class Transform(Protocol):
+    """A list of images, uint8 (3, h, w) -> uint8 (B, 3, H, W)."""
+
+    short_side: int | None  # pixels that it needs; null for all there are
+
+    def __call__(self, images: Sequence[Tensor]) -> Tensor: ...
+
+
 class RetrievalData(LightningDataModule):
     """Everything between a data set and the learner: which images, which batches, which pairs.
 
     Args:
         source: reads the data set.
-        transform: {"train": ..., "test": ...}, each uint8 (3, h, w) -> uint8 (3, H, W).
+        transform: {"train": ..., "test": ...}.
         sampler: (ids (N,), labels (N,), batch_size) -> batches of ids to train on.
         miner: (embeddings (B, D), labels (B,)) -> pairs or triplets of the batch; the learner's.
         protocol, folds, fold: see `assign_splits`.
@@ -44,6 +53,8 @@ class RetrievalData(LightningDataModule):
         batch_size: images a batch in training, on each device.
         eval_batch_size: images a batch when measuring.
         num_workers: processes that read images; 0 reads in the main process.
+        cache: "none" decodes files whenever they are needed; "disk" once, into `cache_folder`.
+        cache_folder: where decoded images are kept, shared by all runs.
         holdout: whether the validation part is held out; otherwise it trains too.
         num_classes: training classes that are expected; null takes what the data has.
         seed: of the splits.
@@ -52,7 +63,7 @@ class RetrievalData(LightningDataModule):
     def __init__(
         self,
         source: Source,
-        transform: dict[str, Callable[[Tensor], Tensor]],
+        transform: dict[str, Transform],
         sampler: Callable[[NDArray[np.int64], NDArray[np.int64], int], Sampler[list[int]]],
         miner: nn.Module,
         protocol: str = "zero_shot",
@@ -62,11 +73,14 @@ class RetrievalData(LightningDataModule):
         batch_size: int = 64,
         eval_batch_size: int = 64,
         num_workers: int = 0,
+        cache: Literal["none", "disk"] = "none",
+        cache_folder: str = "",
         holdout: bool = True,
         num_classes: int | None = None,
         seed: int = 0,
     ) -> None:
         super().__init__()
+        _check_choices(cache, transform)
         self.source = source
         self.transform = transform
         self.make_sampler = sampler
@@ -78,9 +92,12 @@ class RetrievalData(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = num_workers
+        self.cache = cache
+        self.cache_folder = cache_folder
         self.holdout = holdout
         self.expected_classes = num_classes
         self.seed = seed
+        self.cached: CachedImages | None = None
         self._split_records: Records | None = None
 
     def prepare_data(self) -> None:
@@ -106,9 +123,17 @@ class RetrievalData(LightningDataModule):
             )
         _warn_of_single_images(records)
         self._split_records = records
+        if self.cache == "disk":
+            self.cached = self._cache(records)
         self.training_labels = np.searchsorted(self.training_classes, records.labels)
         ids = records.ids("train")
         self.sampler = self.make_sampler(ids, self.training_labels[ids], self.batch_size)
+
+    def _cache(self, records: Records) -> CachedImages:
+        """Large enough for the view that needs most."""
+        sides = [view.short_side for view in self.transform.values()]
+        short_side = None if None in sides else max(sides)
+        return cached_images(records.paths.tolist(), short_side, self.cache_folder)
 
     @property
     def records(self) -> Records:
@@ -136,7 +161,7 @@ class RetrievalData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Random views in the sampler's batches; labels are 0..num_classes-1."""
         return self._loader(
-            ImageBatches(self.records.paths, self.training_labels, self.transform["train"]),
+            ImageBatches(self._images("train"), self.training_labels, self.transform["train"]),
             self.sampler,
             persistent=True,
         )
@@ -151,10 +176,15 @@ class RetrievalData(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         return self._measuring_loader("test")
 
+    def _images(self, view: str) -> Images:
+        if self.cached is not None:
+            return self.cached
+        return ImageFiles(self.records.paths, self.transform[view].short_side)
+
     def _measuring_loader(self, split: str, persistent: bool = False) -> DataLoader[Batch]:
         records = self.records
         return self._loader(
-            ImageBatches(records.paths, records.labels, self.transform["test"]),
+            ImageBatches(self._images("test"), records.labels, self.transform["test"]),
             InOrder(records.ids(split), self.eval_batch_size),
             persistent,
         )
@@ -169,6 +199,17 @@ class RetrievalData(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=persistent and self.num_workers > 0,  # not started anew every epoch
         )
+
+
+def _check_choices(cache: str, transform: dict[str, Transform]) -> None:
+    if cache not in ("none", "disk"):
+        raise InputError(f"data.cache={cache} is not known; it is none or disk")
+    for name, view in transform.items():
+        if not hasattr(view, "short_side"):
+            raise InputError(
+                f"data.transform.{name} takes one image at a time, or does not say how many pixels "
+                "it needs. Wrap it: _target_: lookalike.data.transforms.EachImage, transform: it."
+            )
 
 
 def _warn_of_single_images(records: Records) -> None:

@@ -1,18 +1,14 @@
 """Images by the batch: a list of record ids -> (images, labels, ids)."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from torch import Tensor
 from torch.utils.data import Dataset
-from torchvision.transforms.v2.functional import pil_to_tensor
 
-from lookalike.errors import InputError
+from lookalike.data.decoding import decode
 
 
 class Batch(NamedTuple):
@@ -23,63 +19,61 @@ class Batch(NamedTuple):
     ids: Tensor
 
 
+class Images(Protocol):
+    """Pictures by record id, uint8 (3, h, w) each, of any size."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, row: int) -> Tensor: ...
+
+
+class ImageFiles:
+    """Pictures decoded from their files whenever they are asked for.
+
+    Args:
+        paths: (N,) str, indexed by id.
+        short_side: pixels that are needed; see `decode`.
+    """
+
+    def __init__(self, paths: NDArray, short_side: int | None = None) -> None:
+        self.paths = paths
+        self.short_side = short_side
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: int) -> Tensor:
+        return decode(self.paths[row], self.short_side)
+
+
 class ImageBatches(Dataset[Batch]):
-    """The images at `paths`, read a batch at a time.
+    """Views of images with their labels, a batch at a time.
 
     It is indexed with a list of ids (a sampler of batches and `batch_size=None` in the
     DataLoader), so that a batch is collated where it is read.
 
     Args:
-        paths: (N,) str, indexed by id.
+        images: N pictures, indexed by id.
         labels: (N,) int64, indexed by id.
-        transform: uint8 (3, h, w) -> uint8 (3, H, W), with H and W the same for every image.
+        transform: a list of uint8 (3, h, w) -> uint8 (B, 3, H, W).
     """
 
     def __init__(
         self,
-        paths: NDArray[np.str_],
-        labels: NDArray[np.int64],
-        transform: Callable[[Tensor], Tensor],
+        images: Images,
+        labels: NDArray,
+        transform: Callable[[Sequence[Tensor]], Tensor],
     ) -> None:
-        self.paths = paths
+        self.images = images
         self.labels = labels
         self.transform = transform
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.images)
 
     def __getitem__(self, ids: Sequence[int]) -> Batch:
-        images = [self.transform(pil_to_tensor(read_image(self.paths[row]))) for row in ids]
         return Batch(
-            torch.stack(images), torch.from_numpy(self.labels[ids]), torch.tensor(list(ids))
+            self.transform([self.images[row] for row in ids]),
+            torch.from_numpy(self.labels[ids]),
+            torch.tensor(list(ids)),
         )
-
-
-def read_image(path: str | Path) -> Image.Image:
-    """The file's picture as 8-bit RGB, upright.
-
-    EXIF orientation is applied, transparency is laid on white, 16-bit values are divided by 256,
-    grey, palette and CMYK images are converted.
-
-    Raises:
-        InputError: the file is missing, truncated, or no image.
-    """
-    try:
-        with Image.open(path) as image:
-            return to_rgb(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(
-            f"can't read the image {path} ({error}). `lookalike prepare data=...` lists every "
-            "unreadable image of a data set; mend or remove them."
-        ) from error
-
-
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL image -> 8-bit RGB, upright."""
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):
-        return Image.fromarray((np.asarray(upright) // 256).astype(np.uint8)).convert("RGB")
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return upright.convert("RGB")

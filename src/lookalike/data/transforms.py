@@ -1,21 +1,26 @@
-"""Train and test pipelines, torchvision v2 on uint8: (3, h, w) -> (3, size, size).
+"""Train and test views: a list of images, uint8 (3, h, w) each -> uint8 (B, 3, size, size).
 
-Normalisation is not here: the Embedder does it once a batch, on the device.
+Normalisation is not here: the Embedder does it once a batch, on the device. A transform may say in
+`short_side` how many pixels it needs, so that files are not decoded, nor cached, any larger.
 """
 
-from torch import nn
+from collections.abc import Callable, Sequence
+from math import log
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 
+ASPECT = 4 / 3  # of a random crop at most, either way
+ATTEMPTS = 10  # to draw a crop that fits into its image
 
-def augmented(
-    size: int,
-    min_scale: float = 0.25,
-    horizontal_flip: float = 0.5,
-    vertical_flip: float = 0.0,
-    rotation: float = 0.0,
-    jitter: float = 0.0,
-) -> nn.Module:
-    """A random view for training.
+
+class RandomViews:
+    """A random view of every image, for training: rotation, crop, flips, then colours.
+
+    The crop is torchvision's RandomResizedCrop (Szegedy et al., CVPR 2015), its places drawn for
+    the whole batch at once.
 
     Args:
         size: side of the square output, pixels.
@@ -24,21 +29,101 @@ def augmented(
         vertical_flip: probability.
         rotation: at most this many degrees either way.
         jitter: brightness, contrast and saturation change by at most this share, in [0, 1].
+        short_side: of the images that crops are cut from, pixels, if they are larger. Null takes
+            1.5 x size: most crops are then shrunk, and few are enlarged a little.
     """
-    steps: list[nn.Module] = []
-    if rotation:
-        bilinear = v2.InterpolationMode.BILINEAR
-        steps.append(v2.RandomRotation([-rotation, rotation], interpolation=bilinear))
-    steps.append(v2.RandomResizedCrop(size, scale=(min_scale, 1.0), antialias=True))
-    if horizontal_flip:
-        steps.append(v2.RandomHorizontalFlip(horizontal_flip))
-    if vertical_flip:
-        steps.append(v2.RandomVerticalFlip(vertical_flip))
-    if jitter:
-        steps.append(v2.ColorJitter(jitter, jitter, jitter))
-    return v2.Compose(steps)
+
+    def __init__(
+        self,
+        size: int,
+        min_scale: float = 0.25,
+        horizontal_flip: float = 0.5,
+        vertical_flip: float = 0.0,
+        rotation: float = 0.0,
+        jitter: float = 0.0,
+        short_side: int | None = None,
+    ) -> None:
+        self.size = size
+        self.min_scale = min_scale
+        self.horizontal_flip = horizontal_flip
+        self.vertical_flip = vertical_flip
+        self.short_side = short_side or round(1.5 * size)
+        self.before, self.after = [], []
+        if rotation:
+            bilinear = v2.InterpolationMode.BILINEAR
+            self.before = [v2.RandomRotation([-rotation, rotation], interpolation=bilinear)]
+        if jitter:
+            self.after = [v2.ColorJitter(jitter, jitter, jitter)]
+
+    def __call__(self, images: Sequence[Tensor]) -> Tensor:
+        shape = (len(images), 3, self.size, self.size)
+        views = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
+        sizes = torch.tensor([image.shape[1:] for image in images])
+        for row, (top, left, height, width) in enumerate(random_boxes(sizes, self.min_scale)):
+            image = _applied(self.before, images[row])
+            crop = image[None, :, top : top + height, left : left + width]
+            view = interpolate(crop, (self.size, self.size), mode="bilinear", antialias=True)[0]
+            views[row] = _applied(self.after, view)
+        _flip(views, self.horizontal_flip, -1)
+        _flip(views, self.vertical_flip, -2)
+        return views
 
 
-def centred(size: int, resize: int | None = None) -> nn.Module:
+class EachImage:
+    """A torchvision v2 pipeline, applied to one image after the other.
+
+    Args:
+        transform: uint8 (3, h, w) -> uint8 (3, H, W), with H and W the same for every image.
+        short_side: of the images that it needs, pixels; null for whatever they have.
+    """
+
+    def __init__(
+        self, transform: Callable[[Tensor], Tensor], short_side: int | None = None
+    ) -> None:
+        self.transform = transform
+        self.short_side = short_side
+
+    def __call__(self, images: Sequence[Tensor]) -> Tensor:
+        return torch.stack([self.transform(image) for image in images])
+
+
+def centred(size: int, resize: int | None = None) -> EachImage:
     """The view for measuring: short side to `resize` pixels (default `size`), centre crop."""
-    return v2.Compose([v2.Resize(resize or size, antialias=True), v2.CenterCrop(size)])
+    resize = resize or size
+    pipeline = v2.Compose([v2.Resize(resize, antialias=True), v2.CenterCrop(size)])
+    return EachImage(pipeline, short_side=resize)
+
+
+def random_boxes(sizes: Tensor, min_scale: float) -> list[list[int]]:
+    """A random crop for each of B images.
+
+    Args:
+        sizes: (B, 2) int64, heights and widths.
+        min_scale: of the image's area, at least.
+
+    Returns:
+        B times [top, left, height, width]. Area is uniform, aspect log-uniform; an image so long
+        that nothing of that kind fits has the largest crop that does.
+    """
+    heights, widths = sizes[:, :1].double(), sizes[:, 1:].double()  # (B, 1)
+    attempts = (len(sizes), ATTEMPTS)
+    area = heights * widths * torch.empty(attempts).uniform_(min_scale, 1)
+    aspect = torch.empty(attempts).uniform_(-log(ASPECT), log(ASPECT)).exp()
+    drawn = torch.stack([(area / aspect).sqrt(), (area * aspect).sqrt()], -1).round()  # (B, A, 2)
+    fits = ((drawn >= 1) & (drawn <= sizes[:, None])).all(-1)
+    largest = torch.cat([heights.minimum(widths * ASPECT), widths.minimum(heights * ASPECT)], 1)
+    first = drawn[torch.arange(len(sizes)), fits.int().argmax(1)]  # that fits
+    extent = torch.where(fits.any(1, keepdim=True), first, largest.floor())  # (B, 2)
+    place = torch.rand(len(sizes), 2) * (sizes - extent + 1)
+    return torch.cat([place, extent], 1).long().tolist()
+
+
+def _flip(views: Tensor, probability: float, axis: int) -> None:
+    chosen = torch.rand(len(views)) < probability
+    views[chosen] = views[chosen].flip(axis)
+
+
+def _applied(steps: Sequence[Callable[[Tensor], Tensor]], image: Tensor) -> Tensor:
+    for step in steps:
+        image = step(image)
+    return image

@@ -1,0 +1,174 @@
+"""The decoded cache: images decoded and shrunk once, in one memory-mapped file.
+
+A folder holds `pixels.bin`, the images' bytes one after the other (height x width x 3 uint8), and
+`shapes.npy`, their heights and widths. Its name is a digest of every file's path, size and time of
+change and of the short side: whatever changes leads to another folder. It is built beside its
+place and renamed when it is whole; of several processes that ask, one builds.
+"""
+
+import hashlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import torch
+from filelock import FileLock
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+from torchvision.transforms.v2.functional import resize
+
+from lookalike.data.decoding import decode
+from lookalike.errors import InputError
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # raised when the same files would be kept as other bytes
+SAMPLED = 64  # images whose sizes tell how large the cache will be
+AHEAD = 64  # images decoded and not yet written
+
+
+class CachedImages:
+    """Pictures by record id, uint8 (3, h, w), pixels interleaved; read from a built cache.
+
+    Each process maps the file anew; the system's page cache is shared by all.
+
+    Args:
+        folder: made by `cached_images`.
+
+    Raises:
+        ValueError: the file of pixels has not the length that the shapes add up to.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._shapes = np.load(folder / "shapes.npy")
+        self._ends = np.cumsum(self._shapes.astype(np.int64).prod(1) * 3)
+        self._check_length()
+        self._pixels = self._map()
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def __getitem__(self, row: int) -> Tensor:
+        height, width = self._shapes[row]
+        end = self._ends[row]
+        pixels = self._pixels[end - int(height) * int(width) * 3 : end]
+        return torch.from_numpy(pixels.reshape(height, width, 3)).permute(2, 0, 1)
+
+    def __getstate__(self) -> dict[str, Path]:
+        return {"folder": self.folder}  # a worker maps the file itself
+
+    def __setstate__(self, state: dict[str, Path]) -> None:
+        self.__init__(**state)
+
+    def _check_length(self) -> None:
+        expected = int(self._ends[-1])
+        found = (self.folder / "pixels.bin").stat().st_size
+        if found != expected:
+            raise ValueError(f"{found} bytes of pixels, expected {expected}")
+
+    def _map(self) -> NDArray[np.uint8]:
+        # copy on write: torch wants writable memory, the file stays as it is
+        return np.memmap(self.folder / "pixels.bin", np.uint8, mode="c").view(np.ndarray)
+
+
+def cached_images(paths: Sequence[str], short_side: int | None, folder: str | Path) -> CachedImages:
+    """The images of `paths`, decoded; from a cache below `folder`, which is built if need be.
+
+    Args:
+        paths: of the images; their place here is their id.
+        short_side: larger images are shrunk to this many pixels; null for full size.
+
+    Raises:
+        InputError: a file can't be read, or the disk has too little room.
+    """
+    place = Path(folder) / f"images-{_key(paths, short_side)}"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{place}.lock"):
+        if place.exists():
+            try:
+                return CachedImages(place)
+            except (OSError, ValueError) as error:
+                log.warning("the cache %s is damaged (%s) and is built anew", place, error)
+                shutil.rmtree(place)
+        _build(paths, short_side, place)
+        return CachedImages(place)
+
+
+def _key(paths: Sequence[str], short_side: int | None) -> str:
+    digest = hashlib.sha256(f"{FORMAT} {short_side}".encode())
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise InputError(f"can't read the image {path} ({error})") from error
+        digest.update(f"\n{os.path.abspath(path)} {status.st_size} {status.st_mtime_ns}".encode())
+    return digest.hexdigest()[:16]
+
+
+def _build(paths: Sequence[str], short_side: int | None, place: Path) -> None:
+    partial = place.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)  # left behind by a run that was killed
+    partial.mkdir()
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            _check_room(_decoded(pool, _sample(paths), short_side), len(paths), place)
+            images = track(
+                _decoded(pool, paths, short_side),
+                f"Decoding images into {place.parent}",
+                total=len(paths),
+                transient=True,
+            )
+            with open(partial / "pixels.bin", "wb") as stream:
+                shapes = [_append(stream, image) for image in images]
+        np.save(partial / "shapes.npy", np.array(shapes, np.int32))
+        partial.rename(place)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _decoded(
+    pool: ThreadPoolExecutor, paths: Sequence[str], short_side: int | None
+) -> Iterator[NDArray[np.uint8]]:
+    """The images (h, w, 3) in order, decoded by all threads, a few ahead."""
+    rest = iter(paths)
+    waiting = [pool.submit(_shrunk, path, short_side) for path in islice(rest, AHEAD)]
+    while waiting:
+        yield waiting.pop(0).result()
+        waiting += [pool.submit(_shrunk, path, short_side) for path in islice(rest, 1)]
+
+
+def _shrunk(path: str, short_side: int | None) -> NDArray[np.uint8]:
+    image = decode(path, short_side)
+    if short_side is not None and min(image.shape[1:]) > short_side:
+        image = resize(image, [short_side], antialias=True)
+    return image.permute(1, 2, 0).contiguous().numpy()
+
+
+def _append(stream: BinaryIO, image: NDArray[np.uint8]) -> tuple[int, ...]:
+    stream.write(image.data)
+    return image.shape[:2]
+
+
+def _sample(paths: Sequence[str]) -> Sequence[str]:
+    return paths[:: -(-len(paths) // SAMPLED)]
+
+
+def _check_room(sample: Iterator[NDArray[np.uint8]], count: int, place: Path) -> None:
+    """Before the work: the whole needs about so much as the sample, times their number."""
+    needed = float(np.mean([image.nbytes for image in sample])) * count
+    free = shutil.disk_usage(place.parent).free
+    if needed > free:
+        raise InputError(
+            f"the decoded images need about {needed / 1e9:.1f} GB, and {place.parent} has "
+            f"{free / 1e9:.1f} GB free. Make room, set paths.cache to a larger disk or a smaller "
+            "data.transform.train.short_side, or read the files themselves: data.cache=none."
+        )
+    log.info("Decoding %d images into %s (%.1f GB)", count, place, needed / 1e9)

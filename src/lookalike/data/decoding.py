@@ -1,0 +1,116 @@
+"""Decoding: a file or a picture -> 8-bit RGB, upright, no larger than it will be used."""
+
+from io import BytesIO
+from math import inf
+from pathlib import Path
+
+import numpy as np
+import simplejpeg
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+from torchvision.transforms.v2.functional import pil_to_tensor
+
+from lookalike.errors import InputError
+
+JPEG = b"\xff\xd8"  # how such a file begins
+EXIF = b"Exif\0\0"
+ORIENTATION = 0x0112  # EXIF tag
+EXIF_WITHIN = 1 << 16  # bytes from the start; a segment is not longer
+# EXIF orientation -> whether height and width change places, then which axes are mirrored
+UPRIGHT = {
+    2: (False, (-1,)),
+    3: (False, (-2, -1)),
+    4: (False, (-2,)),
+    5: (True, ()),
+    6: (True, (-1,)),
+    7: (True, (-2, -1)),
+    8: (True, (-2,)),
+}
+
+
+def decode(path: str | Path, short_side: int | None = None) -> Tensor:
+    """The file's picture, uint8 (3, h, w), as `read_image` would read it.
+
+    Args:
+        short_side: pixels that are needed. A larger JPEG is halved once or more while it is
+            decoded, in the DCT domain (libjpeg-turbo), to no less than this. null: full size.
+
+    Raises:
+        InputError: the file is missing, truncated, or no image.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    pixels = _decode_jpeg(data, short_side or 0) if data.startswith(JPEG) else None
+    return pil_to_tensor(read_image(path)) if pixels is None else pixels
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """The file's picture as 8-bit RGB, upright.
+
+    EXIF orientation is applied, transparency is laid on white, 16-bit values are divided by 256,
+    grey, palette and CMYK images are converted.
+
+    Raises:
+        InputError: the file is missing, truncated, or no image.
+    """
+    try:
+        with Image.open(path) as image:
+            return to_rgb(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise _unreadable(path, error) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any PIL image -> 8-bit RGB, upright."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I"):
+        return Image.fromarray((np.asarray(upright) // 256).astype(np.uint8)).convert("RGB")
+    if upright.has_transparency_data:
+        rgba = upright.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return upright.convert("RGB")
+
+
+def _decode_jpeg(data: bytes, short_side: int) -> Tensor | None:
+    """uint8 (3, h, w), pixels interleaved; None for what Pillow should read, or complain of."""
+    try:
+        header = simplejpeg.decode_jpeg_header(data)
+        height, width, colours = int(header[0]), int(header[1]), header[2]
+        if colours == "CMYK" or height * width > (Image.MAX_IMAGE_PIXELS or inf):
+            return None
+        reduction = _reduction(min(height, width), short_side)
+        pixels = simplejpeg.decode_jpeg(
+            data,
+            "RGB",
+            min_height=-(-height // reduction),
+            min_width=-(-width // reduction),
+            buffer=np.empty(height * width * 3, np.uint8),  # its own would not be writable
+        )
+    except ValueError:
+        return None
+    return _upright(torch.from_numpy(pixels).permute(2, 0, 1), data)
+
+
+def _reduction(available: int, needed: int) -> int:
+    """8, 4, 2 or 1; libjpeg's others are slower than decoding the whole."""
+    return next((factor for factor in (8, 4, 2) if -(-available // factor) >= needed > 0), 1)
+
+
+def _upright(pixels: Tensor, data: bytes) -> Tensor:
+    if EXIF not in data[:EXIF_WITHIN]:
+        return pixels
+    with Image.open(BytesIO(data)) as image:
+        orientation = image.getexif().get(ORIENTATION, 1)
+    turned, mirrored = UPRIGHT.get(orientation, (False, ()))
+    pixels = pixels.transpose(-2, -1) if turned else pixels
+    return pixels.flip(mirrored) if mirrored else pixels
+
+
+def _unreadable(path: str | Path, error: Exception) -> InputError:
+    return InputError(
+        f"can't read the image {path} ({error}). `lookalike prepare data=...` lists every "
+        "unreadable image of a data set; mend or remove them."
+    )

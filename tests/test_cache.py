@@ -1,0 +1,116 @@
+"""The decoded cache: the same pixels, built once, and anew when anything changed."""
+
+import os
+import pickle
+import shutil
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lookalike.data import cache
+from lookalike.data.cache import cached_images
+from lookalike.data.decoding import decode
+from lookalike.errors import InputError
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> list[str]:
+    """Noise of different shapes: JPEG and PNG, wide, tall and small."""
+    rng = np.random.default_rng(0)
+    files = []
+    for number, (height, width) in enumerate([(40, 60), (60, 40), (20, 20), (24, 90), (31, 17)]):
+        file = tmp_path / f"{number}.{'jpg' if number % 2 else 'png'}"
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(file)
+        files.append(str(file))
+    return files
+
+
+def folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if path.is_dir())
+
+
+def test_full_size_images_are_those_of_the_files(paths: list[str], tmp_path: Path) -> None:
+    cached = cached_images(paths, None, tmp_path / "cache")
+    assert len(cached) == 5
+    for row, path in enumerate(paths):
+        torch.testing.assert_close(cached[row], decode(path), rtol=0, atol=0)
+
+
+def test_large_images_are_shrunk_and_small_ones_kept(paths: list[str], tmp_path: Path) -> None:
+    cached = cached_images(paths, 24, tmp_path / "cache")
+    shapes = [tuple(cached[row].shape[1:]) for row in range(5)]
+    assert shapes == [(24, 36), (36, 24), (20, 20), (24, 90), (31, 17)]
+
+
+def test_built_once_and_shared(
+    paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    built = []
+    build = cache._build
+    monkeypatch.setattr(cache, "_build", lambda *a: (built.append(a), build(*a)))
+    with ThreadPoolExecutor(4) as pool:
+        several = list(pool.map(lambda _: cached_images(paths, 24, tmp_path / "cache"), range(4)))
+    assert len(built) == 1
+    assert all(torch.equal(several[0][3], other[3]) for other in several)
+
+
+def test_rebuilt_when_a_file_or_a_setting_changes(paths: list[str], tmp_path: Path) -> None:
+    root = tmp_path / "cache"
+    cached_images(paths, 24, root)
+    cached_images(paths, 20, root)
+    assert len(folders(root)) == 2
+    Image.new("RGB", (40, 40), (9, 8, 7)).save(paths[0])
+    changed = cached_images(paths, 24, root)
+    assert len(folders(root)) == 3
+    assert changed[0][:, 0, 0].tolist() == [9, 8, 7]
+
+
+def test_a_truncated_cache_is_built_anew(
+    paths: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = cached_images(paths, 24, tmp_path / "cache").folder
+    os.truncate(folder / "pixels.bin", 100)
+    again = cached_images(paths, 24, tmp_path / "cache")
+    assert "damaged (100 bytes of pixels" in caplog.text
+    assert again[4].shape == (3, 31, 17)
+
+
+def test_a_build_that_fails_leaves_nothing(paths: list[str], tmp_path: Path) -> None:
+    Path(paths[3]).write_bytes(b"no image")
+    with pytest.raises(InputError, match="can't read the image"):
+        cached_images(paths, 24, tmp_path / "cache")
+    assert not folders(tmp_path / "cache")
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"can't read the image .*gone\.jpg"):
+        cached_images([str(tmp_path / "gone.jpg")], 24, tmp_path / "cache")
+
+
+def test_a_full_disk_is_told_before_the_work(
+    paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(1000, 990, 10))
+    with pytest.raises(InputError, match=r"has 0\.0 GB free.*data\.cache=none"):
+        cached_images(paths, 24, tmp_path / "cache")
+    assert not folders(tmp_path / "cache")
+
+
+def test_workers_map_the_file_themselves(paths: list[str], tmp_path: Path) -> None:
+    cached = cached_images(paths, 24, tmp_path / "cache")
+    sent = pickle.dumps(cached)
+    assert len(sent) < 1000  # bytes: no pixels travel
+    torch.testing.assert_close(pickle.loads(sent)[1], cached[1])
+
+
+def test_writing_to_an_image_leaves_the_file(paths: list[str], tmp_path: Path) -> None:
+    cached = cached_images(paths, 24, tmp_path / "cache")
+    before = (cached.folder / "pixels.bin").read_bytes()
+    cached[0].zero_()
+    assert (cached.folder / "pixels.bin").read_bytes() == before
