@@ -2,8 +2,7 @@
 
 A folder holds `pixels.bin`, the images' bytes one after the other (height x width x 3 uint8), and
 `shapes.npy`, their heights and widths. Its name is a digest of every file's path, size and time of
-change and of the short side: whatever changes leads to another folder. It is built beside its
-place and renamed when it is whole; of several processes that ask, one builds.
+change and of the short side: whatever changes leads to another folder.
 """
 
 import hashlib
@@ -18,13 +17,13 @@ from typing import BinaryIO
 
 import numpy as np
 import torch
-from filelock import FileLock
 from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
 from lookalike.data.decoding import decode
+from lookalike.data.made_once import made_once
 from lookalike.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -89,21 +88,17 @@ def cached_images(paths: Sequence[str], short_side: int | None, folder: str | Pa
     Raises:
         InputError: a file can't be read, or the disk has too little room.
     """
-    place = Path(folder) / f"images-{_key(paths, short_side)}"
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{place}.lock"):
-        if place.exists():
-            try:
-                return CachedImages(place)
-            except (OSError, ValueError) as error:
-                log.warning("the cache %s is damaged (%s) and is built anew", place, error)
-                shutil.rmtree(place)
-        _build(paths, short_side, place)
-        return CachedImages(place)
+    place = Path(folder) / f"images-{cache_key(paths, short_side)}"
+    return made_once(place, lambda empty: _build(paths, short_side, empty), CachedImages)
 
 
-def _key(paths: Sequence[str], short_side: int | None) -> str:
-    digest = hashlib.sha256(f"{FORMAT} {short_side}".encode())
+def cache_key(paths: Sequence[str], *settings: object) -> str:
+    """A digest of settings and of every file's path, size and time of change.
+
+    Raises:
+        InputError: a file is missing.
+    """
+    digest = hashlib.sha256(repr((FORMAT, settings)).encode())
     for path in paths:
         try:
             status = os.stat(path)
@@ -113,25 +108,18 @@ def _key(paths: Sequence[str], short_side: int | None) -> str:
     return digest.hexdigest()[:16]
 
 
-def _build(paths: Sequence[str], short_side: int | None, place: Path) -> None:
-    partial = place.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)  # left behind by a run that was killed
-    partial.mkdir()
-    try:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            _check_room(_decoded(pool, _sample(paths), short_side), len(paths), place)
-            images = track(
-                _decoded(pool, paths, short_side),
-                f"Decoding images into {place.parent}",
-                total=len(paths),
-                transient=True,
-            )
-            with open(partial / "pixels.bin", "wb") as stream:
-                shapes = [_append(stream, image) for image in images]
-        np.save(partial / "shapes.npy", np.array(shapes, np.int32))
-        partial.rename(place)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+def _build(paths: Sequence[str], short_side: int | None, folder: Path) -> None:
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        _check_room(_decoded(pool, _sample(paths), short_side), len(paths), folder)
+        images = track(
+            _decoded(pool, paths, short_side),
+            "Decoding images",
+            total=len(paths),
+            transient=True,
+        )
+        with open(folder / "pixels.bin", "wb") as stream:
+            shapes = [_append(stream, image) for image in images]
+    np.save(folder / "shapes.npy", np.array(shapes, np.int32))
 
 
 def _decoded(
@@ -161,14 +149,14 @@ def _sample(paths: Sequence[str]) -> Sequence[str]:
     return paths[:: -(-len(paths) // SAMPLED)]
 
 
-def _check_room(sample: Iterator[NDArray[np.uint8]], count: int, place: Path) -> None:
+def _check_room(sample: Iterator[NDArray[np.uint8]], count: int, folder: Path) -> None:
     """Before the work: the whole needs about so much as the sample, times their number."""
     needed = float(np.mean([image.nbytes for image in sample])) * count
-    free = shutil.disk_usage(place.parent).free
+    free = shutil.disk_usage(folder).free
     if needed > free:
         raise InputError(
-            f"the decoded images need about {needed / 1e9:.1f} GB, and {place.parent} has "
+            f"the decoded images need about {needed / 1e9:.1f} GB, and {folder.parent} has "
             f"{free / 1e9:.1f} GB free. Make room, set paths.cache to a larger disk or a smaller "
             "data.transform.train.short_side, or read the files themselves: data.cache=none."
         )
-    log.info("Decoding %d images into %s (%.1f GB)", count, place, needed / 1e9)
+    log.info("Decoding %d images into %s (%.1f GB)", count, folder.parent, needed / 1e9)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from math import inf
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -131,8 +132,8 @@ class RetrievalData(LightningDataModule):
 
     def _cache(self, records: Records) -> CachedImages:
         """Large enough for the view that needs most."""
-        sides = [view.short_side for view in self.transform.values()]
-        short_side = None if None in sides else max(sides)
+        sides = [view.short_side or inf for view in self.transform.values()]
+        short_side = None if inf in sides else int(max(sides))
         return cached_images(records.paths.tolist(), short_side, self.cache_folder)
 
     @property

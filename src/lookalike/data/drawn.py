@@ -7,17 +7,16 @@ numpy may change what a seed draws (NEP 19); the golden values of the test would
 
 import hashlib
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
 from PIL import Image
 from rich.progress import Progress
 
 from lookalike.data.botany import species
+from lookalike.data.made_once import made_once
 from lookalike.data.painting import draw
 from lookalike.data.records import Records
 from lookalike.errors import InputError
@@ -49,16 +48,7 @@ class Drawn:
 
     def prepare(self) -> None:
         """Draws the set unless it is there; of several processes that ask, one draws."""
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.folder}.lock"):
-            if not self.folder.exists():
-                for leftover in self.folder.parent.glob(f"{self.folder.name}.partial-*"):
-                    shutil.rmtree(leftover)
-                # Named apart, for a worker whose parent was killed draws on for a while.
-                partial = Path(f"{self.folder}.partial-{os.getpid()}")
-                partial.mkdir()
-                self._draw(partial)
-                partial.rename(self.folder)
+        made_once(self.folder, self._draw, Path)
 
     def records(self) -> Records:
         """One record a picture, labelled in the order of the species."""
