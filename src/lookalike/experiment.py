@@ -8,10 +8,12 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor
 
 from lookalike.checkpoint import CarryConfig, Checkpoint, read_checkpoint
 from lookalike.config import build
 from lookalike.data.datamodule import RetrievalData
+from lookalike.data.features import weights_digest
 from lookalike.errors import InputError
 from lookalike.evaluation.callback import RetrievalEvaluation
 from lookalike.evaluation.plan import Evaluation
@@ -42,6 +44,8 @@ class Experiment:
         self.evaluation = RetrievalEvaluation(self.plan, self.data.records.roles)
         self.keepers = self._make_keepers()
         self.trainer = self._make_trainer()
+        if self.data.cache == "features":
+            self._keep_features()
         self._start_head()
 
     def measure(self, prefix: str) -> dict[str, float]:
@@ -117,6 +121,25 @@ class Experiment:
                 *self.keepers,
             ],
         )
+
+    def _keep_features(self) -> None:
+        embedder = self.learner.embedder
+        if not embedder.has_fixed_features:
+            raise InputError(
+                "data.cache=features needs a backbone and a pooling that do not learn: set "
+                "freeze.below=null (and pooling=average, or pooling.learn=false), or "
+                "data.cache=disk."
+            )
+        device = self.trainer.strategy.root_device
+        embedder.eval().to(device)
+
+        def compute(images: Tensor) -> Tensor:
+            with self.trainer.precision_plugin.forward_context():
+                return embedder.features(images.to(device, non_blocking=True))
+
+        network = weights_digest(embedder.backbone, embedder.pooling), self.config.trainer.precision
+        self.data.keep_features(compute, embedder.backbone.width, network)
+        embedder.train()
 
     def _start_head(self) -> None:
         """Start a head of principal components from the features before training."""

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from lookalike.data.cache import CachedImages, cached_images
+from lookalike.data.cache import CachedImages, cache_key, cached_images
+from lookalike.data.features import Features, kept_features
 from lookalike.data.images import Batch, ImageBatches, ImageFiles, Images
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
@@ -54,8 +56,11 @@ class RetrievalData(LightningDataModule):
         batch_size: images a batch in training, on each device.
         eval_batch_size: images a batch when measuring.
         num_workers: processes that read images; 0 reads in the main process.
-        cache: "none" decodes files whenever they are needed; "disk" once, into `cache_folder`.
-        cache_folder: where decoded images are kept, shared by all runs.
+        cache: "none" decodes files whenever they are needed; "disk" once, into `cache_folder`;
+            "features" keeps there what a frozen backbone makes of them (see `keep_features`).
+        cache_folder: shared by all runs.
+        feature_views: random views of each training image whose features are kept; 0 trains on
+            the features of the test view.
         holdout: whether the validation part is held out; otherwise it trains too.
         num_classes: training classes that are expected; null takes what the data has.
         seed: of the splits.
@@ -74,8 +79,9 @@ class RetrievalData(LightningDataModule):
         batch_size: int = 64,
         eval_batch_size: int = 64,
         num_workers: int = 0,
-        cache: Literal["none", "disk"] = "none",
+        cache: Literal["none", "disk", "features"] = "none",
         cache_folder: str = "",
+        feature_views: int = 4,
         holdout: bool = True,
         num_classes: int | None = None,
         seed: int = 0,
@@ -95,10 +101,12 @@ class RetrievalData(LightningDataModule):
         self.num_workers = num_workers
         self.cache = cache
         self.cache_folder = cache_folder
+        self.feature_views = feature_views
         self.holdout = holdout
         self.expected_classes = num_classes
         self.seed = seed
         self.cached: CachedImages | None = None
+        self.features: dict[str, Features] = {}  # of the "train" and the "test" view
         self._split_records: Records | None = None
 
     def prepare_data(self) -> None:
@@ -136,6 +144,35 @@ class RetrievalData(LightningDataModule):
         short_side = None if inf in sides else int(max(sides))
         return cached_images(records.paths.tolist(), short_side, self.cache_folder)
 
+    def keep_features(
+        self, compute: Callable[[Tensor], Tensor], width: int, network: object
+    ) -> None:
+        """From here on, batches hold features instead of images, and no image is read again.
+
+        Args:
+            compute: images (B, 3, H, W) uint8 -> features (B, width), of a frozen backbone.
+            network: whatever `compute` depends on, as a key.
+        """
+        records = self.records
+
+        def kept(view: str, ids: NDArray[np.int64], views: int) -> Features:
+            view_settings = repr(vars(self.transform[view]))
+            key = cache_key(
+                records.paths.tolist(), network, view_settings, views, self.seed, ids.tolist()
+            )
+            images = ImageBatches(self._images(view), records.labels, self.transform[view])
+            batches = self._loader(images, InOrder(ids, self.eval_batch_size), persistent=False)
+            shape = (len(records), width)
+            return kept_features(self.cache_folder, key, compute, [batches] * views, shape)
+
+        measured = kept("test", np.arange(len(records)), 1)
+        trained = (
+            kept("train", records.ids("train"), self.feature_views)
+            if self.feature_views
+            else measured
+        )
+        self.features = {"train": trained, "test": measured}
+
     @property
     def records(self) -> Records:
         """All records with their splits; after `setup`."""
@@ -162,9 +199,7 @@ class RetrievalData(LightningDataModule):
     def train_dataloader(self) -> DataLoader[Batch]:
         """Random views in the sampler's batches; labels are 0..num_classes-1."""
         return self._loader(
-            ImageBatches(self._images("train"), self.training_labels, self.transform["train"]),
-            self.sampler,
-            persistent=True,
+            self._batches("train", self.training_labels), self.sampler, persistent=True
         )
 
     def train_dataloader_in_order(self) -> DataLoader[Batch]:
@@ -177,6 +212,11 @@ class RetrievalData(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         return self._measuring_loader("test")
 
+    def _batches(self, view: str, labels: NDArray[np.int64]) -> ImageBatches:
+        if self.features:
+            return ImageBatches(self.features[view], labels, torch.stack)
+        return ImageBatches(self._images(view), labels, self.transform[view])
+
     def _images(self, view: str) -> Images:
         if self.cached is not None:
             return self.cached
@@ -185,7 +225,7 @@ class RetrievalData(LightningDataModule):
     def _measuring_loader(self, split: str, persistent: bool = False) -> DataLoader[Batch]:
         records = self.records
         return self._loader(
-            ImageBatches(self._images("test"), records.labels, self.transform["test"]),
+            self._batches("test", records.labels),
             InOrder(records.ids(split), self.eval_batch_size),
             persistent,
         )
@@ -193,18 +233,19 @@ class RetrievalData(LightningDataModule):
     def _loader(
         self, images: ImageBatches, sampler: Sampler[list[int]], persistent: bool
     ) -> DataLoader[Batch]:
+        workers = 0 if self.features else self.num_workers  # there is nothing to wait for
         return DataLoader(
             images,
             sampler=sampler,
             batch_size=None,  # the sampler yields whole batches
-            num_workers=self.num_workers,
-            persistent_workers=persistent and self.num_workers > 0,  # not started anew every epoch
+            num_workers=workers,
+            persistent_workers=persistent and workers > 0,  # not started anew every epoch
         )
 
 
 def _check_choices(cache: str, transform: dict[str, Transform]) -> None:
-    if cache not in ("none", "disk"):
-        raise InputError(f"data.cache={cache} is not known; it is none or disk")
+    if cache not in ("none", "disk", "features"):
+        raise InputError(f"data.cache={cache} is not known; it is none, disk or features")
     for name, view in transform.items():
         if not hasattr(view, "short_side"):
             raise InputError(

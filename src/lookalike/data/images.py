@@ -62,7 +62,7 @@ class ImageBatches(Dataset[Batch]):
         self,
         images: Images,
         labels: NDArray,
-        transform: Callable[[Sequence[Tensor]], Tensor],
+        transform: Callable[[list[Tensor]], Tensor],
     ) -> None:
         self.images = images
         self.labels = labels

@@ -54,13 +54,28 @@ class Embedder(nn.Module):
         return self
 
     def features(self, images: Tensor) -> Tensor:
-        """images (B, 3, H, W) uint8 -> pooled features (B, width), before the head."""
+        """images (B, 3, H, W) uint8 -> pooled features (B, width), before the head.
+
+        What is (B, width) already, the kept features of a frozen backbone, stays as it is.
+        """
+        if images.ndim == 2:
+            return images
         scaled = images.to(self.mean.dtype, memory_format=self.memory_format) / 255
         features = self.backbone((scaled - self.mean) / self.std)
         return self.pooling(features) if features.ndim == 4 else features
 
+    @property
+    def has_fixed_features(self) -> bool:
+        """Whether training leaves backbone and pooling as they are, batch norm included."""
+        parts = [self.backbone, self.pooling]
+        learns = any(p.requires_grad for part in parts for p in part.parameters())
+        return not learns and self.freeze.below is None
+
     def forward(self, images: Tensor) -> Tensor:
-        """images (B, 3, H, W) uint8 -> embeddings (B, D) float32 of length 1."""
+        """images (B, 3, H, W) uint8 -> embeddings (B, D) float32 of length 1.
+
+        Of the kept features (B, width) of a frozen backbone too.
+        """
         return normalize(self.head(self.features(images)).float())
 
 
