@@ -1,0 +1,83 @@
+"""The feature cache: a frozen backbone sees every image once, and training is the same."""
+
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lookalike.errors import InputError
+from lookalike.experiment import Experiment
+
+FROZEN = ("freeze=all", "data.cache=features", "trainer.precision=32-true")
+
+
+@pytest.fixture
+def experiment(compose: Any, tiny: tuple[str, ...], tmp_path: Path) -> Any:
+    """experiment("loss=triplet") -> an Experiment on 16 classes, its caches in tmp_path."""
+
+    runs = count()
+
+    def make(*overrides: str) -> Experiment:
+        config = compose("train", *tiny, f"data.cache_folder={tmp_path}", *overrides)
+        return Experiment(config, tmp_path / f"run{next(runs)}")
+
+    return make
+
+
+def test_measured_features_are_the_backbones(experiment: Any) -> None:
+    frozen = experiment(*FROZEN)
+    embedder = frozen.learner.embedder.eval()
+    kept = next(iter(frozen.data.val_dataloader()))
+    frozen.data.features = {}
+    images = next(iter(frozen.data.val_dataloader()))
+    assert kept.ids.tolist() == images.ids.tolist()
+    with torch.inference_mode():
+        torch.testing.assert_close(kept.images, embedder.features(images.images))
+        torch.testing.assert_close(embedder(kept.images), embedder(images.images))
+
+
+def test_scores_equal_those_of_training_from_images(experiment: Any) -> None:
+    """Without augmentation there is one view, and nothing else may differ."""
+    plain = ("transform=none", "trainer.max_epochs=2", "data.feature_views=0")
+    _, from_images = experiment("freeze=all", "trainer.precision=32-true", *plain[:2]).fit()
+    _, from_features = experiment(*FROZEN, *plain).fit()
+    assert from_features.scores.keys() == from_images.scores.keys()
+    for name, value in from_images.scores.items():
+        assert from_features.scores[name] == pytest.approx(value, abs=1e-6)
+
+
+def test_random_views_of_training_images_only(experiment: Any) -> None:
+    frozen = experiment(*FROZEN, "data.feature_views=3")
+    views = frozen.data.features["train"].views
+    trained = frozen.data.records.ids("train")
+    others = np.setdiff1d(np.arange(len(frozen.data.records)), trained)
+    assert len(views) == 3
+    assert np.abs(views[0] - views[1])[trained].max() > 0
+    assert not views[:, others].any()
+    torch.manual_seed(0)
+    drawn = {frozen.data.features["train"][trained[0]][0].item() for _ in range(50)}
+    assert drawn == {float(view[trained[0], 0]) for view in views}
+
+
+def test_computed_once_for_the_same_network(
+    experiment: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def folders() -> int:
+        return sum(path.is_dir() for path in tmp_path.glob("features-*"))
+
+    experiment(*FROZEN)
+    assert folders() == 2  # of the train and of the test view
+    experiment(*FROZEN, "loss=triplet")
+    assert folders() == 2
+    experiment(*FROZEN, "seed=1")  # another random backbone
+    assert folders() == 4
+
+
+@pytest.mark.parametrize("choice", ["freeze=none", "freeze=batch_norm", "pooling=gem"])
+def test_a_backbone_that_learns_is_refused(experiment: Any, choice: str) -> None:
+    freeze = [] if choice.startswith("freeze") else ["freeze=all"]
+    with pytest.raises(InputError, match=r"data\.cache=features .* freeze\.below=null"):
+        experiment("data.cache=features", choice, *freeze)
