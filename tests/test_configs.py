@@ -37,7 +37,7 @@ FOUND = {
     "sampler": 2,
     "scheduler": 3,
     "trainer": 5,
-    "transform": 2,
+    "transform": 3,
 }
 FILES = sorted(
     file

@@ -15,7 +15,7 @@ from lookalike.data.folder import Folder
 from lookalike.data.images import ImageBatches, ImageFiles
 from lookalike.data.mining import AllPairs
 from lookalike.data.sampling import UniformBatches
-from lookalike.data.transforms import EachImage, RandomViews, centred, random_boxes
+from lookalike.data.transforms import EachImage, FourViews, RandomViews, centred, random_boxes
 from lookalike.errors import InputError
 
 RED = (200, 30, 40)
@@ -173,3 +173,12 @@ def test_a_users_own_pipeline(class_folders: Path) -> None:
         RetrievalData(Folder(class_folders), {"test": v2.CenterCrop(8)}, UniformBatches, AllPairs())
     view = EachImage(v2.CenterCrop(8))
     assert view([torch.zeros(3, 20, 10, dtype=torch.uint8)]).shape == (1, 3, 8, 8)
+
+
+def test_four_views_are_centre_whole_and_their_mirror_images() -> None:
+    image = decode_like(photograph(60, 40))
+    views = FourViews(20)([image, image.flip(-1)])
+    assert views.shape == (2, 4, 3, 20, 20)
+    torch.testing.assert_close(views[:, :1], centred(20)([image, image.flip(-1)])[:, None])
+    torch.testing.assert_close(views[0, 1], v2.Resize([20, 20])(image))
+    torch.testing.assert_close(views[:, 2:], views[:, :2].flip(-1))

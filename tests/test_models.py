@@ -218,3 +218,14 @@ def test_frozen_statistics_do_not_move() -> None:
     free = embedder().train()
     free(images(4))
     assert free.backbone.network[0][0][1].running_mean.abs().sum() > 0
+
+
+def test_several_views_and_kept_features() -> None:
+    """With a linear head, the mean of the features gives the sum of the views' head outputs."""
+    model = embedder().eval()
+    views = torch.stack([images(), images(), images()], 1)  # (B, 3 views, 3, H, W)
+    with torch.inference_mode():
+        outputs = [model.head(model.features(views[:, view])) for view in range(3)]
+        summed = torch.nn.functional.normalize(sum(outputs))
+        torch.testing.assert_close(model(views), summed)
+        torch.testing.assert_close(model(model.features(views)), summed)

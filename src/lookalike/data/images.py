@@ -12,7 +12,8 @@ from lookalike.data.decoding import decode
 
 
 class Batch(NamedTuple):
-    """images (B, 3, H, W) uint8; labels (B,) int64; ids (B,) int64, rows of the Records."""
+    """images (B, 3, H, W) uint8, or V views of each (B, V, 3, H, W), or their kept features
+    (B, width) float32; labels (B,) int64; ids (B,) int64, rows of the Records."""
 
     images: Tensor
     labels: Tensor

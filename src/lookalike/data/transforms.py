@@ -1,5 +1,7 @@
 """Train and test views: a list of images, uint8 (3, h, w) each -> uint8 (B, 3, size, size).
 
+Or (B, V, 3, size, size), several views of each image, in measuring.
+
 Normalisation is not here: the Embedder does it once a batch, on the device. A transform may say in
 `short_side` how many pixels it needs, so that files are not decoded, nor cached, any larger.
 """
@@ -92,6 +94,28 @@ def centred(size: int, resize: int | None = None) -> EachImage:
     resize = resize or size
     pipeline = v2.Compose([v2.Resize(resize, antialias=True), v2.CenterCrop(size)])
     return EachImage(pipeline, short_side=resize)
+
+
+class FourViews:
+    """The centre crop, the whole image squeezed into the square, and both mirrored, for measuring.
+
+    A list of images -> uint8 (B, 4, 3, size, size); the Embedder takes the mean of their features,
+    in the manner of Krizhevsky et al., NeurIPS 2012, section 4.1. It costs four forward passes.
+
+    Args:
+        size: side of the square outputs, pixels.
+        resize: short side before the centre crop, pixels; null for `size`.
+    """
+
+    def __init__(self, size: int, resize: int | None = None) -> None:
+        self.centre = centred(size, resize)
+        self.whole = v2.Resize([size, size], antialias=True)
+        self.short_side = self.centre.short_side
+
+    def __call__(self, images: Sequence[Tensor]) -> Tensor:
+        whole = torch.stack([self.whole(image) for image in images])
+        upright = torch.stack([self.centre(images), whole], 1)  # (B, 2, 3, size, size)
+        return torch.cat([upright, upright.flip(-1)], 1)
 
 
 def random_boxes(sizes: Tensor, min_scale: float) -> list[list[int]]:

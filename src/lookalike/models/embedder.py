@@ -56,10 +56,13 @@ class Embedder(nn.Module):
     def features(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) uint8 -> pooled features (B, width), before the head.
 
-        What is (B, width) already, the kept features of a frozen backbone, stays as it is.
+        Of several views of each image (B, V, 3, H, W) the mean is taken. What is (B, width)
+        already, the kept features of a frozen backbone, stays as it is.
         """
         if images.ndim == 2:
             return images
+        if images.ndim == 5:
+            return self.features(images.flatten(0, 1)).unflatten(0, images.shape[:2]).mean(1)
         scaled = images.to(self.mean.dtype, memory_format=self.memory_format) / 255
         features = self.backbone((scaled - self.mean) / self.std)
         return self.pooling(features) if features.ndim == 4 else features
@@ -74,7 +77,7 @@ class Embedder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) uint8 -> embeddings (B, D) float32 of length 1.
 
-        Of the kept features (B, width) of a frozen backbone too.
+        Of several views (B, V, 3, H, W) and of kept features (B, width) too: see `features`.
         """
         return normalize(self.head(self.features(images)).float())
 
