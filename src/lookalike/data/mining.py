@@ -53,8 +53,9 @@ class AngularMiner(miners.AngularMiner):
     def mine(
         self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor
     ) -> Triplets:
-        squared = torch.cdist(embeddings, ref_emb).square()  # (B, R)
-        among_references = torch.cdist(ref_emb, ref_emb).square()  # (R, R)
+        exact = "donot_use_mm_for_euclid_dist"  # equal images are at distance 0
+        squared = torch.cdist(embeddings, ref_emb, compute_mode=exact).square()  # (B, R)
+        among_references = torch.cdist(ref_emb, ref_emb, compute_mode=exact).square()  # (R, R)
 
         def allowed(anchor: Tensor, positive: Tensor) -> Tensor:
             side = squared[anchor, positive][:, None]  # (P, 1)

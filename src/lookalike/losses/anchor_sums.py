@@ -53,8 +53,10 @@ class LiftedStructureLoss(losses.LiftedStructureLoss):
             negative_anchors,
             _size(indices_tuple),
         )
-        both = torch.logaddexp(negatives[anchors], negatives[positives])  # of either image
-        costs = relu(both + self.distance.margin(pos_pairs, self.pos_margin)).square() / 2
+        either = torch.logaddexp(negatives[anchors], negatives[positives])
+        # the same index twice: a positive's place in a memory, which PML compares all the same
+        either = either.where(anchors != positives, negatives[anchors])
+        costs = relu(either + self.distance.margin(pos_pairs, self.pos_margin)).square() / 2
         return _of_pairs(costs, anchors, positives)
 
 

@@ -48,11 +48,11 @@ class TripletMarginLoss(losses.TripletMarginLoss):
         ref_labels: Tensor,
     ) -> dict[str, dict[str, Any]]:
         if indices_tuple is not None and len(indices_tuple) == 3:
-            triplets = self._of_type(embeddings, ref_emb, indices_tuple)
-            return super().compute_loss(embeddings, labels, triplets, ref_emb, ref_labels)
+            kept = self._of_type(embeddings, ref_emb, indices_tuple)
+            return super().compute_loss(embeddings, labels, kept, ref_emb, ref_labels)
         if self.one_by_one or not self._averages_violations():
             some: Any = self.triplets_per_anchor  # a number or "all"
-            triplets = convert_to_triplets(indices_tuple, labels, ref_labels, some)
+            triplets: Any = convert_to_triplets(indices_tuple, labels, ref_labels, some)
             return self.compute_loss(embeddings, labels, triplets, ref_emb, ref_labels)
         distances = self._distances(embeddings, ref_emb)  # (B, R)
         positive, negative = times_counted(indices_tuple, labels, ref_labels, distances)
