@@ -1,1 +1,1 @@
-"""Losses that pytorch-metric-learning lacks."""
+"""Losses that pytorch-metric-learning lacks, or does slowly."""
