@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.retrieval.embeddings import Embeddings
-from lookalike.retrieval.ranks import Ranks, count_relevant, rank_relevant
+from lookalike.retrieval.embeddings import Embeddings, count_relevant
+from lookalike.retrieval.ranks import Ranks, rank_relevant
 
 
 def recall_at_k(ranks: Ranks, k: int) -> NDArray[np.float64]:

@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.retrieval.embeddings import Embeddings
+from lookalike.retrieval.embeddings import Embeddings, count_relevant
+from lookalike.retrieval.neighbours import descending
 from lookalike.retrieval.shortlist import LARGEST, shortlist
 
 TILE = 2048  # queries or gallery items at once
@@ -50,13 +51,6 @@ class Ranks:
         return np.bincount(self.query, value, minlength=len(self.n_relevant))
 
 
-def count_relevant(queries: Embeddings, gallery: Embeddings) -> NDArray[np.int64]:
-    """Gallery items of each query's class, without the query itself, (Q,)."""
-    labels = np.sort(gallery.labels)
-    first, end = (np.searchsorted(labels, queries.labels, side) for side in ("left", "right"))
-    return end - first - np.isin(queries.ids, gallery.ids)
-
-
 def rank_relevant(
     queries: Embeddings, gallery: Embeddings, depth: NDArray[np.int64] | None = None
 ) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
@@ -70,7 +64,7 @@ def rank_relevant(
     if _equal(queries, gallery):
         queries = gallery
     rows = np.arange(len(queries))
-    if depth is not None and SMALL < len(gallery) <= LARGEST:
+    if depth is not None and len(gallery) > SMALL and max(len(rows), len(gallery)) <= LARGEST:
         shallow = rows[depth < len(gallery) * DEEPEST]
         done = np.zeros(len(queries), bool)
         for block in _groups(shallow, depth[shallow]):
@@ -104,7 +98,7 @@ def _near(
     query, row = listed.query[other], listed.row[other]
     relevant = asked.labels[query] == gallery.labels[row]
     keys = query.astype(np.uint64) << np.uint64(33)
-    keys |= _descending(_scores(asked.vectors, gallery.vectors, query, row)) << np.uint64(1)
+    keys |= descending(_scores(asked.vectors, gallery.vectors, query, row)) << np.uint64(1)
     keys |= relevant.astype(np.uint64)  # of equal scores the irrelevant come first
     keys.sort()
     query = (keys >> np.uint64(33)).astype(np.int64)
@@ -131,13 +125,6 @@ def _scores(
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         parts = threads.map(block, range(0, len(query), step))
         return np.concatenate([np.zeros(0), *parts]).astype(np.float32)
-
-
-def _descending(scores: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """float32 -> integers below 2**32 in the opposite order; the bits of IEEE 754 allow it."""
-    bits = (scores + np.float32(0)).view(np.uint32)  # adding 0 makes -0 and 0 equal
-    ascending = np.where(bits >> 31, ~bits, bits | np.uint32(2**31))
-    return (~ascending).astype(np.uint64)
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,7 +23,8 @@ ROWS, COLUMNS = 2048, 4096  # of a tile of products: 16 MiB in bfloat16
 SHARE = 16  # one gallery item in so many is sampled
 ROW_BITS = np.uint64(24)  # of a key: query 24, score 16, gallery row 24
 SCORE_BITS = np.uint64(16)
-LARGEST = 2**24  # queries or gallery items that a key can tell apart
+LARGEST = 2**24 - 1  # queries or gallery items that a key can tell apart
+END = np.array([2**64 - 1], np.uint64)  # behind all keys, so that there is always one
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,13 +53,14 @@ def shortlist(
     second = first if queries is gallery else _Rounded.of(gallery)
     error = first.error_with(second)
     floor = _guess_floor(first.vectors, second.vectors, depth, error)
-    keys = np.concatenate([np.zeros(0, np.uint64), *_reach(first, second, floor)])
+    keys = np.concatenate([END, *_reach(first, second, floor)])
     keys.sort()
     start = np.searchsorted(keys, np.arange(len(queries) + 1, dtype=np.uint64) << np.uint64(40))
     last = start[:-1] + depth - 1  # where the depth-th of a query stands
     enough = last < start[1:]
     needed = _lowered(_scores_of(keys[np.where(enough, last, 0)]), error)
     complete = enough & (needed >= floor)
+    keys = keys[:-1]
     query = (keys >> np.uint64(40)).astype(np.int64)
     kept = complete[query] & (_scores_of(keys) >= needed[query])
     return Shortlist(query[kept], _rows_of(keys[kept]), complete)
@@ -168,4 +170,4 @@ def _scores_of(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
 
 
 def _rows_of(keys: NDArray[np.uint64]) -> NDArray[np.int64]:
-    return (keys & np.uint64(LARGEST - 1)).astype(np.int64)
+    return (keys & np.uint64(LARGEST)).astype(np.int64)
