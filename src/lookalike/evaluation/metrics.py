@@ -1,4 +1,4 @@
-"""Retrieval metrics: pure functions of Neighbours, one value a query.
+"""Retrieval metrics: pure functions of Ranks, one value a query.
 
 Definitions after Musgrave et al., "A Metric Learning Reality Check", ECCV 2020, section 3.2.
 The mean is taken over the queries that have a relevant item; the others have no defined value.
@@ -10,33 +10,33 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.retrieval.embeddings import Embeddings
-from lookalike.retrieval.neighbours import Gallery, Neighbours
+from lookalike.retrieval.embeddings import Embeddings, count_relevant
+from lookalike.retrieval.ranks import Ranks, rank_relevant
 
 
-def recall_at_k(neighbours: Neighbours, k: int) -> NDArray[np.float64]:
+def recall_at_k(ranks: Ranks, k: int) -> NDArray[np.float64]:
     """1 for a query with a relevant item among its k nearest, otherwise 0, (Q,)."""
-    return np.any(neighbours.relevant[:, :k], axis=1).astype(np.float64)
+    return (ranks.total(ranks.rank <= k) > 0).astype(np.float64)
 
 
-def precision_at_1(neighbours: Neighbours) -> NDArray[np.float64]:
+def precision_at_1(ranks: Ranks) -> NDArray[np.float64]:
     """1 for a query whose nearest item is relevant, otherwise 0, (Q,)."""
-    return neighbours.relevant[:, 0].astype(np.float64)
+    return recall_at_k(ranks, 1)
 
 
-def r_precision(neighbours: Neighbours) -> NDArray[np.float64]:
+def r_precision(ranks: Ranks) -> NDArray[np.float64]:
     """The share of relevant items among the R nearest, R being how many there are, (Q,)."""
-    return _relevant_until_r(neighbours).sum(axis=1) / _at_least_1(neighbours.n_relevant)
+    return ranks.total(_until_r(ranks)) / _at_least_1(ranks.n_relevant)
 
 
-def map_at_r(neighbours: Neighbours) -> NDArray[np.float64]:
+def map_at_r(ranks: Ranks) -> NDArray[np.float64]:
     """The mean over the R nearest of precision where relevant and 0 elsewhere, (Q,)."""
-    return _summed_precision(_relevant_until_r(neighbours)) / _at_least_1(neighbours.n_relevant)
+    return ranks.total(_precision(ranks) * _until_r(ranks)) / _at_least_1(ranks.n_relevant)
 
 
-def average_precision(neighbours: Neighbours) -> NDArray[np.float64]:
+def average_precision(ranks: Ranks) -> NDArray[np.float64]:
     """The mean precision at the ranks of all relevant items, (Q,). Needs the whole ranking."""
-    return _summed_precision(neighbours.relevant) / _at_least_1(neighbours.n_relevant)
+    return ranks.total(_precision(ranks)) / _at_least_1(ranks.n_relevant)
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Metric:
     """A name, a value for each query, and whether more of it is better."""
 
     name: str
-    values: Callable[[Neighbours], NDArray[np.float64]]
+    values: Callable[[Ranks], NDArray[np.float64]]
     higher_is_better: bool = True
 
 
 def retrieval_metrics(k: Sequence[int], whole_ranking: bool) -> tuple[Metric, ...]:
     """Recall at each `k`, P@1, R-precision, MAP@R and, from the whole ranking, MAP."""
     recalls = tuple(
-        Metric(f"recall_at_{at}", lambda neighbours, at=at: recall_at_k(neighbours, at)) for at in k
+        Metric(f"recall_at_{at}", lambda ranks, at=at: recall_at_k(ranks, at)) for at in k
     )
     always = (
         Metric("precision_at_1", precision_at_1),
@@ -65,23 +65,15 @@ def retrieval_metrics(k: Sequence[int], whole_ranking: bool) -> tuple[Metric, ..
 def values_of(
     queries: Embeddings, gallery: Embeddings, k: Sequence[int], whole_ranking: bool
 ) -> dict[str, NDArray[np.float64]]:
-    """Every metric for every query, (Q,) each, NaN where it is not defined; one search."""
-    indexed = Gallery(gallery)
-    n_relevant = indexed.n_relevant(queries)
-    deepest = max(*k, 1, int(n_relevant.max(initial=0)))
-    depth = max(deepest, len(gallery)) if whole_ranking else deepest
+    """Every metric for every query, (Q,) each, NaN where it is not defined."""
     metrics = retrieval_metrics(k, whole_ranking)
-    blocks = [
-        [metric.values(neighbours) for metric in metrics]
-        for neighbours in indexed.search(queries, depth)
-    ]
-    defined = n_relevant > 0
-    if not blocks:  # a rank without queries
-        return {metric.name: np.zeros(0) for metric in metrics}
-    return {
-        metric.name: np.where(defined, np.concatenate(column), np.nan)
-        for metric, column in zip(metrics, zip(*blocks, strict=True), strict=True)
-    }
+    values = {metric.name: np.full(len(queries), np.nan) for metric in metrics}
+    depth = None if whole_ranking else np.maximum(count_relevant(queries, gallery), max(k))
+    for rows, ranks in rank_relevant(queries, gallery, depth):
+        for metric in metrics:
+            found = metric.values(ranks)
+            values[metric.name][rows] = np.where(ranks.n_relevant > 0, found, np.nan)
+    return values
 
 
 def clustering(embeddings: Embeddings, seed: int = 0) -> dict[str, float]:
@@ -106,15 +98,12 @@ def clustering(embeddings: Embeddings, seed: int = 0) -> dict[str, float]:
     }
 
 
-def _relevant_until_r(neighbours: Neighbours) -> NDArray[np.bool_]:
-    ranks = np.arange(neighbours.relevant.shape[1])
-    return neighbours.relevant & (ranks < neighbours.n_relevant[:, None])
+def _until_r(ranks: Ranks) -> NDArray[np.bool_]:
+    return ranks.rank <= ranks.n_relevant[ranks.query]
 
 
-def _summed_precision(relevant: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Precision at each relevant rank, summed, (Q,)."""
-    precision = relevant.cumsum(axis=1) / np.arange(1, relevant.shape[1] + 1)
-    return (precision * relevant).sum(axis=1)
+def _precision(ranks: Ranks) -> NDArray[np.float64]:
+    return ranks.place / ranks.rank
 
 
 def _at_least_1(counts: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -39,6 +39,13 @@ class Embeddings:
         return Embeddings(self.vectors[rows], self.labels[rows], self.ids[rows])
 
 
+def count_relevant(queries: Embeddings, gallery: Embeddings) -> NDArray[np.int64]:
+    """Gallery items of each query's class, without the query itself, (Q,)."""
+    labels = np.sort(gallery.labels)
+    first, end = (np.searchsorted(labels, queries.labels, side) for side in ("left", "right"))
+    return end - first - np.isin(queries.ids, gallery.ids)
+
+
 def collect(parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Embeddings:
     """Batches of (vectors (B, D), labels (B,), ids (B,)) -> one set, each id once, ordered."""
     if not parts:

@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.retrieval.embeddings import Embeddings
+from lookalike.retrieval.embeddings import Embeddings, count_relevant
 
 SPARE = 8  # candidates beyond those asked for: ties up to so many need no second look
 FLOAT32_ERROR = 1e-5  # of a FAISS inner product of unit vectors, generously
@@ -43,18 +43,9 @@ class Gallery:
         self._vectors = np.ascontiguousarray(embeddings.vectors, dtype=np.float32)
         self._index = faiss.IndexFlatIP(self._vectors.shape[1])
         self._index.add(self._vectors)
-        self._labels, self._label_counts = np.unique(embeddings.labels, return_counts=True)
 
     def __len__(self) -> int:
         return len(self.embeddings)
-
-    def n_relevant(self, queries: Embeddings) -> NDArray[np.int64]:
-        """Gallery items of each query's class, without the query itself, (Q,)."""
-        if not len(self):
-            return np.zeros(len(queries), dtype=np.int64)
-        place = np.searchsorted(self._labels, queries.labels).clip(max=len(self._labels) - 1)
-        same = np.where(self._labels[place] == queries.labels, self._label_counts[place], 0)
-        return same - np.isin(queries.ids, self.embeddings.ids)
 
     def search(self, queries: Embeddings, k: int) -> Iterator[Neighbours]:
         """The `k` nearest of every query, in blocks of queries that fit the memory."""
@@ -98,7 +89,7 @@ class Gallery:
         single = scores.astype(np.float32)
         single[self.embeddings.ids[rows] == queries.ids[:, None]] = -np.inf
         relevant = self.embeddings.labels[rows] == queries.labels[:, None]
-        keys = _descending(single) << np.uint64(32)
+        keys = descending(single) << np.uint64(32)
         keys |= relevant.astype(np.uint64) << np.uint64(31)
         keys |= rows.astype(np.uint64)
         keys.sort(axis=1)
@@ -114,11 +105,11 @@ class Gallery:
             ids=np.where(present, self.embeddings.ids[np.where(present, rows, 0)], -1),
             scores=scores,
             relevant=present & ((keys >> np.uint64(31)) & np.uint64(1)).astype(bool),
-            n_relevant=self.n_relevant(queries),
+            n_relevant=count_relevant(queries, self.embeddings),
         )
 
 
-def _descending(scores: NDArray[np.float32]) -> NDArray[np.uint64]:
+def descending(scores: NDArray[np.float32]) -> NDArray[np.uint64]:
     """float32 -> integers below 2**32 in the opposite order; the bits of IEEE 754 allow it."""
     bits = (scores + np.float32(0)).view(np.uint32)  # adding 0 makes -0 and 0 equal
     ascending = np.where(bits >> 31, ~bits, bits | np.uint32(2**31))
@@ -131,4 +122,4 @@ def _scores_of(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
     return bits.astype(np.uint32).view(np.float32)
 
 
-_NOTHING = _descending(np.array([-np.inf], np.float32))[0] << np.uint64(32)
+_NOTHING = descending(np.array([-np.inf], np.float32))[0] << np.uint64(32)

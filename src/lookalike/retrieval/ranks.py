@@ -1,0 +1,230 @@
+"""Ranks: at which places of a query's ranking its relevant items lie, exactly; ties count against.
+
+All retrieval metrics are functions of these. A score is a cosine computed in float64 and rounded
+to float32, so that equal vectors get equal scores wherever they lie, and the order of the gallery
+plays no part. The rank of a relevant item is one more than the number of relevant items before it
+plus the number of irrelevant ones that score as high or higher.
+
+Ranks down to a `depth` come from shortlists, whole ranks from counting: a leave-one-out evaluation
+then computes every product once for both of its queries.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lookalike.retrieval.embeddings import Embeddings, count_relevant
+from lookalike.retrieval.neighbours import descending
+from lookalike.retrieval.shortlist import LARGEST, shortlist
+
+TILE = 2048  # queries or gallery items at once
+BLOCK = 2**24  # float64 products at once: 128 MiB
+PAIRS = 2**22  # pairs that are kept at once
+SMALL = 4096  # galleries up to this are quicker ranked whole
+DEEPEST = 1 / 64  # of the gallery; queries that need more are quicker ranked whole
+
+
+@dataclass(frozen=True, eq=False)
+class Ranks:
+    """P relevant items of Q queries, by query, nearest first.
+
+    query (P,) int64; rank (P,) int64 from 1 on; n_relevant (Q,) int64, how many the gallery has.
+    Items beyond the depth that was asked for may be missing.
+    """
+
+    query: NDArray[np.int64]
+    rank: NDArray[np.int64]
+    n_relevant: NDArray[np.int64]
+
+    @property
+    def place(self) -> NDArray[np.int64]:
+        """Of each among its query's relevant items, from 1 on, (P,)."""
+        start = np.searchsorted(self.query, np.arange(len(self.n_relevant)))
+        return np.arange(1, len(self.query) + 1) - start[self.query]
+
+    def total(self, value: NDArray) -> NDArray[np.float64]:
+        """The sum of a value over each query's relevant items, (P,) -> (Q,)."""
+        return np.bincount(self.query, value, minlength=len(self.n_relevant))
+
+
+def rank_relevant(
+    queries: Embeddings, gallery: Embeddings, depth: NDArray[np.int64] | None = None
+) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
+    """Blocks of queries, as row numbers, with the ranks of their relevant items.
+
+    Args:
+        queries: a query never meets the gallery item of its own id.
+        gallery: an exact copy of a query under another id counts.
+        depth: (Q,) ranks that are of interest; None for all.
+    """
+    if _equal(queries, gallery):
+        queries = gallery
+    rows = np.arange(len(queries))
+    if depth is not None and len(gallery) > SMALL and max(len(rows), len(gallery)) <= LARGEST:
+        shallow = rows[depth < len(gallery) * DEEPEST]
+        done = np.zeros(len(queries), bool)
+        for block in _groups(shallow, depth[shallow]):
+            found = _near(queries, gallery, block, depth)
+            done[found[0]] = True
+            yield found
+        rows = rows[~done]
+    yield from _whole(queries, gallery, rows)
+
+
+def _equal(queries: Embeddings, gallery: Embeddings) -> bool:
+    return np.array_equal(queries.ids, gallery.ids) and np.array_equal(
+        queries.vectors, gallery.vectors
+    )
+
+
+def _groups(rows: NDArray[np.int64], pairs: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """Rows in as few runs as possible of about PAIRS each."""
+    number = (np.cumsum(pairs) - pairs) // PAIRS
+    return np.split(rows, np.flatnonzero(np.diff(number)) + 1) if len(rows) else []
+
+
+def _near(
+    queries: Embeddings, gallery: Embeddings, rows: NDArray[np.int64], depth: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], Ranks]:
+    """Those of the rows that a shortlist serves, and their ranks down to the depth."""
+    alone = len(rows) < len(gallery) or queries is not gallery
+    asked = queries[rows] if alone else gallery
+    listed = shortlist(asked.vectors, gallery.vectors, depth[rows] + 1)
+    other = asked.ids[listed.query] != gallery.ids[listed.row]
+    query, row = listed.query[other], listed.row[other]
+    relevant = asked.labels[query] == gallery.labels[row]
+    keys = query.astype(np.uint64) << np.uint64(33)
+    keys |= descending(_scores(asked.vectors, gallery.vectors, query, row)) << np.uint64(1)
+    keys |= relevant.astype(np.uint64)  # of equal scores the irrelevant come first
+    keys.sort()
+    query = (keys >> np.uint64(33)).astype(np.int64)
+    rank = np.arange(1, len(keys) + 1) - np.searchsorted(query, np.arange(len(rows)))[query]
+    kept = (keys & np.uint64(1)).astype(bool) & (rank <= depth[rows][query])
+    number = np.cumsum(listed.complete) - 1
+    done = rows[listed.complete]
+    return done, Ranks(number[query[kept]], rank[kept], count_relevant(queries[done], gallery))
+
+
+def _scores(
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    query: NDArray[np.int64],
+    row: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """Inner products of pairs, (P,)."""
+    step = 512  # in float64 2 MiB at 512 dimensions, which the cache holds
+
+    def block(start: int) -> NDArray[np.float64]:
+        left = queries[query[start : start + step]].astype(np.float64)
+        return np.einsum("pd,pd->p", left, gallery[row[start : start + step]])
+
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        parts = threads.map(block, range(0, len(query), step))
+        return np.concatenate([np.zeros(0), *parts]).astype(np.float32)
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Queries of neighbouring labels: their relevant scores, and what scores as high.
+
+    rows (B,) of the queries; scores (B, R) float32, descending, minus infinity where there are
+    fewer; ahead (B, R) int64, irrelevant items seen so far that score as high.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    ahead: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, rows: NDArray[np.int64], queries: Embeddings, gallery: Embeddings) -> "_Block":
+        """Queries, ordered by label as the gallery is."""
+        first = np.searchsorted(gallery.labels, queries.labels, "left")
+        end = np.searchsorted(gallery.labels, queries.labels, "right")
+        span = gallery[first.min() : end.max()]
+        column = first[:, None] - first.min() + np.arange((end - first).max())
+        inside = column < (end - first.min())[:, None]
+        column[~inside] = 0
+        if not column.size:
+            column, inside = np.zeros((2, len(rows), 0), np.int64)
+        scores = np.take_along_axis(_products(queries, span), column, axis=1)
+        itself = span.ids[column] == queries.ids[:, None]
+        scores[~inside.astype(bool) | itself] = -np.inf
+        scores = -np.sort(-scores, axis=1)
+        return cls(rows, scores, np.zeros(scores.shape, np.int64))
+
+    def count(self, irrelevant: NDArray[np.float32]) -> None:
+        """Take scores of further irrelevant items into account, (B, C)."""
+        ordered = torch.from_numpy(_sorted(irrelevant))
+        below = torch.searchsorted(ordered, torch.from_numpy(self.scores), out_int32=True)
+        self.ahead[:] += irrelevant.shape[1] - below.numpy()
+
+    def ranks(self) -> Ranks:
+        query, place = np.nonzero(np.isfinite(self.scores))
+        n_relevant = np.bincount(query, minlength=len(self.rows))
+        return Ranks(query, place + 1 + self.ahead[query, place], n_relevant)
+
+
+def _whole(
+    queries: Embeddings, gallery: Embeddings, rows: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
+    """All ranks, by counting. Whatever has the same label lies together."""
+    if not len(rows) or not len(gallery):
+        return
+    everyone = queries is gallery and len(rows) == len(gallery)
+    gallery = gallery[np.argsort(gallery.labels, kind="stable")]
+    rows = rows[np.argsort(queries.labels[rows], kind="stable")]
+    asked = queries[rows]
+    if everyone and _padded(count_relevant(asked, gallery)) <= 8 * PAIRS:
+        yield from _count_both_ways(asked, rows)
+        return
+    step = max(1, min(TILE, BLOCK // len(gallery)))
+    for start in range(0, len(rows), step):
+        part = slice(start, start + step)
+        block = _Block.of(rows[part], asked[part], gallery)
+        block.count(_irrelevant(asked[part], gallery))
+        yield block.rows, block.ranks()
+
+
+def _padded(counts: NDArray[np.int64]) -> int:
+    """How many scores the blocks of all queries hold."""
+    return sum(int(counts[s : s + TILE].max()) * TILE for s in range(0, len(counts), TILE))
+
+
+def _count_both_ways(
+    everything: Embeddings, rows: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
+    """Queries that are the gallery: a tile of products serves its rows and its columns."""
+    parts = [slice(start, start + TILE) for start in range(0, len(rows), TILE)]
+    blocks = [_Block.of(rows[part], everything[part], everything) for part in parts]
+    for number, part in enumerate(parts):
+        for other in range(number, len(parts)):
+            scores = _irrelevant(everything[part], everything[parts[other]])
+            blocks[number].count(scores)
+            if other > number:
+                blocks[other].count(scores.T)
+        yield blocks[number].rows, blocks[number].ranks()
+
+
+def _irrelevant(queries: Embeddings, gallery: Embeddings) -> NDArray[np.float32]:
+    """Products of all pairs, minus infinity where labels are the same, (Q, N)."""
+    scores = _products(queries, gallery)
+    if queries.labels[0] <= gallery.labels[-1] and gallery.labels[0] <= queries.labels[-1]:
+        scores[queries.labels[:, None] == gallery.labels] = -np.inf
+    return scores
+
+
+def _products(queries: Embeddings, gallery: Embeddings) -> NDArray[np.float32]:
+    exact = queries.vectors.astype(np.float64) @ gallery.vectors.T.astype(np.float64)
+    return exact.astype(np.float32)
+
+
+def _sorted(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Each row in ascending order; numpy sorts several times faster than torch, but alone."""
+    ordered = np.array(scores, order="C")
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        list(threads.map(np.ndarray.sort, np.array_split(ordered, torch.get_num_threads())))
+    return ordered

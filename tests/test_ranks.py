@@ -1,0 +1,168 @@
+"""Both ways to ranks, by shortlist and by counting, against a plain loop; on sets that hurt."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from lookalike.retrieval import ranks, shortlist
+from lookalike.retrieval.embeddings import Embeddings
+from lookalike.retrieval.ranks import rank_relevant
+
+
+def unit(vectors: NDArray) -> NDArray[np.float32]:
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def labelled(vectors: NDArray, labels: NDArray) -> Embeddings:
+    return Embeddings(unit(vectors), labels.astype(np.int64), np.arange(len(labels)))
+
+
+def clusters(seed: int, n: int = 700, size: int = 24, each: int = 7) -> Embeddings:
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(n) // each
+    centres = rng.normal(size=(labels.max() + 1, size))
+    return labelled(centres[labels] + rng.normal(size=(n, size)), labels)
+
+
+def duplicates() -> Embeddings:
+    rng = np.random.default_rng(1)
+    copies = np.repeat(rng.normal(size=(175, 24)), 4, axis=0)
+    return labelled(copies, rng.integers(0, 100, 700))
+
+
+def closer_than_bfloat16() -> Embeddings:
+    """Groups of ten that bfloat16 can't tell apart, and float64 can."""
+    rng = np.random.default_rng(2)
+    groups = np.repeat(rng.normal(size=(70, 24)), 10, axis=0)
+    return labelled(groups + rng.normal(0, 1e-5, (700, 24)), rng.integers(0, 100, 700))
+
+
+def near_ties() -> Embeddings:
+    """Scores with the first that lie as far apart as the first pass may err, and by one ulp."""
+    rng = np.random.default_rng(3)
+    cosine = 0.7 + np.repeat(np.arange(70) - 35, 10) * 2.0**-9
+    cosine += (np.arange(700) % 3 - 1) * 2.0**-24
+    away = rng.normal(size=(700, 23))
+    away /= np.linalg.norm(away, axis=1, keepdims=True)
+    vectors = np.concatenate([cosine[:, None], np.sqrt(1 - cosine**2)[:, None] * away], axis=1)
+    vectors[0] = np.eye(24)[0]
+    return labelled(vectors, rng.integers(0, 100, 700))
+
+
+def one_large_class() -> Embeddings:
+    base = clusters(4)
+    return labelled(base.vectors, np.where(base.labels < 40, 0, base.labels))
+
+
+def collapsed() -> Embeddings:
+    return labelled(np.ones((700, 24)), np.arange(700) // 7)
+
+
+SETS = [
+    lambda: clusters(0), duplicates, closer_than_bfloat16, near_ties, one_large_class, collapsed,
+    lambda: clusters(5, n=130), lambda: clusters(6, size=2), lambda: clusters(7, n=301, each=100),
+]  # fmt: skip
+
+
+def slow_ranks(queries: Embeddings, gallery: Embeddings) -> list[list[int]]:
+    """Of each query, by sorting (score descending, irrelevant first)."""
+    scores = (queries.vectors.astype(float) @ gallery.vectors.T.astype(float)).astype(np.float32)
+    found = []
+    for q, row in enumerate(scores):
+        others = np.flatnonzero(gallery.ids != queries.ids[q])
+        ranking = sorted((-row[g], gallery.labels[g] == queries.labels[q]) for g in others)
+        found.append([rank for rank, (_, hit) in enumerate(ranking, 1) if hit])
+    return found
+
+
+def fast_ranks(queries: Embeddings, gallery: Embeddings, depth: NDArray | None) -> list[list[int]]:
+    found: list[list[int]] = [[-1]] * len(queries)
+    for rows, block in rank_relevant(queries, gallery, depth):
+        for number, row in enumerate(rows):
+            assert found[row] == [-1]
+            found[row] = block.rank[block.query == number].tolist()
+    return found
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many tiles, and shortlists for small galleries too."""
+    for name, value in {"SMALL": 50, "DEEPEST": 0.2, "TILE": 64, "BLOCK": 2**15}.items():
+        monkeypatch.setattr(ranks, name, value)
+    monkeypatch.setattr(shortlist, "ROWS", 64)
+    monkeypatch.setattr(shortlist, "COLUMNS", 96)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("make", SETS)
+@pytest.mark.parametrize("pairs", [2**22, 500])
+def test_whole_ranks(make, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "PAIRS", pairs)  # few pairs: one block of queries after another
+    everything = make()
+    assert fast_ranks(everything, everything, None) == slow_ranks(everything, everything)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("make", SETS)
+@pytest.mark.parametrize("pairs", [2**22, 500])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_ranks_down_to_a_depth(
+    make, pairs: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "PAIRS", pairs)
+    monkeypatch.setattr(shortlist, "_narrowest", lambda: dtype)
+    everything = make()
+    expected = slow_ranks(everything, everything)
+    depth = np.array([max(4, len(each)) for each in expected])
+    found = fast_ranks(everything, everything, depth)
+    for own, true, deep in zip(found, expected, depth, strict=True):
+        assert [rank for rank in own if rank <= deep] == [rank for rank in true if rank <= deep]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("whole", [True, False])
+def test_queries_apart_from_the_gallery(whole: bool) -> None:
+    everything = clusters(8)
+    queries, gallery = everything[:300:2], everything[200:]
+    depth = None if whole else np.full(len(queries), 9)
+    expected = slow_ranks(queries, gallery)
+    deepest = len(gallery) if whole else 9
+    found = fast_ranks(queries, gallery, depth)
+    cut = [
+        [[rank for rank in own if rank <= deepest] for own in each] for each in (found, expected)
+    ]
+    assert cut[0] == cut[1]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_shortlists_are_complete_for_most_queries_of_ordinary_sets(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the tests above would compare nothing but counting."""
+    monkeypatch.setattr(shortlist, "_narrowest", lambda: dtype)
+    vectors = clusters(9).vectors
+    listed = shortlist.shortlist(vectors, vectors, np.full(len(vectors), 8))
+    assert listed.complete.mean() > 0.8
+    assert len(listed.query) < 0.2 * len(vectors) ** 2
+
+
+@pytest.mark.parametrize("size", [3, 128, 512])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_products_err_less_than_the_bound(
+    size: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Components halfway between two bfloat16 numbers, all of them rounded the same way."""
+    monkeypatch.setattr(shortlist, "_narrowest", lambda: dtype)
+    rng = np.random.default_rng(0)
+    halfway = unit(np.full((1, size), 1.0) * np.where(rng.random((400, size)) < 0.9, 1.0, 0.5))
+    halfway = (halfway.view(np.uint32) & 0xFFFF0000 | 0x7FFF).view(np.float32)
+    for vectors in (halfway, unit(rng.normal(size=(400, size)))):
+        rounded = shortlist._Rounded.of(vectors)
+        low = rounded.vectors.float()
+        exact = vectors.astype(float) @ vectors.T.astype(float)
+        seen = np.abs((low @ low.T).numpy() - exact).max()
+        assert 0 < seen <= rounded.error_with(rounded)
+        products = (rounded.vectors @ rounded.vectors.T).float().numpy()  # rounded once more
+        lowest = shortlist._lowered(exact.astype(np.float32), rounded.error_with(rounded))
+        assert (products >= lowest).all()
