@@ -4,7 +4,7 @@ Definitions after Musgrave et al., "A Metric Learning Reality Check", ECCV 2020,
 The mean is taken over the queries that have a relevant item; the others have no defined value.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,10 @@ from lookalike.retrieval.neighbours import Gallery, Neighbours
 
 
 def recall_at_k(neighbours: Neighbours, k: int) -> NDArray[np.float64]:
-    """1 for a query with a relevant item among its k nearest, otherwise 0, (Q,)."""
+    """1 for a query with a relevant item among its k nearest, otherwise 0, (Q,).
+
+    Its mean is the cumulative matching characteristic of re-identification: CMC@k, or rank-k.
+    """
     return np.any(neighbours.relevant[:, :k], axis=1).astype(np.float64)
 
 
@@ -39,6 +42,15 @@ def average_precision(neighbours: Neighbours) -> NDArray[np.float64]:
     return _summed_precision(neighbours.relevant) / _at_least_1(neighbours.n_relevant)
 
 
+def inverse_negative_penalty(neighbours: Neighbours) -> NDArray[np.float64]:
+    """The number of relevant items over the rank of the last of them, (Q,); its mean is mINP.
+
+    Ye et al., TPAMI 2021, arXiv:2001.04193, equation 3. Needs the whole ranking.
+    """
+    from_last = np.argmax(neighbours.relevant[:, ::-1], axis=1)
+    return neighbours.n_relevant / (neighbours.relevant.shape[1] - from_last)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A name, a value for each query, and whether more of it is better."""
@@ -48,8 +60,10 @@ class Metric:
     higher_is_better: bool = True
 
 
-def retrieval_metrics(k: Sequence[int], whole_ranking: bool) -> tuple[Metric, ...]:
-    """Recall at each `k`, P@1, R-precision, MAP@R and, from the whole ranking, MAP."""
+def retrieval_metrics(
+    k: Sequence[int], whole_ranking: bool, minp: bool = False
+) -> tuple[Metric, ...]:
+    """Recall at each `k`, P@1, R-precision, MAP@R; from the whole ranking MAP and `minp`."""
     recalls = tuple(
         Metric(f"recall_at_{at}", lambda neighbours, at=at: recall_at_k(neighbours, at)) for at in k
     )
@@ -59,21 +73,31 @@ def retrieval_metrics(k: Sequence[int], whole_ranking: bool) -> tuple[Metric, ..
         Metric("map_at_r", map_at_r),
     )
     whole = (Metric("map", average_precision),) if whole_ranking else ()
-    return recalls + always + whole
+    hardest = (Metric("minp", inverse_negative_penalty),) if minp else ()
+    return recalls + always + whole + hardest
 
 
 def values_of(
-    queries: Embeddings, gallery: Embeddings, k: Sequence[int], whole_ranking: bool
+    queries: Embeddings,
+    gallery: Embeddings,
+    k: Sequence[int],
+    whole_ranking: bool,
+    minp: bool = False,
+    sightings: NDArray[np.int64] | None = None,
+    search: Callable[[Gallery, Embeddings, int], Iterator[Neighbours]] = Gallery.search,
 ) -> dict[str, NDArray[np.float64]]:
-    """Every metric for every query, (Q,) each, NaN where it is not defined; one search."""
-    indexed = Gallery(gallery)
+    """Every metric for every query, (Q,) each, NaN where it is not defined; one search.
+
+    `minp` needs `whole_ranking`. What `sightings` are, `Gallery` says; `search` may re-rank.
+    """
+    indexed = Gallery(gallery, sightings)
     n_relevant = indexed.n_relevant(queries)
     deepest = max(*k, 1, int(n_relevant.max(initial=0)))
     depth = max(deepest, len(gallery)) if whole_ranking else deepest
-    metrics = retrieval_metrics(k, whole_ranking)
+    metrics = retrieval_metrics(k, whole_ranking, minp)
     blocks = [
         [metric.values(neighbours) for metric in metrics]
-        for neighbours in indexed.search(queries, depth)
+        for neighbours in search(indexed, queries, depth)
     ]
     defined = n_relevant > 0
     if not blocks:  # a rank without queries

@@ -35,30 +35,36 @@ class Neighbours:
 class Gallery:
     """Embeddings to be searched.
 
-    A query never meets the gallery item of its own id. An exact copy under another id counts.
+    A query never meets a gallery item of its own sighting: by default itself, told by its id. An
+    exact copy under another id counts.
+
+    Args:
+        embeddings: of the gallery.
+        sightings: (N,) int64, indexed by id; images of the same sighting have the same label and
+            never meet, see `Records.sightings`. null for every id a sighting of its own.
     """
 
-    def __init__(self, embeddings: Embeddings) -> None:
+    def __init__(self, embeddings: Embeddings, sightings: NDArray[np.int64] | None = None) -> None:
         self.embeddings = embeddings
+        self._sighting_of_id = sightings
+        self._sightings = self._sightings_of(embeddings)  # (G,)
         self._vectors = np.ascontiguousarray(embeddings.vectors, dtype=np.float32)
         self._index = faiss.IndexFlatIP(self._vectors.shape[1])
         self._index.add(self._vectors)
-        self._labels, self._label_counts = np.unique(embeddings.labels, return_counts=True)
+        self._of_label = Tally(embeddings.labels)
+        self._of_sighting = Tally(self._sightings)
 
     def __len__(self) -> int:
         return len(self.embeddings)
 
     def n_relevant(self, queries: Embeddings) -> NDArray[np.int64]:
-        """Gallery items of each query's class, without the query itself, (Q,)."""
-        if not len(self):
-            return np.zeros(len(queries), dtype=np.int64)
-        place = np.searchsorted(self._labels, queries.labels).clip(max=len(self._labels) - 1)
-        same = np.where(self._labels[place] == queries.labels, self._label_counts[place], 0)
-        return same - np.isin(queries.ids, self.embeddings.ids)
+        """Gallery items of each query's class that it may meet, (Q,)."""
+        excluded = self._of_sighting.counts(self._sightings_of(queries))
+        return self._of_label.counts(queries.labels) - excluded
 
     def search(self, queries: Embeddings, k: int) -> Iterator[Neighbours]:
         """The `k` nearest of every query, in blocks of queries that fit the memory."""
-        candidates = k + 1 + SPARE
+        candidates = self._candidates(k)
         everything = candidates * 4 > len(self)  # sorting whole rows is then the faster way
         per_query = len(self) if everything else candidates * queries.vectors.shape[1]
         step = max(1, BLOCK // max(1, per_query))
@@ -67,9 +73,23 @@ class Gallery:
             keys = self._rank_all(block) if everything else self._rank_candidates(block, k)
             yield self._neighbours(block, keys, k)
 
+    def rank(self, queries: Embeddings, scores: NDArray[np.floating], k: int) -> Neighbours:
+        """The `k` best of every query by scores (Q, G) that were made elsewhere, high for near."""
+        return self._neighbours(
+            queries, self._sorted_keys(queries, scores, np.arange(len(self))[None]), k
+        )
+
+    def _candidates(self, k: int) -> int:
+        """How many to find, so that `k` are left without those that a query never meets."""
+        return k + self._of_sighting.largest + SPARE
+
+    def _sightings_of(self, embeddings: Embeddings) -> NDArray[np.int64]:
+        ids = embeddings.ids
+        return ids if self._sighting_of_id is None else self._sighting_of_id[ids]
+
     def _rank_candidates(self, queries: Embeddings, k: int) -> NDArray[np.uint64]:
         found_scores, rows = self._index.search(
-            np.ascontiguousarray(queries.vectors), k + 1 + SPARE
+            np.ascontiguousarray(queries.vectors), self._candidates(k)
         )
         gathered = self._vectors[rows].astype(np.float64)  # (Q, C, D)
         scores = (gathered @ queries.vectors[:, :, None].astype(np.float64))[:, :, 0]
@@ -92,11 +112,11 @@ class Gallery:
         )
 
     def _sorted_keys(
-        self, queries: Embeddings, scores: NDArray[np.float64], rows: NDArray[np.int64]
+        self, queries: Embeddings, scores: NDArray[np.floating], rows: NDArray[np.int64]
     ) -> NDArray[np.uint64]:
         """One integer per pair that sorts by score descending, irrelevant first, then row."""
         single = scores.astype(np.float32)
-        single[self.embeddings.ids[rows] == queries.ids[:, None]] = -np.inf
+        single[self._sightings[rows] == self._sightings_of(queries)[:, None]] = -np.inf
         relevant = self.embeddings.labels[rows] == queries.labels[:, None]
         keys = _descending(single) << np.uint64(32)
         keys |= relevant.astype(np.uint64) << np.uint64(31)
@@ -108,7 +128,7 @@ class Gallery:
         keys = keys[:, :k]
         keys = np.pad(keys, ((0, 0), (0, k - keys.shape[1])), constant_values=_NOTHING)
         scores = _scores_of(keys)
-        present = np.isfinite(scores)  # the query itself was scored minus infinity
+        present = np.isfinite(scores)  # what a query never meets was scored minus infinity
         rows = (keys & np.uint64(2**31 - 1)).astype(np.int64)
         return Neighbours(
             ids=np.where(present, self.embeddings.ids[np.where(present, rows, 0)], -1),
@@ -116,6 +136,21 @@ class Gallery:
             relevant=present & ((keys >> np.uint64(31)) & np.uint64(1)).astype(bool),
             n_relevant=self.n_relevant(queries),
         )
+
+
+class Tally:
+    """How often each value occurs among `values` (N,) int64; `largest` is the most of one."""
+
+    def __init__(self, values: NDArray[np.int64]) -> None:
+        self._values, self._counts = np.unique(values, return_counts=True)
+        self.largest = int(self._counts.max(initial=0))
+
+    def counts(self, wanted: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Of each wanted value, (M,); 0 for one that does not occur."""
+        if not len(self._values):
+            return np.zeros(len(wanted), dtype=np.int64)
+        place = np.searchsorted(self._values, wanted).clip(max=len(self._values) - 1)
+        return np.where(self._values[place] == wanted, self._counts[place], 0)
 
 
 def _descending(scores: NDArray[np.float32]) -> NDArray[np.uint64]:
