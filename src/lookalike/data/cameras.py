@@ -6,19 +6,18 @@ colour cast, a blur and a window that are its own, so that images look alike for
 
 import hashlib
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from rich.progress import track
 
 from lookalike.data.datamodule import Source
-from lookalike.data.images import read_image
+from lookalike.data.decoding import read_image
+from lookalike.data.made_once import made_once
 from lookalike.data.records import Records
 from lookalike.errors import InputError
 
@@ -86,14 +85,7 @@ class Cameras:
     def prepare(self) -> None:
         """Copies the images unless they are there; of several processes that ask, one copies."""
         self.source.prepare()
-        self.folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{self.folder}.lock"):
-            if not self.folder.exists():
-                partial = Path(f"{self.folder}.partial")
-                shutil.rmtree(partial, ignore_errors=True)
-                partial.mkdir()
-                self._copy(partial)
-                partial.rename(self.folder)
+        made_once(self.folder, self._copy, Path)
 
     def records(self) -> Records:
         """One record an image of the source, under the same id."""

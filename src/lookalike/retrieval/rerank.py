@@ -117,7 +117,7 @@ class KReciprocal:
             block = queries[rows]
             original = _squared_distances(block.vectors @ gallery.embeddings.vectors.T)
             original /= greatest[asked[rows], None]
-            shared = np.stack([_shared(codes, row, compared) for row in asked[rows]])
+            shared = np.stack([_shared(codes, row, compared, len(gallery)) for row in asked[rows]])
             jaccard = 1 - shared / (2 - shared)  # codes sum to 1: minima and maxima add up to 2
             distances = (1 - self.original_weight) * jaccard + self.original_weight * original
             yield gallery.rank(block, 1 - distances, k)
@@ -180,8 +180,8 @@ def _distances_of(
     return _squared_distances(products) / greatest[first]
 
 
-def _shared(codes: csr_array, row: int, compared: csc_array) -> NDArray[np.float64]:
-    """The sum of minima of one code and every code of the gallery, (G,)."""
+def _shared(codes: csr_array, row: int, compared: csc_array, size: int) -> NDArray[np.float64]:
+    """The sum of minima of one code and every code of the gallery, (G,); G is `size`."""
     own = slice(codes.indptr[row], codes.indptr[row + 1])
     spans = [
         slice(compared.indptr[column], compared.indptr[column + 1]) for column in codes.indices[own]
@@ -190,7 +190,7 @@ def _shared(codes: csr_array, row: int, compared: csc_array) -> NDArray[np.float
     others = np.concatenate([compared.data[span] for span in spans])
     members = np.concatenate([compared.indices[span] for span in spans])
     minima = np.minimum(others, np.repeat(codes.data[own], sizes))
-    sums = np.zeros(np.shape(compared)[0])
+    sums = np.zeros(size)
     np.add.at(sums, members, minima)
     return sums
 
