@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -33,13 +34,11 @@ def test_scores_of_ranks_equal_those_of_one_process(monkeypatch: pytest.MonkeyPa
     alone = score(plan, everything, records)
 
     shares = [everything[1::2], everything[::2], everything[:0]]
-    gallery = everything[roles != "query"]
-    asked = [share[roles[share.ids] != "gallery"] for share in shares]
+    apart = replace(everything, sightings=records.sightings)
+    gallery = apart[roles != "query"]
+    asked = [apart[share.ids][roles[share.ids] != "gallery"] for share in shares]
     search = partial(plan.rerank, everything=everything)
-    values = [
-        (each.ids, values_of(each, gallery, plan.k, True, False, records.sightings, search))
-        for each in asked
-    ]
+    values = [(each.ids, values_of(each, gallery, plan.k, True, search=search)) for each in asked]
 
     def gathered(own: object) -> list[object]:
         return list(shares if isinstance(own, Embeddings) else values)

@@ -1,5 +1,6 @@
 """The evaluation callback: collects embeddings from Lightning's loops, scores and logs them."""
 
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any, TypeVar
@@ -98,8 +99,8 @@ def score(plan: Evaluation, own: Embeddings, records: Records) -> dict[str, floa
         own: the embeddings made by this rank; without distributed training, all of them.
         records: who asks, who is found, and which images never meet; ids are their rows.
     """
-    everything = _merge(_gathered(own))
-    queries = own[records.roles[own.ids] != "gallery"]
+    everything = _kept_apart(_merge(_gathered(own)), records)
+    queries = _kept_apart(own, records)[records.roles[own.ids] != "gallery"]
     gallery = everything[records.roles[everything.ids] != "query"]
     started = perf_counter()
     own_values = values_of(
@@ -108,7 +109,6 @@ def score(plan: Evaluation, own: Embeddings, records: Records) -> dict[str, floa
         plan.k,
         plan.whole_ranking,
         plan.minp,
-        records.sightings,
         partial(plan.rerank, everything=everything),
     )
     seconds = perf_counter() - started
@@ -144,6 +144,10 @@ def _merge(parts: list[Embeddings]) -> Embeddings:
             for p in filled
         ]
     )
+
+
+def _kept_apart(embeddings: Embeddings, records: Records) -> Embeddings:
+    return replace(embeddings, sightings=records.sightings[embeddings.ids])
 
 
 def _by_id(

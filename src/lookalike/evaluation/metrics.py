@@ -83,14 +83,13 @@ def values_of(
     k: Sequence[int],
     whole_ranking: bool,
     minp: bool = False,
-    sightings: NDArray[np.int64] | None = None,
     search: Callable[[Gallery, Embeddings, int], Iterator[Neighbours]] = Gallery.search,
 ) -> dict[str, NDArray[np.float64]]:
     """Every metric for every query, (Q,) each, NaN where it is not defined; one search.
 
-    `minp` needs `whole_ranking`. What `sightings` are, `Gallery` says; `search` may re-rank.
+    `minp` needs `whole_ranking`; `search` may re-rank.
     """
-    indexed = Gallery(gallery, sightings)
+    indexed = Gallery(gallery)
     n_relevant = indexed.n_relevant(queries)
     deepest = max(*k, 1, int(n_relevant.max(initial=0)))
     depth = max(deepest, len(gallery)) if whole_ranking else deepest

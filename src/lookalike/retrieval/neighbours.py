@@ -37,30 +37,22 @@ class Gallery:
 
     A query never meets a gallery item of its own sighting: by default itself, told by its id. An
     exact copy under another id counts.
-
-    Args:
-        embeddings: of the gallery.
-        sightings: (N,) int64, indexed by id; images of the same sighting have the same label and
-            never meet, see `Records.sightings`. null for every id a sighting of its own.
     """
 
-    def __init__(self, embeddings: Embeddings, sightings: NDArray[np.int64] | None = None) -> None:
+    def __init__(self, embeddings: Embeddings) -> None:
         self.embeddings = embeddings
-        self._sighting_of_id = sightings
-        self._sightings = self._sightings_of(embeddings)  # (G,)
         self._vectors = np.ascontiguousarray(embeddings.vectors, dtype=np.float32)
         self._index = faiss.IndexFlatIP(self._vectors.shape[1])
         self._index.add(self._vectors)
         self._of_label = Tally(embeddings.labels)
-        self._of_sighting = Tally(self._sightings)
+        self._of_sighting = Tally(embeddings.sightings)
 
     def __len__(self) -> int:
         return len(self.embeddings)
 
     def n_relevant(self, queries: Embeddings) -> NDArray[np.int64]:
         """Gallery items of each query's class that it may meet, (Q,)."""
-        excluded = self._of_sighting.counts(self._sightings_of(queries))
-        return self._of_label.counts(queries.labels) - excluded
+        return self._of_label.counts(queries.labels) - self._of_sighting.counts(queries.sightings)
 
     def search(self, queries: Embeddings, k: int) -> Iterator[Neighbours]:
         """The `k` nearest of every query, in blocks of queries that fit the memory."""
@@ -82,10 +74,6 @@ class Gallery:
     def _candidates(self, k: int) -> int:
         """How many to find, so that `k` are left without those that a query never meets."""
         return k + self._of_sighting.largest + SPARE
-
-    def _sightings_of(self, embeddings: Embeddings) -> NDArray[np.int64]:
-        ids = embeddings.ids
-        return ids if self._sighting_of_id is None else self._sighting_of_id[ids]
 
     def _rank_candidates(self, queries: Embeddings, k: int) -> NDArray[np.uint64]:
         found_scores, rows = self._index.search(
@@ -116,7 +104,7 @@ class Gallery:
     ) -> NDArray[np.uint64]:
         """One integer per pair that sorts by score descending, irrelevant first, then row."""
         single = scores.astype(np.float32)
-        single[self._sightings[rows] == self._sightings_of(queries)[:, None]] = -np.inf
+        single[self.embeddings.sightings[rows] == queries.sightings[:, None]] = -np.inf
         relevant = self.embeddings.labels[rows] == queries.labels[:, None]
         keys = _descending(single) << np.uint64(32)
         keys |= relevant.astype(np.uint64) << np.uint64(31)

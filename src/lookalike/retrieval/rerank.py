@@ -6,7 +6,7 @@ those of the queries are not known where a system is used.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -73,7 +73,7 @@ class QueryExpansion:
             weights = scores.clip(0, 1) ** self.alpha * np.isfinite(scores)  # (B, k)
             vectors[rows] += (weights[:, :, None] * gallery.vectors[found]).sum(axis=1)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
-        return Embeddings((vectors / lengths).astype(np.float32), queries.labels, queries.ids)
+        return replace(queries, vectors=(vectors / lengths).astype(np.float32))
 
 
 @dataclass(frozen=True)
