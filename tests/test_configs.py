@@ -17,11 +17,11 @@ Compose = Callable[..., DictConfig]
 FOUND = {
     "backbone": 9,
     "callbacks": 3,
-    "data": 6,
+    "data": 9,
     "debug": 1,
     "distance": 4,
     "evaluation": 2,
-    "experiment": 2,
+    "experiment": 4,
     "freeze": 4,
     "head": 5,
     "hydra": 1,
@@ -136,6 +136,7 @@ def test_readers_by_config(
         ("dogs", [], (45, 15, 60)),
         ("furniture", ["data.protocol=official"], (7, 7, 7)),
         ("furniture", ["data.folds=2"], (2, 2, 3)),
+        ("flowers_cameras", [], (38, 13, 51)),
     ],
 )
 def test_real_data_by_config(

@@ -43,8 +43,9 @@ class Embeddings:
         return len(self.ids)
 
     def __getitem__(self, rows: slice | NDArray) -> "Embeddings":
-        columns = (self.vectors, self.labels, self.ids, self.sightings)
-        return Embeddings(*(column[rows] for column in columns))
+        return Embeddings(
+            self.vectors[rows], self.labels[rows], self.ids[rows], self.sightings[rows]
+        )
 
 
 def collect(parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Embeddings:
