@@ -136,7 +136,7 @@ def test_readers_by_config(
         ("dogs", [], (45, 15, 60)),
         ("furniture", ["data.protocol=official"], (7, 7, 7)),
         ("furniture", ["data.folds=2"], (2, 2, 3)),
-        ("flowers_cameras", [], (38, 13, 51)),
+        pytest.param("flowers_cameras", [], (38, 13, 51), marks=pytest.mark.slow),  # 8189 copies
     ],
 )
 def test_real_data_by_config(
