@@ -17,11 +17,11 @@ Compose = Callable[..., DictConfig]
 FOUND = {
     "backbone": 9,
     "callbacks": 3,
-    "data": 6,
+    "data": 9,
     "debug": 1,
     "distance": 4,
-    "evaluation": 1,
-    "experiment": 2,
+    "evaluation": 2,
+    "experiment": 4,
     "freeze": 4,
     "head": 5,
     "hydra": 1,
@@ -34,6 +34,7 @@ FOUND = {
     "recipe": 1,
     "reducer": 5,
     "regularizer": 4,
+    "rerank": 4,
     "sampler": 2,
     "scheduler": 3,
     "trainer": 5,
@@ -135,6 +136,7 @@ def test_readers_by_config(
         ("dogs", [], (45, 15, 60)),
         ("furniture", ["data.protocol=official"], (7, 7, 7)),
         ("furniture", ["data.folds=2"], (2, 2, 3)),
+        pytest.param("flowers_cameras", [], (38, 13, 51), marks=pytest.mark.slow),  # 8189 copies
     ],
 )
 def test_real_data_by_config(

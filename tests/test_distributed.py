@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from lookalike.data.records import Records
 from lookalike.evaluation import callback
 from lookalike.evaluation.callback import score
 from lookalike.evaluation.metrics import values_of
@@ -24,18 +27,24 @@ def test_scores_of_ranks_equal_those_of_one_process(monkeypatch: pytest.MonkeyPa
     everything = Embeddings(vectors, rng.integers(0, 7, 50), np.arange(50))
     roles = np.array(["both", "query", "gallery"])[rng.integers(0, 3, 50)]
     plan = Evaluation()
-    alone = score(plan, everything, roles)
+    cameras = [f"c{number}" for number in rng.integers(0, 3, 50)]
+    records = Records.create(
+        ["x.png"] * 50, [str(label) for label in everything.labels], roles=roles, groups=cameras
+    )
+    alone = score(plan, everything, records)
 
     shares = [everything[1::2], everything[::2], everything[:0]]
-    gallery = everything[roles != "query"]
-    asked = [share[roles[share.ids] != "gallery"] for share in shares]
-    values = [(queries.ids, values_of(queries, gallery, plan.k, True)) for queries in asked]
+    apart = replace(everything, sightings=records.sightings)
+    gallery = apart[roles != "query"]
+    asked = [apart[share.ids][roles[share.ids] != "gallery"] for share in shares]
+    search = partial(plan.rerank, everything=everything)
+    values = [(each.ids, values_of(each, gallery, plan.k, True, search=search)) for each in asked]
 
     def gathered(own: object) -> list[object]:
         return list(shares if isinstance(own, Embeddings) else values)
 
     monkeypatch.setattr(callback, "_gathered", gathered)
-    assert score(plan, shares[0], roles) == alone
+    assert score(plan, shares[0], records) == alone
 
 
 @pytest.mark.slow

@@ -41,7 +41,7 @@ class Experiment:
         self.data = open_data(config)
         self.learner = self._make_learner()
         self.throughput = Throughput()
-        self.evaluation = RetrievalEvaluation(self.plan, self.data.records.roles)
+        self.evaluation = RetrievalEvaluation(self.plan, self.data.records)
         self.keepers = self._make_keepers()
         self.trainer = self._make_trainer()
         if self.data.cache == "features":

@@ -30,7 +30,7 @@ def evaluate(config: DictConfig) -> float:
     embeddings = embed(embedder, data.test_dataloader(), device, precision)
     plan = build(config.evaluation)
     scores = {
-        f"test/{name}": value for name, value in score(plan, embeddings, data.records.roles).items()
+        f"test/{name}": value for name, value in score(plan, embeddings, data.records).items()
     }
     file = Path(config.paths.run) / "metrics.json"
     write_metrics(file, scores, {"checkpoint": str(config.checkpoint), "counts": data.counts()})

@@ -21,7 +21,8 @@ class Records:
 
     paths (N,) str; labels (N,) int64 in 0..C-1; class_names (C,) str; splits (N,) of "train",
     "val", "test" or ""; roles (N,) of "query", "gallery" or "both"; groups (N,) str, the camera,
-    product or photographer an image comes from, "" for none.
+    product or photographer an image comes from, "" for none. A query never meets the images of its
+    own class from its own group.
     """
 
     paths: NDArray[np.str_]
@@ -77,6 +78,15 @@ class Records:
     def ids(self, *splits: str) -> NDArray[np.int64]:
         """Ids of the records in any of the splits, ascending, (M,)."""
         return np.flatnonzero(np.isin(self.splits, splits)).astype(np.int64)
+
+    @property
+    def sightings(self) -> NDArray[np.int64]:
+        """(N,): the same number for images of one class from one group; of an image without a
+        group, its id."""
+        ids = np.arange(len(self))
+        pairs = np.stack([self.labels, np.unique(self.groups, return_inverse=True)[1]], axis=1)
+        _, first, pair = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
+        return np.where(self.groups == "", ids, first[pair.ravel()])
 
     def write(self, file: str | Path, relative_to: str | Path = "") -> None:
         """Write all columns as CSV, with paths below `relative_to` shortened to be portable."""

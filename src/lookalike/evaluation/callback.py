@@ -1,5 +1,8 @@
 """The evaluation callback: collects embeddings from Lightning's loops, scores and logs them."""
 
+from dataclasses import replace
+from functools import partial
+from time import perf_counter
 from typing import Any, TypeVar
 
 import numpy as np
@@ -10,10 +13,12 @@ from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
 from lookalike.data.images import Batch
+from lookalike.data.records import Records
 from lookalike.errors import InputError
 from lookalike.evaluation.metrics import clustering, values_of
 from lookalike.evaluation.plan import Evaluation
 from lookalike.retrieval.embeddings import Embeddings, collect
+from lookalike.retrieval.rerank import AsFound
 
 T = TypeVar("T")
 
@@ -26,12 +31,12 @@ class RetrievalEvaluation(Callback):
 
     Args:
         plan: what to measure.
-        roles: (N,) of "query", "gallery" or "both", indexed by record id.
+        records: who asks, who is found, and which images never meet.
     """
 
-    def __init__(self, plan: Evaluation, roles: NDArray[np.str_]) -> None:
+    def __init__(self, plan: Evaluation, records: Records) -> None:
         self.plan = plan
-        self.roles = roles
+        self.records = records
         self.prefix = ""  # before every logged name, such as "epoch_0/"
         self.scores: dict[str, float] = {}  # of the last evaluation
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -74,7 +79,7 @@ class RetrievalEvaluation(Callback):
         self._parts.append((vectors.cpu(), batch.labels.cpu(), batch.ids.cpu()))
 
     def _score_and_log(self, pl_module: LightningModule, split: str) -> None:
-        scores = score(self.plan, collect(self._parts), self.roles)
+        scores = score(self.plan, collect(self._parts), self.records)
         self._parts = []
         self.scores = {f"{self.prefix}{split}/{name}": value for name, value in scores.items()}
         pl_module.log_dict(self.scores)
@@ -85,18 +90,29 @@ def stop_early(plan: Evaluation, patience: int) -> EarlyStopping:
     return EarlyStopping(plan.monitored, mode=plan.mode, patience=patience)
 
 
-def score(plan: Evaluation, own: Embeddings, roles: NDArray[np.str_]) -> dict[str, float]:
-    """All metrics of a plan, with `queries` and `queries_without_positive` beside them.
+def score(plan: Evaluation, own: Embeddings, records: Records) -> dict[str, float]:
+    """All metrics of a plan, with `queries` and `queries_without_positive` beside them, and
+    `ranking_seconds` if the plan re-ranks.
 
     Args:
         plan: what to measure.
         own: the embeddings made by this rank; without distributed training, all of them.
-        roles: (N,) of "query", "gallery" or "both", indexed by id.
+        records: who asks, who is found, and which images never meet; ids are their rows.
     """
-    everything = _merge(_gathered(own))
-    queries = own[roles[own.ids] != "gallery"]
-    gallery = everything[roles[everything.ids] != "query"]
-    own_values = values_of(queries, gallery, plan.k, plan.whole_ranking)
+    everything = _kept_apart(_merge(_gathered(own)), records)
+    queries = _kept_apart(own, records)[records.roles[own.ids] != "gallery"]
+    gallery = everything[records.roles[everything.ids] != "query"]
+    as_found = isinstance(plan.rerank, AsFound)
+    started = perf_counter()
+    own_values = values_of(
+        queries,
+        gallery,
+        plan.k,
+        plan.whole_ranking,
+        plan.minp,
+        None if as_found else partial(plan.rerank, everything=everything),
+    )
+    seconds = perf_counter() - started
     ids, values = _by_id(_gathered((queries.ids, own_values)))
     without_positive = int(np.isnan(values["precision_at_1"]).sum())
     if without_positive == len(ids):
@@ -107,7 +123,8 @@ def score(plan: Evaluation, own: Embeddings, roles: NDArray[np.str_]) -> dict[st
     means = {name: float(np.nanmean(column)) for name, column in values.items()}
     clusters = clustering(everything) if plan.clustering else {}
     counts = {"queries": float(len(ids)), "queries_without_positive": float(without_positive)}
-    return means | clusters | counts
+    costs = {} if as_found else {"ranking_seconds": seconds}
+    return means | clusters | counts | costs
 
 
 def _gathered(own: T) -> list[T]:
@@ -128,6 +145,10 @@ def _merge(parts: list[Embeddings]) -> Embeddings:
             for p in filled
         ]
     )
+
+
+def _kept_apart(embeddings: Embeddings, records: Records) -> Embeddings:
+    return replace(embeddings, sightings=records.sightings[embeddings.ids])
 
 
 def _by_id(

@@ -4,18 +4,25 @@ Definitions after Musgrave et al., "A Metric Learning Reality Check", ECCV 2020,
 The mean is taken over the queries that have a relevant item; the others have no defined value.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.retrieval.embeddings import Embeddings, count_relevant
+from lookalike.retrieval.neighbours import Gallery, Neighbours
 from lookalike.retrieval.ranks import Ranks, rank_relevant
+
+Search = Callable[[Gallery, Embeddings, int], Iterator[Neighbours]]
 
 
 def recall_at_k(ranks: Ranks, k: int) -> NDArray[np.float64]:
-    """1 for a query with a relevant item among its k nearest, otherwise 0, (Q,)."""
+    """1 for a query with a relevant item among its k nearest, otherwise 0, (Q,).
+
+    Its mean is the cumulative matching characteristic of re-identification: CMC@k, or rank-k.
+    """
     return (ranks.total(ranks.rank <= k) > 0).astype(np.float64)
 
 
@@ -39,6 +46,15 @@ def average_precision(ranks: Ranks) -> NDArray[np.float64]:
     return ranks.total(_precision(ranks)) / _at_least_1(ranks.n_relevant)
 
 
+def inverse_negative_penalty(ranks: Ranks) -> NDArray[np.float64]:
+    """The number of relevant items over the rank of the last of them, (Q,); its mean is mINP.
+
+    Ye et al., TPAMI 2021, arXiv:2001.04193, equation 3. Needs the whole ranking.
+    """
+    last = ranks.total(ranks.rank * (ranks.place == ranks.n_relevant[ranks.query]))
+    return ranks.n_relevant / np.maximum(last, 1)
+
+
 @dataclass(frozen=True)
 class Metric:
     """A name, a value for each query, and whether more of it is better."""
@@ -48,8 +64,10 @@ class Metric:
     higher_is_better: bool = True
 
 
-def retrieval_metrics(k: Sequence[int], whole_ranking: bool) -> tuple[Metric, ...]:
-    """Recall at each `k`, P@1, R-precision, MAP@R and, from the whole ranking, MAP."""
+def retrieval_metrics(
+    k: Sequence[int], whole_ranking: bool, minp: bool = False
+) -> tuple[Metric, ...]:
+    """Recall at each `k`, P@1, R-precision, MAP@R; from the whole ranking MAP and `minp`."""
     recalls = tuple(
         Metric(f"recall_at_{at}", lambda ranks, at=at: recall_at_k(ranks, at)) for at in k
     )
@@ -59,21 +77,44 @@ def retrieval_metrics(k: Sequence[int], whole_ranking: bool) -> tuple[Metric, ..
         Metric("map_at_r", map_at_r),
     )
     whole = (Metric("map", average_precision),) if whole_ranking else ()
-    return recalls + always + whole
+    hardest = (Metric("minp", inverse_negative_penalty),) if minp else ()
+    return recalls + always + whole + hardest
 
 
 def values_of(
-    queries: Embeddings, gallery: Embeddings, k: Sequence[int], whole_ranking: bool
+    queries: Embeddings,
+    gallery: Embeddings,
+    k: Sequence[int],
+    whole_ranking: bool,
+    minp: bool = False,
+    search: Search | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Every metric for every query, (Q,) each, NaN where it is not defined."""
-    metrics = retrieval_metrics(k, whole_ranking)
+    """Every metric for every query, (Q,) each, NaN where it is not defined.
+
+    `minp` needs `whole_ranking`; `search` re-ranks, null takes the order of similarity.
+    """
+    metrics = retrieval_metrics(k, whole_ranking, minp)
     values = {metric.name: np.full(len(queries), np.nan) for metric in metrics}
     depth = None if whole_ranking else np.maximum(count_relevant(queries, gallery), max(k))
-    for rows, ranks in rank_relevant(queries, gallery, depth):
+    found_by = rank_relevant if search is None else partial(_searched, search)
+    for rows, ranks in found_by(queries, gallery, depth):
         for metric in metrics:
             found = metric.values(ranks)
             values[metric.name][rows] = np.where(ranks.n_relevant > 0, found, np.nan)
     return values
+
+
+def _searched(
+    search: Search, queries: Embeddings, gallery: Embeddings, depth: NDArray[np.int64] | None
+) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
+    """Blocks of queries, as row numbers, with the ranks of their relevant items in a search."""
+    deepest = len(gallery) if depth is None else int(depth.max(initial=1))
+    first = 0
+    for found in search(Gallery(gallery), queries, deepest):
+        query, column = np.nonzero(found.relevant)
+        rows = np.arange(first, first + len(found.ids))
+        yield rows, Ranks(query, column + 1, found.n_relevant)
+        first += len(rows)
 
 
 def clustering(embeddings: Embeddings, seed: int = 0) -> dict[str, float]:

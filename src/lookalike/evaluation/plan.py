@@ -1,12 +1,13 @@
 """The plan of an evaluation: what is measured, when, and which score chooses the checkpoint."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Literal
 
 from lookalike.errors import InputError
 from lookalike.evaluation.metrics import retrieval_metrics
+from lookalike.retrieval.rerank import AsFound, Rerank
 
 Direction = Literal["max", "min"]
 
@@ -21,7 +22,9 @@ class Evaluation:
             its direction is the metric's own.
         whole_ranking: whether MAP is computed; it sorts the whole gallery for every query, so
             leave it out for galleries of 50 000 images and more.
+        minp: whether mINP is computed, from the whole ranking too.
         clustering: whether NMI and AMI of a k-means clustering are computed.
+        rerank: what is done to the first search; its seconds are then measured too.
         before_training: whether the starting point (epoch 0) is measured too.
         refit: whether the chosen number of epochs is trained again on training and validation
             classes together; the test scores are then of that model.
@@ -30,13 +33,17 @@ class Evaluation:
     k: Sequence[int] = (1, 2, 4, 8)
     monitor: str = "map_at_r"
     whole_ranking: bool = True
+    minp: bool = False
     clustering: bool = False
+    rerank: Rerank = field(default_factory=AsFound)
     before_training: bool = True
     refit: bool = False
 
     def __post_init__(self) -> None:
         if not self.k or min(self.k) < 1:
             raise InputError(f"evaluation.k={list(self.k)}: need one or more numbers from 1 on")
+        if self.minp and not self.whole_ranking:
+            raise InputError("evaluation.minp=true needs evaluation.whole_ranking=true")
         if self.monitor not in self.directions():
             names = list(self.directions())
             close = get_close_matches(self.monitor, names, 1)
@@ -57,7 +64,7 @@ class Evaluation:
 
     def directions(self) -> dict[str, Direction]:
         """Whether the "max" or the "min" of each metric is its best."""
-        metrics = retrieval_metrics(self.k, self.whole_ranking)
+        metrics = retrieval_metrics(self.k, self.whole_ranking, self.minp)
         best: dict[str, Direction] = {
             metric.name: "max" if metric.higher_is_better else "min" for metric in metrics
         }

@@ -16,16 +16,23 @@ from lookalike.data.images import Batch
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """vectors (N, D) float32 of length 1; labels (N,) int64; ids (N,) int64, all different."""
+    """vectors (N, D) float32 of length 1; labels (N,) int64; ids (N,) int64, all different;
+    sightings (N,) int64, by default the ids: images of one sighting share their label, and a query
+    never meets a gallery item of its own, see `Records.sightings`.
+    """
 
     vectors: NDArray[np.float32]
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
+    sightings: NDArray[np.int64] = None  # type: ignore[assignment]  # the ids, once it is made
 
     def __post_init__(self) -> None:
-        if not len(self.vectors) == len(self.labels) == len(self.ids):
-            lengths = (len(self.vectors), len(self.labels), len(self.ids))
-            raise ValueError(f"vectors, labels and ids differ in length: {lengths}")
+        if self.sightings is None:
+            object.__setattr__(self, "sightings", self.ids)
+        columns = (self.vectors, self.labels, self.ids, self.sightings)
+        lengths = [len(column) for column in columns]
+        if len(set(lengths)) != 1:
+            raise ValueError(f"vectors, labels, ids and sightings differ in length: {lengths}")
         if not np.isfinite(self.vectors).all():
             raise ValueError(
                 "embeddings hold NaN or infinity: the training has diverged. Lower the learning "
@@ -36,14 +43,25 @@ class Embeddings:
         return len(self.ids)
 
     def __getitem__(self, rows: slice | NDArray) -> "Embeddings":
-        return Embeddings(self.vectors[rows], self.labels[rows], self.ids[rows])
+        return Embeddings(
+            self.vectors[rows], self.labels[rows], self.ids[rows], self.sightings[rows]
+        )
 
 
 def count_relevant(queries: Embeddings, gallery: Embeddings) -> NDArray[np.int64]:
-    """Gallery items of each query's class, without the query itself, (Q,)."""
-    labels = np.sort(gallery.labels)
-    first, end = (np.searchsorted(labels, queries.labels, side) for side in ("left", "right"))
-    return end - first - np.isin(queries.ids, gallery.ids)
+    """Gallery items of each query's class that it may meet, (Q,)."""
+    of_class = _occurrences(queries.labels, gallery.labels)
+    return of_class - _occurrences(queries.sightings, gallery.sightings)
+
+
+def largest_sighting(embeddings: Embeddings) -> int:
+    """The most images of one sighting."""
+    return int(np.unique(embeddings.sightings, return_counts=True)[1].max(initial=0))
+
+
+def _occurrences(wanted: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:
+    ordered = np.sort(values)
+    return np.searchsorted(ordered, wanted, "right") - np.searchsorted(ordered, wanted, "left")
 
 
 def collect(parts: Sequence[tuple[Tensor, Tensor, Tensor]]) -> Embeddings:

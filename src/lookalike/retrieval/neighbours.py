@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.retrieval.embeddings import Embeddings, count_relevant
+from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_sighting
 
 SPARE = 8  # candidates beyond those asked for: ties up to so many need no second look
 FLOAT32_ERROR = 1e-5  # of a FAISS inner product of unit vectors, generously
@@ -35,7 +35,8 @@ class Neighbours:
 class Gallery:
     """Embeddings to be searched.
 
-    A query never meets the gallery item of its own id. An exact copy under another id counts.
+    A query never meets a gallery item of its own sighting: by default itself, told by its id. An
+    exact copy under another id counts.
     """
 
     def __init__(self, embeddings: Embeddings) -> None:
@@ -43,13 +44,14 @@ class Gallery:
         self._vectors = np.ascontiguousarray(embeddings.vectors, dtype=np.float32)
         self._index = faiss.IndexFlatIP(self._vectors.shape[1])
         self._index.add(self._vectors)
+        self._never_met = largest_sighting(embeddings)  # at most so many are left out
 
     def __len__(self) -> int:
         return len(self.embeddings)
 
     def search(self, queries: Embeddings, k: int) -> Iterator[Neighbours]:
         """The `k` nearest of every query, in blocks of queries that fit the memory."""
-        candidates = k + 1 + SPARE
+        candidates = k + self._never_met + SPARE
         everything = candidates * 4 > len(self)  # sorting whole rows is then the faster way
         per_query = len(self) if everything else candidates * queries.vectors.shape[1]
         step = max(1, BLOCK // max(1, per_query))
@@ -58,9 +60,15 @@ class Gallery:
             keys = self._rank_all(block) if everything else self._rank_candidates(block, k)
             yield self._neighbours(block, keys, k)
 
+    def rank(self, queries: Embeddings, scores: NDArray[np.floating], k: int) -> Neighbours:
+        """The `k` best of every query by scores (Q, G) that were made elsewhere, high for near."""
+        return self._neighbours(
+            queries, self._sorted_keys(queries, scores, np.arange(len(self))[None]), k
+        )
+
     def _rank_candidates(self, queries: Embeddings, k: int) -> NDArray[np.uint64]:
         found_scores, rows = self._index.search(
-            np.ascontiguousarray(queries.vectors), k + 1 + SPARE
+            np.ascontiguousarray(queries.vectors), k + self._never_met + SPARE
         )
         gathered = self._vectors[rows].astype(np.float64)  # (Q, C, D)
         scores = (gathered @ queries.vectors[:, :, None].astype(np.float64))[:, :, 0]
@@ -83,11 +91,11 @@ class Gallery:
         )
 
     def _sorted_keys(
-        self, queries: Embeddings, scores: NDArray[np.float64], rows: NDArray[np.int64]
+        self, queries: Embeddings, scores: NDArray[np.floating], rows: NDArray[np.int64]
     ) -> NDArray[np.uint64]:
         """One integer per pair that sorts by score descending, irrelevant first, then row."""
         single = scores.astype(np.float32)
-        single[self.embeddings.ids[rows] == queries.ids[:, None]] = -np.inf
+        single[self.embeddings.sightings[rows] == queries.sightings[:, None]] = -np.inf
         relevant = self.embeddings.labels[rows] == queries.labels[:, None]
         keys = descending(single) << np.uint64(32)
         keys |= relevant.astype(np.uint64) << np.uint64(31)
@@ -99,7 +107,7 @@ class Gallery:
         keys = keys[:, :k]
         keys = np.pad(keys, ((0, 0), (0, k - keys.shape[1])), constant_values=_NOTHING)
         scores = _scores_of(keys)
-        present = np.isfinite(scores)  # the query itself was scored minus infinity
+        present = np.isfinite(scores)  # what a query never meets was scored minus infinity
         rows = (keys & np.uint64(2**31 - 1)).astype(np.int64)
         return Neighbours(
             ids=np.where(present, self.embeddings.ids[np.where(present, rows, 0)], -1),

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.retrieval.embeddings import Embeddings, count_relevant
+from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_sighting
 from lookalike.retrieval.neighbours import descending
 from lookalike.retrieval.shortlist import LARGEST, shortlist
 
@@ -48,7 +48,7 @@ class Ranks:
 
     def total(self, value: NDArray) -> NDArray[np.float64]:
         """The sum of a value over each query's relevant items, (P,) -> (Q,)."""
-        return np.bincount(self.query, value, minlength=len(self.n_relevant))
+        return np.bincount(self.query, value, minlength=len(self.n_relevant)).astype(np.float64)
 
 
 def rank_relevant(
@@ -57,7 +57,7 @@ def rank_relevant(
     """Blocks of queries, as row numbers, with the ranks of their relevant items.
 
     Args:
-        queries: a query never meets the gallery item of its own id.
+        queries: a query never meets a gallery item of its own sighting.
         gallery: an exact copy of a query under another id counts.
         depth: (Q,) ranks that are of interest; None for all.
     """
@@ -93,8 +93,8 @@ def _near(
     """Those of the rows that a shortlist serves, and their ranks down to the depth."""
     alone = len(rows) < len(gallery) or queries is not gallery
     asked = queries[rows] if alone else gallery
-    listed = shortlist(asked.vectors, gallery.vectors, depth[rows] + 1)
-    other = asked.ids[listed.query] != gallery.ids[listed.row]
+    listed = shortlist(asked.vectors, gallery.vectors, depth[rows] + largest_sighting(gallery))
+    other = asked.sightings[listed.query] != gallery.sightings[listed.row]
     query, row = listed.query[other], listed.row[other]
     relevant = asked.labels[query] == gallery.labels[row]
     keys = query.astype(np.uint64) << np.uint64(33)
@@ -151,8 +151,8 @@ class _Block:
         if not column.size:
             column, inside = np.zeros((2, len(rows), 0), np.int64)
         scores = np.take_along_axis(_products(queries, span), column, axis=1)
-        itself = span.ids[column] == queries.ids[:, None]
-        scores[~inside.astype(bool) | itself] = -np.inf
+        never_met = span.sightings[column] == queries.sightings[:, None]
+        scores[~inside.astype(bool) | never_met] = -np.inf
         scores = -np.sort(-scores, axis=1)
         return cls(rows, scores, np.zeros(scores.shape, np.int64))
 

@@ -1,0 +1,150 @@
+"""Re-ranking against dense loops over the papers' definitions."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from lookalike.errors import InputError
+from lookalike.evaluation.metrics import values_of
+from lookalike.retrieval import rerank
+from lookalike.retrieval.embeddings import Embeddings
+from lookalike.retrieval.neighbours import Gallery, Neighbours
+from lookalike.retrieval.rerank import KReciprocal, QueryExpansion
+
+
+def random_set(seed: int, n: int, classes: int, size: int = 16, noise: float = 0.6) -> Embeddings:
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, n)
+    vectors = rng.normal(size=(classes, size))[labels] + noise * rng.normal(size=(n, size))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Embeddings(vectors.astype(np.float32), labels, np.arange(n) * 3 + 5)
+
+
+def slow_k_reciprocal(
+    vectors: NDArray, k1: int, k2: int, original_weight: float
+) -> NDArray[np.float64]:
+    """Final distances of all pairs (N, N), set by set: Zhong et al., equations 1 to 12."""
+    vectors = vectors.astype(float)
+    n = len(vectors)
+    original = np.array([[((a - b) ** 2).sum() for b in vectors] for a in vectors])
+    original /= original.max(axis=1, keepdims=True)
+    order = np.argsort(original, axis=1)
+
+    def reciprocal(i: int, k: int) -> set[int]:
+        return {j for j in order[i, : k + 1].tolist() if i in order[j, : k + 1]}
+
+    codes = np.zeros((n, n))
+    for i in range(n):
+        expanded = set(reciprocal(i, k1))
+        for j in reciprocal(i, k1):
+            candidate = reciprocal(j, round(k1 / 2))
+            if len(candidate & reciprocal(i, k1)) > 2 / 3 * len(candidate):
+                expanded |= candidate
+        for j in expanded:
+            codes[i, j] = np.exp(-original[i, j])
+        codes[i] /= codes[i].sum()
+    codes = np.array([codes[order[i, :k2]].mean(axis=0) for i in range(n)])
+    jaccard = np.array(
+        [[1 - np.minimum(a, b).sum() / np.maximum(a, b).sum() for b in codes] for a in codes]
+    )
+    return (1 - original_weight) * jaccard + original_weight * original
+
+
+def together(blocks: object) -> Neighbours:
+    parts = list(blocks)  # type: ignore[call-overload]
+    fields = ("ids", "scores", "relevant", "n_relevant")
+    return Neighbours(*(np.concatenate([getattr(part, f) for part in parts]) for f in fields))
+
+
+@pytest.mark.parametrize(
+    ("seed", "k1", "k2", "weight"), [(0, 20, 6, 0.3), (1, 7, 1, 0), (2, 5, 3, 0.8)]
+)
+@pytest.mark.parametrize("shared", [False, True])
+def test_k_reciprocal_equals_its_definition(
+    seed: int, k1: int, k2: int, weight: float, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rerank, "BLOCK", 900)  # several blocks everywhere
+    everything = random_set(seed, 120, 9)
+    queries, gallery = (everything, everything) if shared else (everything[:30], everything[30:])
+    distances = slow_k_reciprocal(everything.vectors, k1, k2, weight)
+    found = together(KReciprocal(k1, k2, weight)(Gallery(gallery), queries, 10, everything))
+    row_of = {int(id_): row for row, id_ in enumerate(everything.ids)}
+    assert len(found.ids) == len(queries)
+    for q, own in enumerate(queries.ids.tolist()):
+        others = [row for row in map(row_of.get, gallery.ids.tolist()) if row != row_of[own]]
+        nearest = np.sort(distances[row_of[own]][others])[:10]
+        np.testing.assert_allclose(1 - found.scores[q], nearest, atol=2e-6)
+        given = [distances[row_of[own], row_of[id_]] for id_ in found.ids[q].tolist()]
+        np.testing.assert_allclose(given, nearest, atol=2e-6)
+        assert own not in found.ids[q]
+
+
+def test_k_reciprocal_helps_where_classes_are_clusters() -> None:
+    everything = random_set(3, 400, 20, noise=1.0)
+    plain = values_of(everything, everything, (1,), True)["map"].mean()
+
+    def search(gallery: Gallery, queries: Embeddings, k: int) -> object:
+        return KReciprocal()(gallery, queries, k, everything)
+
+    better = values_of(everything, everything, (1,), True, search=search)["map"].mean()
+    assert better > plain + 0.02
+
+
+def test_collapsed_embeddings_gain_nothing_from_the_order_of_the_data() -> None:
+    labels = np.repeat(np.arange(20), 10)
+    everything = Embeddings(np.full((200, 4), 0.5, np.float32), labels, np.arange(200))
+
+    def search(gallery: Gallery, queries: Embeddings, k: int) -> object:
+        return KReciprocal()(gallery, queries, k, everything)
+
+    values = values_of(everything, everything, (1,), True, search=search)
+    assert values["map"].mean() < 0.1  # chance is 9 in 199
+
+
+def test_more_neighbours_than_images() -> None:
+    everything = random_set(4, 6, 2)
+    found = together(KReciprocal()(Gallery(everything), everything, 5, everything))
+    assert np.isfinite(found.scores).all()
+    found = together(QueryExpansion(50)(Gallery(everything), everything, 5, everything))
+    assert (found.ids != everything.ids[:, None]).all()
+
+
+def test_re_ranking_sees_no_labels() -> None:
+    everything = random_set(5, 60, 6)
+    blind = Embeddings(everything.vectors, np.zeros(60, np.int64), everything.ids)
+    for method in (KReciprocal(k1=6, k2=3), QueryExpansion(4, 1.0)):
+        seen = together(method(Gallery(everything), everything, 8, everything))
+        unseen = together(method(Gallery(blind), blind, 8, blind))
+        np.testing.assert_array_equal(seen.ids, unseen.ids)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0, 3.0])
+@pytest.mark.parametrize("shared", [False, True])
+def test_query_expansion_equals_a_loop(
+    alpha: float, shared: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rerank, "BLOCK", 400)
+    everything = random_set(6, 80, 40)  # few of a class: many of the 45 nearest are negative
+    queries, gallery = (everything, everything) if shared else (everything[:25], everything[25:])
+    found = QueryExpansion(45, alpha).expand(queries, gallery)
+    for q in range(len(queries)):
+        candidates = [
+            (float(queries.vectors[q] @ gallery.vectors[g]), gallery.vectors[g].astype(float))
+            for g in range(len(gallery))
+            if gallery.ids[g] != queries.ids[q]
+        ]
+        mean = queries.vectors[q].astype(float)
+        for similarity, vector in sorted(candidates, key=lambda pair: -pair[0])[:45]:
+            mean = mean + max(similarity, 0) ** alpha * vector
+        np.testing.assert_allclose(found.vectors[q], mean / np.linalg.norm(mean), atol=1e-5)
+    assert found.vectors.dtype == np.float32
+    np.testing.assert_array_equal(found.ids, queries.ids)
+
+
+def test_arguments_out_of_range() -> None:
+    with pytest.raises(InputError, match="k2=30"):
+        KReciprocal(k2=30)
+    with pytest.raises(InputError, match="original_weight=2"):
+        KReciprocal(original_weight=2)
+    with pytest.raises(InputError, match="neighbours >= 1"):
+        QueryExpansion(0)
