@@ -52,12 +52,18 @@ def photographs(source: Path, folder: Path) -> list[str]:
     chosen = found[:: max(1, len(found) // COUNT)][:COUNT]
     paths = []
     for number, file in enumerate(chosen):
-        with Image.open(file) as image:
-            scale = SHORT_SIDE / min(image.size)
-            size = (round(image.width * scale), round(image.height * scale))
-            paths.append(str(folder / f"{number:04d}.jpg"))
-            image.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(paths[-1], quality=90)
+        paths.append(str(folder / f"{number:04d}.jpg"))
+        enlarge(file, Path(paths[-1]))
     return paths
+
+
+def enlarge(file: Path, target: Path) -> None:
+    """Write an image upscaled to SHORT_SIDE."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(file) as image:
+        scale = SHORT_SIDE / min(image.size)
+        size = (round(image.width * scale), round(image.height * scale))
+        image.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(target, quality=90)
 
 
 def usual(paths: list[str]) -> Callable[[], object]:

@@ -1,0 +1,165 @@
+"""Training: images per second of `lookalike train` beside a plain script and a bare loop.
+
+    python benchmarks/training.py --weights FILE
+
+FILE: ImageNet weights of MobileNetV2. The images
+are Oxford Flowers-102's below LOOKALIKE_DATA. Every run is a process of its own, and all its steps
+count, the start of its workers included.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+from time import perf_counter
+
+import hydra
+import torch
+from omegaconf import DictConfig
+from plain_script import BATCH, NORMALIZE, PER_CLASS, SIZE, make_model
+from side_by_side import ROUNDS, Table, rows, take_turns, write
+from torch import nn
+from torch.nn.functional import normalize
+
+from lookalike.config import build, config_folder
+from lookalike.experiment import Experiment, open_data
+
+STEPS, MEMORY = 30, 8  # batches that are trained on, and that the bare loop holds
+COMMAND = "python benchmarks/training.py --weights FILE"
+PLAIN = "plain script: torchvision + PML, float32"
+FILES, DISK = "lookalike train", "lookalike train, data.cache=disk"
+LIMIT = "limit: bare loop on our settings, images in memory"
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "pytorch-metric-learning")
+
+
+def settings(network: str, weights: str | None, *more: str) -> DictConfig:
+    """What the plain script does, with our defaults in everything else."""
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return hydra.compose(
+            "train",
+            [
+                "data=flowers",
+                f"backbone={network}",
+                f"backbone.weights={weights or 'null'}",
+                f"backbone.image_size={SIZE}",
+                "freeze=batch_norm",
+                "name=speed",
+                "data.holdout=false",  # the plain script trains on all classes too
+                f"data.sampler.images_per_class={PER_CLASS}",
+                f"data.batch_size={BATCH}",
+                "trainer.max_epochs=1",
+                f"trainer.limit_train_batches={STEPS}",
+                "trainer.limit_val_batches=0",
+                "callbacks=none",
+                *more,
+            ],
+        )
+
+
+def lookalike_speed(config: DictConfig, folder: str) -> float:
+    experiment = Experiment(config, Path(folder))
+    experiment.trainer.fit(experiment.learner, datamodule=experiment.data)
+    return experiment.throughput.images_per_second
+
+
+def bare_loop(config: DictConfig) -> float:
+    """No loader, no Lightning: the plain script's network with our levers, images in memory."""
+    data = open_data(config)
+    batches = [batch for _, batch in zip(range(MEMORY), data.train_dataloader(), strict=False)]
+    name, weights = config.backbone.name, config.backbone.weights
+    model = make_model(name, weights).to(memory_format=torch.channels_last).train()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+    centre, spread = (torch.tensor(v).view(1, 3, 1, 1) for v in (NORMALIZE.mean, NORMALIZE.std))
+    loss_function, miner = build(config.loss), data.miner
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
+    start = perf_counter()
+    for step in range(STEPS):
+        images, labels, _ = batches[step % MEMORY]
+        optimizer.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            embeddings = normalize(model((images / 255 - centre) / spread).float())
+        loss = loss_function(embeddings, labels, miner(embeddings, labels))
+        loss.backward()
+        optimizer.step()
+    return STEPS * BATCH / (perf_counter() - start)
+
+
+def write_table(file: Path) -> None:
+    """The records for the plain script: the first half of the classes trains."""
+    records = open_data(settings("mobilenet_v2", None)).records
+    with open(file, "w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(("path", "label", "split"))
+        writer.writerows(zip(records.paths, records.labels, records.splits, strict=True))
+
+
+def plain(table: str, network: str, weights: str | None, *more: str) -> dict[str, float]:
+    script = str(Path(__file__).with_name("plain_script.py"))
+    command = [sys.executable, script, table, "--network", network, *more]
+    return _json_of(*command, *(["--weights", weights] if weights else []))
+
+
+def _json_of(*command: str) -> dict[str, float]:
+    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    return json.loads(run.stdout.strip().rpartition("\n")[2])
+
+
+def speeds(network: str, weights: str | None, table: str, rounds: int) -> Table:
+    found: dict[str, list[float]] = {}
+
+    def run(name: str) -> Callable[[], None]:
+        def once() -> None:
+            if name == PLAIN:
+                result = plain(table, network, weights, f"--steps={STEPS}")
+            else:
+                ours = [sys.executable, __file__, "--contender", name, network]
+                result = _json_of(*ours, *(["--weights", weights] if weights else []))
+            found.setdefault(name, []).append(result["images_per_second"])
+
+        return once
+
+    contenders = {name: run(name) for name in (PLAIN, FILES, DISK, LIMIT)}
+    take_turns(contenders, rounds)
+    values = {name: tuple(each[1:]) for name, each in found.items()}
+    limit = median(values[LIMIT])
+    shares = {name: f"{median(values[name]) / limit:.0%} of the limit" for name in (FILES, DISK)}
+    return Table(
+        f"{network}, {SIZE} px, batch {BATCH}",
+        COMMAND,
+        "images/s",
+        PLAIN,
+        rows(values, PLAIN, {FILES: 1.6, DISK: 1.6}, shares, lower_is_better=False),
+        ["The target for the share of the limit is 95 %."],
+        PACKAGES,
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        if given.contender:
+            name, network = given.contender
+            cache = "disk" if name == DISK else "none"
+            config = settings(network, given.weights, f"data.cache={cache}")
+            speed = bare_loop(config) if name == LIMIT else lookalike_speed(config, folder)
+            print(json.dumps({"images_per_second": speed}))
+            return
+        table = str(Path(folder) / "records.csv")
+        write_table(Path(table))
+        networks = {"mobilenet_v2": given.weights, "resnet18": None}
+        write("training", [speeds(*each, table, given.rounds) for each in networks.items()])
+
+
+if __name__ == "__main__":
+    main()
