@@ -10,10 +10,9 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
-import hydra
+from composing import train_config
 from side_by_side import Row, Table, rows, write
 
-from lookalike.config import config_folder
 from lookalike.experiment import Experiment
 
 SEEDS, EPOCHS = (0, 1, 2), 5
@@ -24,24 +23,19 @@ MONITORED = "val/map_at_r"
 
 def fitted(cache: str, seed: int, weights: str, folder: Path) -> dict[str, float]:
     """Seconds an epoch of training, seconds before it, and the best validation score."""
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = hydra.compose(
-            "train",
-            [
-                "data=flowers",
-                "backbone=mobilenet_v2",
-                f"backbone.weights={weights}",
-                "backbone.image_size=160",
-                "freeze=all",
-                "learning_rate.head=1e-3",
-                "name=frozen",
-                f"paths.cache={folder}",
-                f"trainer.max_epochs={EPOCHS}",
-                f"seed={seed}",
-                "callbacks=none",
-                cache,
-            ],
-        )
+    config = train_config(
+        folder,
+        "data=flowers",
+        "backbone=mobilenet_v2",
+        f"backbone.weights={weights}",
+        "backbone.image_size=160",
+        "freeze=all",
+        "learning_rate.head=1e-3",
+        f"paths.cache={folder}",
+        f"trainer.max_epochs={EPOCHS}",
+        f"seed={seed}",
+        cache,
+    )
     start = perf_counter()
     experiment = Experiment(config, folder / f"{cache}-{seed}")
     ready = perf_counter() - start

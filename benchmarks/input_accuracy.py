@@ -17,8 +17,8 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import hydra
 import numpy as np
+from composing import train_config
 from input import enlarge
 from omegaconf import OmegaConf
 from PIL import Image
@@ -26,7 +26,6 @@ from rich.progress import track
 from side_by_side import Table, rows, write
 from torchvision import transforms
 
-from lookalike.config import config_folder
 from lookalike.data.datamodule import RetrievalData
 from lookalike.data.images import Images
 from lookalike.data.transforms import EachImage
@@ -76,23 +75,18 @@ def usual_test() -> transforms.Compose:
 
 def scores(name: str, seed: int, weights: str, folder: Path) -> dict[str, float]:
     """Of one training run through one pipeline, in this process."""
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = hydra.compose(
-            "train",
-            [
-                "experiment=flowers_losses",
-                "loss=multi_similarity",
-                "miner=multi_similarity",
-                f"backbone.weights={weights}",
-                f"paths.data={folder}",
-                f"paths.cache={folder}/cache",
-                f"seed={seed}",
-                "trainer.max_epochs=1",
-                "callbacks=none",
-                "name=accuracy",
-                f"data.cache={'disk' if name == DISK else 'none'}",
-            ],
-        )
+    config = train_config(
+        folder,
+        "experiment=flowers_losses",
+        "loss=multi_similarity",
+        "miner=multi_similarity",
+        f"backbone.weights={weights}",
+        f"paths.data={folder}",
+        f"paths.cache={folder}/cache",
+        f"seed={seed}",
+        "trainer.max_epochs=1",
+        f"data.cache={'disk' if name == DISK else 'none'}",
+    )
     if name == USUAL:
         OmegaConf.update(config, "data._target_", "input_accuracy.UsualData")
     experiment = Experiment(config, folder / "run")
@@ -102,8 +96,7 @@ def scores(name: str, seed: int, weights: str, folder: Path) -> dict[str, float]
 
 def upscaled(folder: Path) -> None:
     """A copy of the data set with large pictures, below `folder`."""
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        source = Path(hydra.compose("train", ["data=flowers", "name=x"]).data.root)
+    source = Path(train_config(folder, "data=flowers").data.root)
     target = folder / source.name
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.jpg"))
     files = sorted(source.rglob("*.jpg"))

@@ -7,11 +7,10 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-import hydra
+from composing import train_config
 from pytorch_lightning import Callback
 from side_by_side import Row, Table, write
 
-from lookalike.config import config_folder
 from lookalike.experiment import Experiment
 
 EPOCHS, SETTLED = 50, 10
@@ -38,16 +37,9 @@ def private_kibibytes(process: str) -> int:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-            config = hydra.compose(
-                "train",
-                [
-                    f"trainer.max_epochs={EPOCHS}",
-                    "trainer.limit_train_batches=4",
-                    "callbacks=none",
-                    "name=memory",
-                ],
-            )
+        config = train_config(
+            folder, f"trainer.max_epochs={EPOCHS}", "trainer.limit_train_batches=4"
+        )
         experiment = Experiment(config, Path(folder))
         watch = Watch()
         experiment.trainer.callbacks.append(watch)

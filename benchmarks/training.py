@@ -18,15 +18,15 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-import hydra
 import torch
+from composing import train_config
 from omegaconf import DictConfig
 from plain_script import BATCH, NORMALIZE, PER_CLASS, SIZE, make_model
 from side_by_side import ROUNDS, Table, rows, take_turns, write
 from torch import nn
 from torch.nn.functional import normalize
 
-from lookalike.config import build, config_folder
+from lookalike.config import build
 from lookalike.experiment import Experiment, open_data
 
 STEPS, MEMORY = 30, 8  # batches that are trained on, and that the bare loop holds
@@ -37,28 +37,23 @@ LIMIT = "limit: bare loop on our settings, images in memory"
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "pytorch-metric-learning")
 
 
-def settings(network: str, weights: str | None, *more: str) -> DictConfig:
+def settings(folder: str | Path, network: str, weights: str | None, *more: str) -> DictConfig:
     """What the plain script does, with our defaults in everything else."""
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return hydra.compose(
-            "train",
-            [
-                "data=flowers",
-                f"backbone={network}",
-                f"backbone.weights={weights or 'null'}",
-                f"backbone.image_size={SIZE}",
-                "freeze=batch_norm",
-                "name=speed",
-                "data.holdout=false",  # the plain script trains on all classes too
-                f"data.sampler.images_per_class={PER_CLASS}",
-                f"data.batch_size={BATCH}",
-                "trainer.max_epochs=1",
-                f"trainer.limit_train_batches={STEPS}",
-                "trainer.limit_val_batches=0",
-                "callbacks=none",
-                *more,
-            ],
-        )
+    return train_config(
+        folder,
+        "data=flowers",
+        f"backbone={network}",
+        f"backbone.weights={weights or 'null'}",
+        f"backbone.image_size={SIZE}",
+        "freeze=batch_norm",
+        "data.holdout=false",  # the plain script trains on all classes too
+        f"data.sampler.images_per_class={PER_CLASS}",
+        f"data.batch_size={BATCH}",
+        "trainer.max_epochs=1",
+        f"trainer.limit_train_batches={STEPS}",
+        "trainer.limit_val_batches=0",
+        *more,
+    )
 
 
 def lookalike_speed(config: DictConfig, folder: str) -> float:
@@ -93,7 +88,7 @@ def bare_loop(config: DictConfig) -> float:
 
 def write_table(file: Path) -> None:
     """The records for the plain script: the first half of the classes trains."""
-    records = open_data(settings("mobilenet_v2", None)).records
+    records = open_data(settings(file.parent, "mobilenet_v2", None)).records
     with open(file, "w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(("path", "label", "split"))
@@ -151,7 +146,7 @@ def main() -> None:
         if given.contender:
             name, network = given.contender
             cache = "disk" if name == DISK else "none"
-            config = settings(network, given.weights, f"data.cache={cache}")
+            config = settings(folder, network, given.weights, f"data.cache={cache}")
             speed = bare_loop(config) if name == LIMIT else lookalike_speed(config, folder)
             print(json.dumps({"images_per_second": speed}))
             return

@@ -14,6 +14,7 @@ from lookalike.checkpoint import CarryConfig, Checkpoint, read_checkpoint
 from lookalike.config import build
 from lookalike.data.datamodule import RetrievalData
 from lookalike.data.features import weights_digest
+from lookalike.device import best_precision
 from lookalike.errors import InputError
 from lookalike.evaluation.callback import RetrievalEvaluation
 from lookalike.evaluation.plan import Evaluation
@@ -29,7 +30,7 @@ class Experiment:
 
     Args:
         config: of `train`. It learns what only the data and the network know: how many classes
-            train, and the size of the embedding.
+            train, the size of the embedding, and what suits the device.
         folder: for checkpoints and metrics.csv.
     """
 
@@ -39,6 +40,8 @@ class Experiment:
         pl.seed_everything(config.seed, workers=True, verbose=False)
         self.plan: Evaluation = build(config.evaluation)
         self.data = open_data(config)
+        if config.trainer.precision == "auto":
+            config.trainer.precision = best_precision(config.trainer.accelerator)
         self.learner = self._make_learner()
         self.throughput = Throughput()
         self.evaluation = RetrievalEvaluation(self.plan, self.data.records)
@@ -47,6 +50,17 @@ class Experiment:
         if self.data.cache == "features":
             self._keep_features()
         self._start_head()
+
+    def setting(self) -> str:
+        """The device and what suits it, in a line."""
+        device = self.trainer.strategy.root_device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        layout = "channels_last" if self.config.channels_last else "channels first"
+        return (
+            f"{name}{threads}, {self.config.trainer.precision}, {layout}, "
+            f"{self.data.num_workers} workers, data.cache={self.data.cache}"
+        )
 
     def measure(self, prefix: str) -> dict[str, float]:
         """Validation and test scores of the weights as they are, under prefixed names."""

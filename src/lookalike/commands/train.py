@@ -24,6 +24,7 @@ def train(config: DictConfig) -> float:
     plan = experiment.plan
     experiment.data.write_split(folder / "split.csv")
     print_counts(experiment.data.counts())
+    log.info(experiment.setting())
 
     scores = experiment.measure("epoch_0/") if plan.before_training else {}
     chosen, best = experiment.fit(config.resume)
