@@ -11,6 +11,7 @@ from math import log
 
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 from torchvision.transforms import v2
 
 ASPECT = 4 / 3  # of a random crop at most, either way
@@ -62,9 +63,8 @@ class RandomViews:
         sizes = torch.tensor([image.shape[1:] for image in images])
         for row, (top, left, height, width) in enumerate(random_boxes(sizes, self.min_scale)):
             image = _applied(self.before, images[row])
-            _shrink(image[:, top : top + height, left : left + width], views[row])
-            if self.after:
-                views[row] = _applied(self.after, views[row])
+            crop = _resized(image[:, top : top + height, left : left + width], self.size)
+            views[row] = _applied(self.after, crop)
         _flip(views, self.horizontal_flip, -1)
         _flip(views, self.vertical_flip, -2)
         return views
@@ -141,10 +141,10 @@ def random_boxes(sizes: Tensor, min_scale: float) -> list[list[int]]:
     return torch.cat([place, extent], 1).long().tolist()
 
 
-def _shrink(image: Tensor, view: Tensor) -> None:
-    """Write an image into a view of any size; `interpolate` with antialias, without a copy."""
-    size = view.shape[1:]
-    torch.ops.aten._upsample_bilinear2d_aa.out(image[None], size, False, out=view[None])
+def _resized(image: Tensor, size: int) -> Tensor:
+    # a crop is made dense first: resized as it lies, it takes a slower path and loses its layout
+    dense = image[None].contiguous(memory_format=torch.channels_last)
+    return interpolate(dense, (size, size), mode="bilinear", antialias=True)[0]
 
 
 def _flip(views: Tensor, probability: float, axis: int) -> None:
