@@ -6,7 +6,6 @@ Sets are class centres plus noise on the unit sphere, in random order; queries a
 """
 
 import argparse
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from time import perf_counter
 import faiss
 import numpy as np
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+from rival import Worker
 from side_by_side import ROUNDS, Table, rows, take_turns, write
 
 from lookalike.evaluation.metrics import values_of
@@ -62,25 +62,6 @@ def pml(everything: Embeddings, **settings: object) -> dict[str, float]:
     calculator = AccuracyCalculator(**settings)
     found = calculator.get_accuracy(everything.vectors, everything.labels)
     return {ours: float(found[theirs]) for theirs, ours in PML_NAMES.items()}
-
-
-class Worker:
-    """Another process that measures whenever it is called."""
-
-    def __init__(self, *command: str) -> None:
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def __call__(self) -> dict:
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def close(self) -> None:
-        self.process.communicate()
 
 
 def assert_agree(mine: dict[str, float], theirs: dict[str, float]) -> None:
