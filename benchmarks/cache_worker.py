@@ -24,10 +24,9 @@ def images_of(cache: Path) -> list[np.ndarray]:
 def in_litdata(cache: Path, folder: Path) -> Callable[[int], torch.Tensor]:
     from litdata import StreamingDataset, optimize
 
-    images = images_of(cache)
     optimize(
-        lambda row: torch.from_numpy(images[row]),
-        inputs=list(range(len(images))),
+        torch.from_numpy,
+        inputs=images_of(cache),
         output_dir=str(folder / "litdata"),
         chunk_bytes="64MB",
         num_workers=1,
