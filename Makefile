@@ -34,8 +34,9 @@ test-all: $(READY) ## all tests
 # benchmarks that need MobileNetV2's ImageNet weights, then the others
 WITH_WEIGHTS := training embedding frozen input_accuracy
 RIVALS := .rivals/bin/python
+LOOKALIKE_DATA ?= data
 
-bench: $(READY) $(RIVALS) ## time us beside others, about an hour (args: WEIGHTS=file; Flowers below LOOKALIKE_DATA)
+bench: $(READY) .rivals/.ready ## time us beside others, about an hour (args: WEIGHTS=file; Flowers below LOOKALIKE_DATA)
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py
 	$(BIN)/python benchmarks/losses.py
@@ -44,10 +45,10 @@ bench: $(READY) $(RIVALS) ## time us beside others, about an hour (args: WEIGHTS
 	set -e; for topic in $(WITH_WEIGHTS); do $(BIN)/python benchmarks/$$topic.py --weights $(WEIGHTS); done
 	$(BIN)/python benchmarks/report.py
 
-$(RIVALS): benchmarks/rivals.txt
+.rivals/.ready: benchmarks/rivals.txt
 	$(BIN)/uv venv --quiet --allow-existing .rivals
-	$(BIN)/uv pip install --quiet --python $@ -r $<
-	touch $@
+	$(BIN)/uv pip install --quiet --python $(RIVALS) -r $<
+	@touch $@
 
 lint: $(READY) ## ruff
 	$(BIN)/ruff check .
