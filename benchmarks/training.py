@@ -3,14 +3,13 @@
     python benchmarks/training.py --weights FILE
 
 FILE: ImageNet weights of MobileNetV2. The images
-are Oxford Flowers-102's below LOOKALIKE_DATA. Every run is a process of its own, and all its steps
-count, the start of its workers included.
+are Oxford Flowers-102's below LOOKALIKE_DATA. Every contender is a process of its own, and all
+steps count, the start of its workers included.
 """
 
 import argparse
 import csv
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -21,7 +20,17 @@ from time import perf_counter
 import torch
 from composing import train_config
 from omegaconf import DictConfig
-from plain_script import BATCH, NORMALIZE, PER_CLASS, SIZE, make_model
+from plain_script import (
+    BATCH,
+    NORMALIZE,
+    PER_CLASS,
+    SIZE,
+    TRAIN,
+    Images,
+    make_model,
+    train,
+)
+from rival import Worker
 from side_by_side import ROUNDS, Table, rows, take_turns, write
 from torch import nn
 from torch.nn.functional import normalize
@@ -29,7 +38,7 @@ from torch.nn.functional import normalize
 from lookalike.config import build
 from lookalike.experiment import Experiment, open_data
 
-STEPS, MEMORY = 30, 8  # batches that are trained on, and that the bare loop holds
+STEPS, MEMORY = 20, 8  # batches that are trained on, and that the bare loop holds
 COMMAND = "python benchmarks/training.py --weights FILE"
 PLAIN = "plain script: torchvision + PML, float32"
 FILES, DISK = "lookalike train", "lookalike train, data.cache=disk"
@@ -95,33 +104,15 @@ def write_table(file: Path) -> None:
         writer.writerows(zip(records.paths, records.labels, records.splits, strict=True))
 
 
-def plain(table: str, network: str, weights: str | None, *more: str) -> dict[str, float]:
-    script = str(Path(__file__).with_name("plain_script.py"))
-    command = [sys.executable, script, table, "--network", network, *more]
-    return _json_of(*command, *(["--weights", weights] if weights else []))
-
-
-def _json_of(*command: str) -> dict[str, float]:
-    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
-    return json.loads(run.stdout.strip().rpartition("\n")[2])
-
-
 def speeds(network: str, weights: str | None, table: str, rounds: int) -> Table:
     found: dict[str, list[float]] = {}
 
-    def run(name: str) -> Callable[[], None]:
-        def once() -> None:
-            if name == PLAIN:
-                result = plain(table, network, weights, f"--steps={STEPS}")
-            else:
-                ours = [sys.executable, __file__, "--contender", name, network]
-                result = _json_of(*ours, *(["--weights", weights] if weights else []))
-            found.setdefault(name, []).append(result["images_per_second"])
+    def turn(name: str) -> Callable[[], None]:
+        own = [sys.executable, __file__, "--contender", name, network, table]
+        worker = Worker(*own, *(["--weights", weights] if weights else []))
+        return lambda: found.setdefault(name, []).append(worker()["images_per_second"])
 
-        return once
-
-    contenders = {name: run(name) for name in (PLAIN, FILES, DISK, LIMIT)}
-    take_turns(contenders, rounds)
+    take_turns({name: turn(name) for name in (PLAIN, FILES, DISK, LIMIT)}, rounds)
     values = {name: tuple(each[1:]) for name, each in found.items()}
     limit = median(values[LIMIT])
     shares = {name: f"{median(values[name]) / limit:.0%} of the limit" for name in (FILES, DISK)}
@@ -136,20 +127,30 @@ def speeds(network: str, weights: str | None, table: str, rounds: int) -> Table:
     )
 
 
+def contender(name: str, network: str, table: str, weights: str | None) -> None:
+    """Train for some steps whenever a line of input comes; answer with the speed."""
+    answers, sys.stdout = sys.stdout, sys.stderr  # libraries print as they like
+    cache = "disk" if name == DISK else "none"
+    for _ in sys.stdin:
+        with tempfile.TemporaryDirectory() as folder:
+            config = settings(folder, network, weights, f"data.cache={cache}")
+            if name == PLAIN:
+                speed = train(make_model(network, weights), Images(table, "train", TRAIN), STEPS)
+            else:
+                speed = bare_loop(config) if name == LIMIT else lookalike_speed(config, folder)
+        print(json.dumps({"images_per_second": speed}), file=answers, flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--contender", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--contender", nargs=3, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.contender:
+        contender(*given.contender, given.weights)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        if given.contender:
-            name, network = given.contender
-            cache = "disk" if name == DISK else "none"
-            config = settings(folder, network, given.weights, f"data.cache={cache}")
-            speed = bare_loop(config) if name == LIMIT else lookalike_speed(config, folder)
-            print(json.dumps({"images_per_second": speed}))
-            return
         table = str(Path(folder) / "records.csv")
         write_table(Path(table))
         networks = {"mobilenet_v2": given.weights, "resnet18": None}
