@@ -39,17 +39,15 @@ class Curves:
         _draw(losses, {n: c for n, c in curves.items() if n.startswith("train/")}, "train/loss")
         measured = {f"val/{name}" for name in run.plan.directions()}
         _draw(scores, {n: c for n, c in curves.items() if n in measured}, run.plan.monitored)
-        losses.set(title="training loss", ylabel="loss of a batch")
-        scores.set(title="validation", ylabel="score (1 is perfect)", xlabel="epochs trained")
         for axes in (losses, scores):
             axes.axvline(run.epochs, color="0.5", linewidth=1)
         best = curves[run.plan.monitored]
-        value = best.values[best.epochs == run.epochs]
-        scores.plot(np.full(len(value), run.epochs), value, "k*", markersize=13)
-        scores.set_xlabel(
-            f"epochs trained (one pass of the sampler each); star: epoch {run.epochs}, chosen by "
-            f"{run.plan.monitored}"
-        )
+        chosen = best.epochs == run.epochs  # nowhere, if an earlier run was resumed
+        scores.plot(best.epochs[chosen], best.values[chosen], "k*", markersize=13)
+        losses.set(title="training loss", ylabel="loss of a batch")
+        scores.set(title="validation", ylabel="score, in [0, 1]")
+        scores.set_xlabel(f"epochs trained; {run.plan.monitor} chose epoch {run.epochs} (star)")
+        scores.xaxis.get_major_locator().set_params(integer=True)
         file = run.folder / "curves.png"
         figure.savefig(file)
         return [file]
