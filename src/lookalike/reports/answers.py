@@ -83,12 +83,12 @@ def _tiles(
         return records.class_names[records.labels[row]]
 
     return [
-        Tile(records.paths[query], (name(query), "asked")),
+        Tile(records.paths[query], (name(query), "query")),
         None,
         *(
             Tile(
                 records.paths[row],
-                (name(row), f"squared distance {distance:.3f}"),
+                (name(row), f"d² = {distance:.3f}"),
                 right=bool(records.labels[row] == records.labels[query]),
             )
             for row, distance in zip(ids, distances, strict=True)

@@ -53,13 +53,12 @@ def contact_sheet(rows: Sequence[Sequence[Tile | None]], side: int = 128) -> Ima
 
 
 def shortened(text: str, width: float, font: Font) -> str:
-    """The text, with its middle left out if it is wider than so many pixels."""
-    kept = len(text)
-    short = text
-    while font.getlength(short) > width and kept > 1:
-        kept -= 1
-        short = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
-    return short
+    """The text, without its beginning if it is wider than so many pixels: names differ at the end,
+    as in a path or in "n02102973-Irish_water_spaniel"."""
+    if font.getlength(text) <= width:
+        return text
+    starts = range(1, len(text))
+    return next((f"...{text[s:]}" for s in starts if font.getlength(f"...{text[s:]}") <= width), "")
 
 
 def _lines(row: Sequence[Tile | None]) -> int:
