@@ -93,7 +93,7 @@ def _tiles(
     """Two tiles for every pair of ids (P, 2)."""
     records = run.records
     tiles = []
-    for pair, distance, is_alike in zip(pairs, distances, alike, strict=True):
+    for pair, distance, is_alike in zip(pairs.tolist(), distances, alike, strict=True):
         words = f"distance {distance:.3f}", "alike" if is_alike else "unlike"
         right = bool((distance <= threshold) == is_alike)
         first, second = (
