@@ -1,6 +1,7 @@
 """Pairs: how well the distance of two test images tells whether they show the same class."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,14 @@ from lookalike.evaluation.verification import (
 )
 from lookalike.reports.finished import FinishedRun
 from lookalike.reports.sheet import Tile, contact_sheet
+from lookalike.retrieval.embeddings import Embeddings
 
 
 class Pairs:
     """verification.json and roc.png of seeded test pairs, and pairs.png, some of them.
 
-    On the picture a pair is right if the threshold of the best accuracy judges it rightly.
+    The same pairs are measured before training too, if the plan measures epoch 0. On the picture
+    a pair is right if the threshold of the best accuracy judges it rightly.
 
     Args:
         per_class: pairs alike, and as many unlike.
@@ -37,41 +40,50 @@ class Pairs:
     def write(self, run: FinishedRun) -> list[Path]:
         rng = np.random.default_rng(self.seed)
         tested = run.embeddings
-        rows = np.arange(len(tested))
-        pairs = draw_pairs(rows, tested.labels, rng, self.per_class)  # (P, 2) rows
-        first, second = tested.vectors[pairs].astype(np.float64).swapaxes(0, 1)
-        distances = np.linalg.norm(first - second, axis=1)
+        pairs = draw_pairs(np.arange(len(tested)), tested.labels, rng, self.per_class)  # rows
         alike = np.equal(*tested.labels[pairs].T)
+        distances = pair_distances(tested, pairs)
         roc = roc_curve(distances, alike)
         metrics = verification_metrics(roc)
+        curves = {"trained": roc}
+        if run.untrained is not None:
+            curves["before training"] = roc_curve(pair_distances(run.untrained, pairs), alike)
+            start = verification_metrics(curves["before training"])
+            metrics |= {f"epoch_0/{name}": value for name, value in start.items()}
 
         numbers, curve, picture = (
             run.folder / name for name in ("verification.json", "roc.png", "pairs.png")
         )
         numbers.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        draw_roc(roc, curve)
+        draw_roc(curves, curve)
         tiles = _tiles(run, tested.ids[pairs], distances, alike, metrics["threshold"])
-        starts = np.arange(0, len(pairs) // 2, self.per_class)  # of each class, among the alike
-        chosen = np.sort(rng.choice(starts, min(self.shown, len(starts)), replace=False))
-        half = len(pairs) // 2
+        half = len(pairs) // 2  # first those alike, by class
+        of_classes = np.arange(0, half, self.per_class)
+        chosen = np.sort(rng.choice(of_classes, min(self.shown, len(of_classes)), replace=False))
         sheet = [[*tiles[row], None, *tiles[row + half]] for row in chosen]
         contact_sheet(sheet).save(picture)
         return [numbers, curve, picture]
 
 
-def draw_roc(roc: RocCurve, file: Path) -> None:
-    """The curve, the point of equal errors, and chance."""
+def pair_distances(embeddings: Embeddings, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Euclidean distances of pairs of rows (P, 2), (P,) in [0, 2]."""
+    first, second = embeddings.vectors[pairs].astype(np.float64).swapaxes(0, 1)  # (P, D) each
+    return np.linalg.norm(first - second, axis=1)
+
+
+def draw_roc(curves: Mapping[str, RocCurve], file: Path) -> None:
+    """Curves by name, at most three, with their points of equal errors; and chance."""
     from matplotlib.figure import Figure  # slow to import; without pyplot it draws with Agg
 
     figure = Figure(figsize=(6, 6), dpi=120, layout="constrained")
     axes = figure.subplots()
-    equal = equal_error_rate(roc)
-    axes.plot(
-        roc.false_positive_rate, roc.true_positive_rate, "-", color="#0072b2", linewidth=2,
-        label=f"pairs, AUC {area_under_curve(roc):.3f}",
-    )  # fmt: skip
-    axes.plot([0, 1], [0, 1], ":", color="0.4", label="chance, AUC 0.5")
-    axes.plot(equal, 1 - equal, "o", color="#d55e00", label=f"equal error rate {equal:.3f}")
+    looks = (("#0072b2", "-"), ("#d55e00", "--"), ("#000000", "-."))
+    for (name, roc), (colour, style) in zip(curves.items(), looks, strict=False):
+        equal = equal_error_rate(roc)
+        label = f"{name}: AUC {area_under_curve(roc):.3f}, equal error rate {equal:.3f} (dot)"
+        axes.plot(roc.false_positive_rate, roc.true_positive_rate, style, color=colour, label=label)
+        axes.plot(equal, 1 - equal, "o", color=colour)
+    axes.plot([0, 1], [0, 1], ":", color="0.4", label="chance: AUC 0.5")
     axes.set(
         title="are two images of one class?",
         aspect="equal",
@@ -79,7 +91,7 @@ def draw_roc(roc: RocCurve, file: Path) -> None:
         ylabel="true positive rate: share of pairs alike called alike",
     )
     axes.grid(color="0.9")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", fontsize="small")
     figure.savefig(file)
 
 
