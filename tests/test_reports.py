@@ -87,7 +87,7 @@ def test_distances_of_pairs_by_a_loop(finished: FinishedRun) -> None:
     pairs = np.array([[0, 1], [5, 5], [35, 2]])
     vectors = finished.embeddings.vectors.tolist()
     expected = [math.dist(vectors[a], vectors[b]) for a, b in pairs.tolist()]
-    assert pair_distances(finished.embeddings, pairs) == pytest.approx(expected)
+    assert pair_distances(finished.embeddings, pairs) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_same_seed_draws_the_same_pairs(finished: FinishedRun) -> None:
