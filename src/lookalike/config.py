@@ -59,7 +59,7 @@ def check_arguments(config: Any) -> None:
     for node in _nodes(OmegaConf.to_container(config, resolve=True)):
         known = _arguments(get_object(node["_target_"]))
         for key in node:
-            if known and not key.startswith("_") and key not in known:
+            if known is not None and not key.startswith("_") and key not in known:
                 raise InputError(
                     f"{node['_target_']} takes no {key!r}; it takes {', '.join(known)}."
                     f"{_nearest(key, list(known))}"
@@ -131,9 +131,9 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
         yield from _nodes(child)
 
 
-def _arguments(target: Callable[..., Any]) -> list[str]:
+def _arguments(target: Callable[..., Any]) -> list[str] | None:
     """The names a call takes, through the constructors that a class hands its `**options` up to;
-    empty where it may be any name."""
+    null where it may be any name."""
     calls = [target]
     if inspect.isclass(target):
         calls = [each.__init__ for each in target.__mro__[:-1] if "__init__" in vars(each)]
@@ -144,7 +144,7 @@ def _arguments(target: Callable[..., Any]) -> list[str]:
         names += [each.name for each in parameters if each.kind in named and each.name != "self"]
         if all(each.kind is not each.VAR_KEYWORD for each in parameters):
             return list(dict.fromkeys(names))
-    return []
+    return None
 
 
 def _dotted(node: Any, above: str = "") -> Iterator[str]:

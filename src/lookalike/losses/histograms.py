@@ -104,8 +104,8 @@ class DynamicSoftMarginLoss(losses.DynamicSoftMarginLoss):
     ) -> Tensor:
         """How much farther the positive is than the negative, (T,)."""
         if mined is not None:
-            triplets: Any = convert_to_triplets(mined, labels, ref_labels, "all")
-            anchor, positive, negative = triplets
+            every: Any = "all"
+            anchor, positive, negative = convert_to_triplets(mined, labels, ref_labels, every)
             return distances[anchor, positive] - distances[anchor, negative]
         is_positive, is_negative = matches(labels, ref_labels)
         anchor, positive = is_positive.nonzero(as_tuple=True)

@@ -67,10 +67,13 @@ class PNPLoss(losses.PNPLoss):
         queries, items = of_one_class(labels)
         ahead = ahead_of(self.distance(embeddings), queries, items, self.anneal)  # (P, B)
         negatives = (ahead * (labels[queries][:, None] != labels)).sum(1)  # (P,)
-        penalties = self._penalties(negatives)
+        penalties = mean_by_query(self._penalties(negatives), queries, len(labels))
+        has_positives = queries.bincount() > 1  # beside itself
+        if not has_positives.any():
+            return self.zero_losses()
         return {
             "loss": {
-                "losses": mean_by_query(penalties, queries, len(labels)).mean(),
+                "losses": penalties[has_positives].mean(),
                 "indices": None,
                 "reduction_type": "already_reduced",
             }
