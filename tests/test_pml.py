@@ -142,7 +142,6 @@ def test_every_command_runs(
         (["loss=centroid_triplet", "regularizer=lp"], "takes no 'embedding_regularizer'"),
         (["loss=triplet", "regularizer=regular_face"], "Did you mean embedding_regularizer"),
         (["loss=triplet", "+loss.marign=1"], "takes no 'marign'.* Did you mean margin"),
-        (["+miner.epsilon=1"], None),
         (["loss=triplet", "distance=snr", "reducer=sum", "regularizer=lp"], None),
         (["loss=proxy_nca", "distance=snr", "reducer=sum", "regularizer=regular_face"], None),
         (["logger=wandb"], None),
