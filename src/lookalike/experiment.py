@@ -18,6 +18,7 @@ from lookalike.errors import InputError
 from lookalike.evaluation.callback import RetrievalEvaluation
 from lookalike.evaluation.plan import Evaluation
 from lookalike.learner import MetricLearner
+from lookalike.losses.classifier import logits_of
 from lookalike.models.heads import PrincipalComponents
 from lookalike.reports.callback import DescribeRun
 from lookalike.retrieval.embeddings import embed
@@ -41,7 +42,10 @@ class Experiment:
         self.data = open_data(config)
         self.learner = self._make_learner()
         self.throughput = Throughput()
-        self.evaluation = RetrievalEvaluation(self.plan, self.data.records)
+        self._check_monitor()
+        self.evaluation = RetrievalEvaluation(
+            self.plan, self.data.records, self.data.training_class_names
+        )
         self.keepers = self._make_keepers()
         self.trainer = self._make_trainer()
         if self.data.cache == "features":
@@ -82,7 +86,9 @@ class Experiment:
 
     def test(self, checkpoint: Checkpoint) -> dict[str, float]:
         """Test scores of a checkpoint, of this fit or a refit, told to this fit's loggers."""
-        self.learner.embedder.load_state_dict(checkpoint.embedder_state())
+        self.learner.embedder.load_state_dict(checkpoint.part("embedder"))
+        if checkpoint.class_names == self.data.training_class_names:  # a refit may have more
+            self.learner.loss.load_state_dict(checkpoint.part("loss"))
         self.trainer.test(self.learner, datamodule=self.data, verbose=False)
         return self.evaluation.scores
 
@@ -91,6 +97,21 @@ class Experiment:
         self.config.embedding_size = embedder.embedding_size  # a head may have it from elsewhere
         loss = build(self.config.loss)
         return build(self.config.learner, embedder=embedder, loss=loss, miner=self.data.miner)
+
+    def _check_monitor(self) -> None:
+        if not self.plan.monitors_classifier:
+            return
+        known = self.data.records.labels_as(self.data.training_class_names)
+        if (
+            logits_of(self.learner.loss) is None
+            or (known[self.data.records.ids("val", "test")] < 0).any()
+        ):
+            raise InputError(
+                f"evaluation.monitor={self.plan.monitor} is a classifier's, so it needs a loss "
+                "that has one and validation and test images of the classes that train. Set "
+                "loss=softmax (or softmax_triplet, norm_softmax, arcface, cosface) and "
+                "data.protocol=official or seen_classes, or evaluation.monitor=map_at_r."
+            )
 
     def _make_keepers(self) -> list[ModelCheckpoint]:
         """First the one whose checkpoint counts: the best epoch's, or the final one if nothing is
@@ -114,7 +135,7 @@ class Experiment:
             logger=[CSVLogger(self.folder, name="", version=""), *loggers.values()],
             callbacks=[
                 self.evaluation,  # first: the others see its scores
-                CarryConfig(resolved, self.evaluation),
+                CarryConfig(resolved, self.evaluation, self.data.training_class_names),
                 DescribeRun(resolved, self.plan),
                 self.throughput,
                 *callbacks,
@@ -138,7 +159,7 @@ class Experiment:
                 return embedder.features(images.to(device, non_blocking=True))
 
         network = weights_digest(embedder.backbone, embedder.pooling), self.config.trainer.precision
-        self.data.keep_features(compute, embedder.backbone.width, network)
+        self.data.keep_features(compute, embedder.width, network)
         embedder.train()
 
     def _start_head(self) -> None:

@@ -31,18 +31,24 @@ class Backbone(nn.Module):
         self.image_size = image_size
         self.mean = tuple(mean)
         self.std = tuple(std)
-        self.width = self._measure_width()
+        self.shape = self._measure_shape()
+
+    @property
+    def width(self) -> int:
+        """Channels."""
+        return self.shape[0]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)
 
     @torch.inference_mode()
-    def _measure_width(self) -> int:
+    def _measure_shape(self) -> tuple[int, ...]:
+        """Of one image's features: (width, h, w), or (width,)."""
         training = self.network.training
         self.network.eval()
         features = self.network(torch.zeros(1, 3, self.image_size, self.image_size))
         self.network.train(training)
-        return features.shape[1]
+        return tuple(features.shape[1:])
 
 
 def torchvision_backbone(
