@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger
-from torch import Tensor
+from torch import Tensor, nn
 
 from lookalike.checkpoint import CarryConfig, Checkpoint, read_checkpoint
 from lookalike.config import build
@@ -92,6 +92,11 @@ class Experiment:
         self.trainer.test(self.learner, datamodule=self.data, verbose=False)
         return self.evaluation.scores
 
+    def loss_of(self, checkpoint: Checkpoint) -> nn.Module:
+        """The loss of a checkpoint of this fit, with what it learned: a classifier, proxies."""
+        self.learner.load_state_dict(checkpoint.state)
+        return self.learner.loss.cpu().eval()
+
     def _make_learner(self) -> MetricLearner:
         embedder = build(self.config.embedder)
         self.config.embedding_size = embedder.embedding_size  # a head may have it from elsewhere
@@ -148,8 +153,7 @@ class Experiment:
         if not embedder.has_fixed_features:
             raise InputError(
                 "data.cache=features needs a backbone and a pooling that do not learn: set "
-                "freeze.below=null (and pooling=average, or pooling.learn=false), or "
-                "data.cache=disk."
+                "freeze=all (and pooling=average, or pooling.learn=false), or data.cache=disk."
             )
         device = self.trainer.strategy.root_device
         embedder.eval().to(device)

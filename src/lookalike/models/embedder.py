@@ -55,6 +55,15 @@ class Embedder(nn.Module):
         self.freeze.hold_still(self.backbone)
         return self
 
+    def thaw(self, epoch: int) -> None:
+        """Let learn what does from this epoch on, counted from 0; does nothing a second time."""
+        later = self.freeze.at(epoch)
+        if later is not self.freeze:
+            for parameter in self.freeze.thawing(self.backbone):
+                parameter.requires_grad_(True)
+            self.freeze = later
+            self.train(self.training)
+
     def features(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) uint8 -> pooled features (B, width), before the head.
 
@@ -74,7 +83,7 @@ class Embedder(nn.Module):
         """Whether training leaves backbone and pooling as they are, batch norm included."""
         parts = [self.backbone, self.pooling]
         learns = any(p.requires_grad for part in parts for p in part.parameters())
-        return not learns and self.freeze.below is None
+        return not learns and self.freeze.below is None and self.freeze.thaw is None
 
     @torch.inference_mode()
     def _measure_width(self) -> int:
