@@ -18,6 +18,8 @@ from lookalike.config import build
 from lookalike.data.decoding import decode, to_rgb
 from lookalike.errors import InputError
 from lookalike.evaluation.callback import RetrievalEvaluation
+from lookalike.losses.classifier import logits_of
+from lookalike.models.classifier import Classifier, EmbeddingLogits
 from lookalike.models.embedder import Embedder
 
 FORMAT = 1  # raised when older code could not read what is written
@@ -113,6 +115,32 @@ def rebuild_loss(checkpoint: Checkpoint) -> nn.Module:
     loss = build(checkpoint.config["loss"])
     loss.load_state_dict(checkpoint.part("loss"))
     return loss.eval()
+
+
+def rebuild_classifier(file: str | Path) -> Classifier:
+    """The classifier of the training classes that a checkpoint holds, under its run's name.
+
+    Raises:
+        InputError: the file is no checkpoint of lookalike's, or its loss has no classifier.
+    """
+    checkpoint = read_checkpoint(file)
+    loss = rebuild_loss(checkpoint)
+    logits = logits_of(loss)
+    if logits is None:
+        kind = checkpoint.config["loss"]["_target_"].rpartition(".")[2]
+        raise InputError(
+            f"{file} was trained with {kind}, which has no classifier, so it can't name classes; "
+            "lookalike search can use it with within=all. Train with loss=softmax, "
+            "softmax_triplet, norm_softmax, arcface or cosface."
+        )
+    if not checkpoint.class_names:
+        raise InputError(f"{file} was saved by an older lookalike, without class names: train anew")
+    return Classifier(
+        name=checkpoint.config["name"],
+        network=EmbeddingLogits(rebuild_embedder(checkpoint), loss, logits).eval(),
+        class_names=checkpoint.class_names,
+        transform=build(checkpoint.config["data"]["transform"]["test"]),
+    )
 
 
 class ImageEmbedder:
