@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader
 
-from lookalike.data.folder import EXTENSIONS, images_below
+from lookalike.data.folder import EXTENSIONS, Folder, images_below
 from lookalike.data.images import Batch, ImageBatches, ImageFiles
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
@@ -35,6 +35,18 @@ def find_records(places: Sequence[str]) -> Records:
             "images=[a.jpg,b.jpg]"
         )
     return Records.create(paths, [""] * len(paths))
+
+
+def find_labelled(place: str) -> Records:
+    """Records of a table, a folder of class folders, or a folder of images without classes.
+
+    Raises:
+        InputError: nothing is there, or nothing of it is an image.
+    """
+    path = Path(place)
+    if path.is_dir() and any(child.is_dir() for child in path.iterdir()):
+        return Folder(place).records()
+    return find_records([place])
 
 
 def in_order(

@@ -109,6 +109,10 @@ class Records:
             boxes=None if self.boxes is None else self.boxes[rows],
         )
 
+    def box(self, row: int) -> list[int] | None:
+        """Of one image, None where it is whole."""
+        return None if self.boxes is None else self.boxes[row].tolist()
+
     def labels_as(self, names: Sequence[str]) -> NDArray[np.int64]:
         """(N,): each image's class as a number among other names, -1 where it is none of them."""
         number = {name: row for row, name in enumerate(names)}

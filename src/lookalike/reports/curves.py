@@ -36,16 +36,18 @@ class Curves:
         curves = read_curves(run.folder / "metrics.csv")
         figure = Figure(figsize=(8, 7), dpi=120, layout="constrained")
         losses, scores = figure.subplots(2, 1, sharex=True)
-        _draw(losses, {n: c for n, c in curves.items() if n.startswith("train/")}, "train/loss")
-        measured = {f"val/{name}" for name in run.plan.directions()}
+        drawn_above = {n for n in curves if n.startswith("train/")} | {"val/loss"} & curves.keys()
+        _draw(losses, {n: c for n, c in curves.items() if n in drawn_above}, "train/loss")
+        measured = {f"val/{name}" for name in run.plan.directions()} - drawn_above
         _draw(scores, {n: c for n, c in curves.items() if n in measured}, run.plan.monitored)
-        losses.set(title="training loss", ylabel="loss of a batch")
+        losses.set(title="loss of training batches, and in validation", ylabel="loss")
         scores.set(title="validation", ylabel="score (1 is perfect)", xlabel="epochs trained")
         for axes in (losses, scores):
             axes.axvline(run.epochs, color="0.5", linewidth=1)
         best = curves[run.plan.monitored]
         value = best.values[best.epochs == run.epochs]
-        scores.plot(np.full(len(value), run.epochs), value, "k*", markersize=13)
+        chosen_in = losses if run.plan.monitored in drawn_above else scores
+        chosen_in.plot(np.full(len(value), run.epochs), value, "k*", markersize=13)
         scores.set_xlabel(
             f"epochs trained (one pass of the sampler each); star: epoch {run.epochs}, chosen by "
             f"{run.plan.monitored}"

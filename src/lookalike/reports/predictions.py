@@ -74,7 +74,7 @@ def predictions_sheet(
 ) -> Image.Image:
     """Pictures titled with the classes of one model, or with the vote and each model's class."""
     tiles = [
-        Tile(path, _title(image, predictions, vote, top), box=_box(records, image))
+        Tile(path, _title(image, predictions, vote, top), box=records.box(image))
         for image, path in enumerate(records.paths[:DRAWN])
     ]
     rows = [tiles[start : start + COLUMNS] for start in range(0, len(tiles), COLUMNS)]
@@ -98,7 +98,3 @@ def _voted(vote: Vote, image: int, predictions: Sequence[Predictions]) -> str:
 
 def _percent(name: str, probability: float) -> str:
     return f"{name} {probability:.1%}"
-
-
-def _box(records: Records, image: int) -> list[int] | None:
-    return None if records.boxes is None else records.boxes[image].tolist()
