@@ -34,6 +34,7 @@ def train(config: DictConfig) -> float:
     print_counts(experiment.data.counts())
 
     scores = experiment.measure("epoch_0/") if plan.before_training else {}
+    untrained = experiment.evaluation.tested if plan.before_training else None
     chosen, best = experiment.fit(config.resume)
     fitted, tested = experiment, best
     if plan.refit:
@@ -62,6 +63,7 @@ def train(config: DictConfig) -> float:
             epochs=best.epochs,
             records=fitted.data.records,
             embeddings=experiment.evaluation.tested,
+            untrained=untrained,
             loss=fitted.loss_of(tested),
         ),
     )

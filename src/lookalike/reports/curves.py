@@ -36,22 +36,20 @@ class Curves:
         curves = read_curves(run.folder / "metrics.csv")
         figure = Figure(figsize=(8, 7), dpi=120, layout="constrained")
         losses, scores = figure.subplots(2, 1, sharex=True)
-        drawn_above = {n for n in curves if n.startswith("train/")} | {"val/loss"} & curves.keys()
-        _draw(losses, {n: c for n, c in curves.items() if n in drawn_above}, "train/loss")
-        measured = {f"val/{name}" for name in run.plan.directions()} - drawn_above
+        above = {n for n in curves if n.startswith("train/") or n == "val/loss"}
+        _draw(losses, {n: c for n, c in curves.items() if n in above}, "train/loss")
+        measured = {f"val/{name}" for name in run.plan.directions()} - above
         _draw(scores, {n: c for n, c in curves.items() if n in measured}, run.plan.monitored)
-        losses.set(title="loss of training batches, and in validation", ylabel="loss")
-        scores.set(title="validation", ylabel="score (1 is perfect)", xlabel="epochs trained")
         for axes in (losses, scores):
             axes.axvline(run.epochs, color="0.5", linewidth=1)
         best = curves[run.plan.monitored]
-        value = best.values[best.epochs == run.epochs]
-        chosen_in = losses if run.plan.monitored in drawn_above else scores
-        chosen_in.plot(np.full(len(value), run.epochs), value, "k*", markersize=13)
-        scores.set_xlabel(
-            f"epochs trained (one pass of the sampler each); star: epoch {run.epochs}, chosen by "
-            f"{run.plan.monitored}"
-        )
+        chosen = best.epochs == run.epochs  # nowhere, if an earlier run was resumed
+        panel = losses if run.plan.monitored in above else scores
+        panel.plot(best.epochs[chosen], best.values[chosen], "k*", markersize=13)
+        losses.set(title="loss", ylabel="loss")
+        scores.set(title="validation", ylabel="score, in [0, 1]")
+        scores.set_xlabel(f"epochs trained; {run.plan.monitor} chose epoch {run.epochs} (star)")
+        scores.xaxis.get_major_locator().set_params(integer=True)
         file = run.folder / "curves.png"
         figure.savefig(file)
         return [file]
@@ -96,7 +94,7 @@ def _draw(axes: "Axes", curves: dict[str, Curve], main: str) -> None:
         few = "o" if len(curves[name].epochs) <= 40 else None  # one point alone makes no line
         axes.plot(
             curves[name].epochs, curves[name].values, marker=few, markersize=3, color=colour,
-            linestyle=style, linewidth=2.2 if name == main else 1.2, label=name.split("/", 1)[1],
+            linestyle=style, linewidth=2.2 if name == main else 1.2, label=name,
         )  # fmt: skip
     axes.grid(color="0.9")
     if curves:

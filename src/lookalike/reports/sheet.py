@@ -6,6 +6,7 @@ Right and wrong differ in colour (blue and vermilion: told apart by the colour-b
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, zip_longest
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
@@ -34,36 +35,33 @@ class Tile:
 
 
 def contact_sheet(rows: Sequence[Sequence[Tile | None]], side: int = 128) -> Image.Image:
-    """Rows of tiles, from the left; null leaves a place free.
+    """Rows of tiles, from the left; null leaves a place free, a column of them a narrow gap.
 
     Args:
         rows: may differ in length.
         side: of the square that each whole picture is fitted into, pixels.
     """
     cell = side + 2 * FRAME
-    columns = max((len(row) for row in rows), default=0)
+    widths = [(cell if any(column) else GAP) + GAP for column in zip_longest(*rows)]
     heights = [_lines(row) * LINE + cell + GAP for row in rows]
-    sheet = Image.new("RGB", (columns * (cell + GAP) + GAP, sum(heights) + GAP), "white")
-    top = GAP
-    for row, height in zip(rows, heights, strict=True):
+    sheet = Image.new("RGB", (sum(widths) + GAP, sum(heights) + GAP), "white")
+    columns, tops = (list(accumulate(sizes, initial=GAP)) for sizes in (widths, heights))
+    for row, top in zip(rows, tops, strict=False):
         picture = top + _lines(row) * LINE
-        for column, tile in enumerate(row):
+        for tile, left in zip(row, columns, strict=False):
             if tile is not None:
-                left = GAP + column * (cell + GAP)
                 _write(sheet, tile.title, left, picture, cell)
                 sheet.paste(_framed(tile, side), (left, picture))
-        top += height
     return sheet
 
 
 def shortened(text: str, width: float, font: Font) -> str:
-    """The text, with its middle left out if it is wider than so many pixels."""
-    kept = len(text)
-    short = text
-    while font.getlength(short) > width and kept > 1:
-        kept -= 1
-        short = f"{text[: (kept + 1) // 2]}...{text[len(text) - kept // 2 :]}"
-    return short
+    """The text, without its beginning if it is wider than so many pixels: names differ at the end,
+    as in a path or in "n02102973-Irish_water_spaniel"."""
+    if font.getlength(text) <= width:
+        return text
+    starts = range(1, len(text))
+    return next((f"...{text[s:]}" for s in starts if font.getlength(f"...{text[s:]}") <= width), "")
 
 
 def _lines(row: Sequence[Tile | None]) -> int:
