@@ -155,7 +155,7 @@ def test_no_match_is_an_answer(cli: Cli, trained: str, class_folders: Path, tmp_
 def test_a_gallery_without_classes_and_with_boxes(
     cli: Cli, trained: str, class_folders: Path, tmp_path: Path
 ) -> None:
-    """A table whose box cuts one colour out of a picture of two finds the picture of that colour."""
+    """A box cuts one colour out of a picture of two, which finds the picture of that colour."""
     left, right = (Image.open(class_folders / f"class{c:02d}" / "0.png") for c in (2, 9))
     both = Image.new("RGB", (96, 40))
     both.paste(left, (0, 0))
