@@ -16,7 +16,7 @@ from lookalike.errors import InputError
 from lookalike.models.classifier import Classifier, check_same_classes, named_apart, predict
 from lookalike.reports.matches import Answers, answers_sheet, print_answers, write_answers
 from lookalike.retrieval.embeddings import embed
-from lookalike.retrieval.lookup import check_threshold, look_up
+from lookalike.retrieval.lookup import Match, check_threshold, look_up
 from lookalike.retrieval.vote import majority_vote
 
 
@@ -129,9 +129,9 @@ def _found(
     places: list[str | None],
     own: NDArray[np.int64],
     config: DictConfig,
-) -> list:
+) -> list[list[Match]]:
     """The matches of every query, searched class by class."""
-    found: list = [[] for _ in places]
+    found: list[list[Match]] = [[] for _ in places]
     for place in set(places):
         asking = [row for row, other in enumerate(places) if other == place]
         seen = np.arange(len(records))

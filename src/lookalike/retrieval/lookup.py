@@ -70,7 +70,9 @@ def _matches(
     threshold: float,
 ) -> list[Match]:
     every = np.array(list(ranks[0] | ranks[1]), dtype=np.int64)
-    similarities, distances = cosine(query, gallery[every]), euclidean(query, gallery[every])
+    # in float32, so that a copy's similarity is 1 and not a little less
+    similarities = cosine(query, gallery[every]).astype(np.float32)
+    distances = euclidean(query, gallery[every])
     found = [
         Match(row, similarity, distance, ranks[0].get(row), ranks[1].get(row))
         for row, similarity, distance in zip(

@@ -21,18 +21,24 @@ def nearest(
 
     Cosine ranks as Euclidean distance does once vectors have length 1; to differ, they must not.
     """
-    if measure == "cosine":
-        queries, gallery = unit(queries), unit(gallery)
     k = min(k, len(gallery))
+    candidates = np.sort(_candidates(queries, gallery, min(k + SPARE, len(gallery)), measure))
+    nearest_first = []
+    for query, rows in zip(queries, candidates, strict=True):
+        others = gallery[rows]
+        costs = -cosine(query, others) if measure == "cosine" else euclidean(query, others)
+        nearest_first.append(rows[np.argsort(costs, kind="stable")[:k]])
+    return np.array(nearest_first, dtype=np.int64).reshape(len(queries), k)
+
+
+def _candidates(
+    queries: NDArray[np.float32], gallery: NDArray[np.float32], count: int, measure: Measure
+) -> NDArray[np.int64]:
+    if measure == "cosine":  # of length 1, both measures rank alike
+        queries, gallery = unit(queries), unit(gallery)
     index = faiss.IndexFlatL2(gallery.shape[1])
     index.add(np.ascontiguousarray(gallery))
-    wanted = min(k + SPARE, len(gallery))
-    _, rows = index.search(np.ascontiguousarray(queries), wanted)  # (Q, wanted)
-    found = []
-    for query, candidates in zip(queries, np.sort(rows, axis=1), strict=True):
-        distances = euclidean(query, gallery[candidates])
-        found.append(candidates[np.argsort(distances, kind="stable")[:k]])
-    return np.array(found, dtype=np.int64).reshape(len(queries), k)
+    return index.search(np.ascontiguousarray(queries), count)[1]  # (Q, count)
 
 
 def euclidean(query: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
