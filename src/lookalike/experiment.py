@@ -15,10 +15,10 @@ from lookalike.config import build
 from lookalike.data.datamodule import RetrievalData
 from lookalike.data.features import weights_digest
 from lookalike.errors import InputError
-from lookalike.evaluation.callback import RetrievalEvaluation
+from lookalike.evaluation.callback import RetrievalEvaluation, check_monitor
 from lookalike.evaluation.plan import Evaluation
 from lookalike.learner import MetricLearner
-from lookalike.losses.classifier import logits_of
+from lookalike.losses.classifier import classifier_of
 from lookalike.models.heads import PrincipalComponents
 from lookalike.reports.callback import DescribeRun
 from lookalike.retrieval.embeddings import embed
@@ -42,10 +42,10 @@ class Experiment:
         self.data = open_data(config)
         self.learner = self._make_learner()
         self.throughput = Throughput()
-        self._check_monitor()
-        self.evaluation = RetrievalEvaluation(
-            self.plan, self.data.records, self.data.training_class_names
-        )
+        records, class_names = self.data.records, self.data.training_class_names
+        classifier = classifier_of(self.learner.loss, class_names)
+        check_monitor(self.plan, classifier, records, records.ids("val", "test"))
+        self.evaluation = RetrievalEvaluation(self.plan, records, class_names)
         self.keepers = self._make_keepers()
         self.trainer = self._make_trainer()
         if self.data.cache == "features":
@@ -102,21 +102,6 @@ class Experiment:
         self.config.embedding_size = embedder.embedding_size  # a head may have it from elsewhere
         loss = build(self.config.loss)
         return build(self.config.learner, embedder=embedder, loss=loss, miner=self.data.miner)
-
-    def _check_monitor(self) -> None:
-        if not self.plan.monitors_classifier:
-            return
-        known = self.data.records.labels_as(self.data.training_class_names)
-        if (
-            logits_of(self.learner.loss) is None
-            or (known[self.data.records.ids("val", "test")] < 0).any()
-        ):
-            raise InputError(
-                f"evaluation.monitor={self.plan.monitor} is a classifier's, so it needs a loss "
-                "that has one and validation and test images of the classes that train. Set "
-                "loss=softmax (or softmax_triplet, norm_softmax, arcface, cosface) and "
-                "data.protocol=official or seen_classes, or evaluation.monitor=map_at_r."
-            )
 
     def _make_keepers(self) -> list[ModelCheckpoint]:
         """First the one whose checkpoint counts: the best epoch's, or the final one if nothing is

@@ -169,6 +169,24 @@ def _classified(
     return {name: float(np.nanmean(v)) for name, v in (image_values | query_values).items()}
 
 
+def check_monitor(
+    plan: Evaluation,
+    classifier: EmbeddingClassifier | None,
+    records: Records,
+    ids: NDArray[np.int64],
+) -> None:
+    """Raises InputError where a plan monitors a classifier that there is not, or that does not know
+    the classes of these records."""
+    known = classifier is not None and (records.labels_as(classifier.class_names)[ids] >= 0).all()
+    if plan.monitors_classifier and not known:
+        raise InputError(
+            f"evaluation.monitor={plan.monitor} is a classifier's, so it needs a loss that has one "
+            "and to be measured on the classes that train. Set loss=softmax (or softmax_triplet, "
+            "norm_softmax, arcface, cosface) and data.protocol=official or seen_classes, or "
+            "evaluation.monitor=map_at_r."
+        )
+
+
 def _gathered(own: T) -> list[T]:
     """What every rank holds, in order of rank."""
     if not torch.distributed.is_initialized():
