@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from lookalike.errors import InputError
 from lookalike.models.backbones import Backbone, torchvision_backbone
 from lookalike.models.embedder import Embedder
-from lookalike.models.finetuning import Freeze, layers
+from lookalike.models.finetuning import Freeze, Thaw, layers
 from lookalike.models.heads import MLP, Bottleneck, Identity, Linear, PrincipalComponents
-from lookalike.models.pooling import AveragePooling, GeMPooling
+from lookalike.models.pooling import AveragePooling, Flatten, GeMPooling
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -229,3 +229,56 @@ def test_several_views_and_kept_features() -> None:
         summed = torch.nn.functional.normalize(sum(outputs))
         torch.testing.assert_close(model(views), summed)
         torch.testing.assert_close(model(model.features(views)), summed)
+
+
+def test_thawing_layers_keep_still_until_their_epoch() -> None:
+    model = embedder(freeze=Freeze(below=None, thaw=Thaw(epoch=2, from_layer=100))).train()
+    numbered = layers(model.backbone)
+    waiting = {id(p) for p in model.freeze.thawing(model.backbone)}
+    assert waiting == {id(p) for layer in numbered[100:] for p in layer.parameters()}
+    assert not model.has_fixed_features
+    for epoch, first in ((0, len(numbered)), (1, len(numbered)), (2, 100), (3, 100)):
+        model.thaw(epoch)
+        assert [layer.training for layer in numbered] == (
+            [False] * first + [True] * (len(numbered) - first)
+        )
+        assert not any(p.requires_grad for layer in numbered[:first] for p in layer.parameters())
+        assert all(p.requires_grad for layer in numbered[first:] for p in layer.parameters())
+        assert len(model.freeze.thawing(model.backbone)) == (len(waiting) if epoch < 2 else 0)
+    model.eval().train()
+    assert not numbered[99].training
+
+
+@pytest.mark.parametrize("layer", [-1, 139, 500])
+def test_a_layer_that_is_not_there_can_not_thaw(layer: int) -> None:
+    with pytest.raises(InputError, match=r"thaws nothing: .* Set it to 0\.\.\.138"):
+        embedder(freeze=Freeze(below=None, thaw=Thaw(epoch=1, from_layer=layer)))
+    with pytest.raises(InputError, match="need 1 or more"):
+        Thaw(epoch=0, from_layer=1)
+
+
+def test_flattened_features_keep_their_places() -> None:
+    model = Embedder(backbone(), Flatten(), lambda width: Linear(width, 16), Freeze()).eval()
+    batch = images()
+    with torch.inference_mode():
+        scaled = (batch / 255 - model.mean) / model.std
+        expected = model.backbone(scaled).reshape(2, -1)
+        torch.testing.assert_close(model.features(batch), expected)
+    assert model.width == model.head.linear.in_features == 1280 * 2 * 2
+
+
+def test_an_activated_mlp_ends_as_its_hidden_layers_do() -> None:
+    plain, activated = (MLP(8, 4, (16, 12), 0.3, activated=each).eval() for each in (False, True))
+    activated.load_state_dict(plain.state_dict())
+    features = torch.randn(5, 8)
+    torch.testing.assert_close(activated(features), plain(features).relu())
+    assert [type(layer).__name__ for layer in activated.layers] == ["Linear", "ReLU", "Dropout"] * 3
+
+
+def test_the_length_before_normalising() -> None:
+    model = embedder().eval()
+    batch = images()
+    with torch.inference_mode():
+        raw = model.unnormalised(batch)
+        torch.testing.assert_close(model(batch), raw / raw.norm(dim=1, keepdim=True))
+    assert (raw.norm(dim=1) - 1).abs().min() > 1e-3

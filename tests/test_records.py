@@ -9,7 +9,10 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
+from lookalike.data.cache import cached_images
+from lookalike.data.checking import check_readable
 from lookalike.data.folder import Folder
+from lookalike.data.images import ImageFiles
 from lookalike.data.records import Records
 from lookalike.data.table import Table
 from lookalike.errors import InputError
@@ -133,3 +136,67 @@ def test_table_errors_say_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "broken.parquet").write_text("no parquet")
     with pytest.raises(InputError, match="can't read the table"):
         Table(str(tmp_path / "broken.parquet")).records()
+
+
+def test_a_choice_of_classes_is_a_data_set_of_its_own() -> None:
+    records = Records.create(
+        ["a", "b", "c", "d"], ["x", "z", "y", "z"],
+        splits=["train", "val", "test", "train"], boxes=[[0, 0, n, n] for n in range(1, 5)],
+    )  # fmt: skip
+    chosen = records.of_classes(["z", "x"])
+    assert chosen.class_names == ("x", "z")
+    assert chosen.paths.tolist() == ["a", "b", "d"]
+    assert chosen.labels.tolist() == [0, 1, 1]
+    assert chosen.splits.tolist() == ["train", "val", "train"]
+    assert chosen.boxes[:, 2].tolist() == [1, 2, 4]
+    assert chosen.labels_as(["z", "other"]).tolist() == [-1, 0, 0]
+    with pytest.raises(InputError, match=r"no class 'Sofaa' among 2\. Did you mean sofa\?"):
+        Records.create(["a", "b"], ["sofa", "bed"]).of_classes(["sofa", "Sofaa"])
+
+
+def test_boxes_of_a_table_are_honoured_wherever_images_are_read(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (30, 40, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text(
+        "path,label,left,top,right,bottom\na.png,x,4.6,2,19.2,30\na.png,x,,,,\n"
+    )
+    records = Table(str(tmp_path / "t.csv")).records()
+    assert records.boxes.tolist() == [[4, 2, 20, 30], [0, 0, 0, 0]]
+    expected = [pixels[2:30, 4:20], pixels]
+    files = ImageFiles(records.paths, boxes=records.boxes)
+    kept = cached_images(records.paths.tolist(), None, tmp_path / "cache", records.boxes)
+    for row, crop in enumerate(expected):
+        for images in (files, kept):
+            np.testing.assert_array_equal(images[row].permute(1, 2, 0).numpy(), crop)
+    whole = cached_images(records.paths.tolist(), None, tmp_path / "cache")
+    assert whole[0].shape == (3, 30, 40)  # another cache
+    records.write(tmp_path / "out.csv")
+    written = list(csv.DictReader((tmp_path / "out.csv").read_text().splitlines()))
+    assert [row["right"] for row in written] == ["20", "0"]
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ("9,2,4,30", "is empty or starts outside"),
+        ("-1,2,4,30", "is empty or starts outside"),
+        ("1,2,,30", "is no four numbers"),
+        ("a,2,4,30", "is no four numbers"),
+        ("inf,2,4,30", "is no four numbers"),
+        ("0,0,41,30", "reaches outside of .*40 x 30 pixels"),
+    ],
+)
+def test_boxes_that_do_not_fit(tmp_path: Path, cells: str, message: str) -> None:
+    Image.new("RGB", (40, 30)).save(tmp_path / "a.png")
+    (tmp_path / "t.csv").write_text(f"path,label,left,top,right,bottom\na.png,x,{cells}\n")
+
+    def read() -> None:
+        records = Table(str(tmp_path / "t.csv")).records()
+        check_readable(ImageFiles(records.paths, boxes=records.boxes))
+
+    with pytest.raises(InputError, match=message):
+        read()
+    (tmp_path / "t.csv").write_text("path,label,left\na.png,x,1\n")
+    with pytest.raises(InputError, match="has only left of a box"):
+        Table(str(tmp_path / "t.csv")).records()

@@ -154,6 +154,32 @@ def test_a_resumed_run_goes_on_where_it_was_cut_off(cli: Cli, tiny: tuple[str, .
     )
 
 
+def test_what_thaws_learns_from_its_epoch_on_resumed_or_not(
+    cli: Cli, tiny: tuple[str, ...]
+) -> None:
+    thaw = (*tiny, "freeze=thaw", "freeze.thaw.from_layer=0", "freeze.thaw.epoch=2",
+            "learner.planned_epochs=4", "learning_rate.thawed=1e-3")  # fmt: skip
+    cli("train", *thaw, "trainer.max_epochs=4", "hydra.run.dir=whole")
+    for epochs in (1, 3):  # cut off before and after
+        cli("train", *thaw, f"trainer.max_epochs={epochs}", f"hydra.run.dir=first{epochs}")
+        cli("train", *thaw, "trainer.max_epochs=4", f"hydra.run.dir=second{epochs}",
+            f"resume=first{epochs}/checkpoints/last.ckpt")  # fmt: skip
+    runs = ("first1", "first3", "whole", "second1", "second3")
+    before, after, *full = (
+        torch.load(f"{run}/checkpoints/last.ckpt", weights_only=True) for run in runs
+    )
+    weight = "embedder.backbone.network.weight"
+    assert not torch.equal(before["state_dict"][weight], after["state_dict"][weight])
+    names = [group["name"] for group in before["optimizer_states"][0]["param_groups"]]
+    assert names == ["head", "thawed"]
+    for content in full:
+        groups = content["optimizer_states"][0]["param_groups"]
+        assert [group["name"] for group in groups] == names
+        steps = {int(state["step"]) for state in content["optimizer_states"][0]["state"].values()}
+        assert len(steps) == 2  # what thawed has made half as many
+        assert max(steps) == 2 * min(steps)
+
+
 def test_a_finished_run_is_never_written_over(cli: Cli, tiny: tuple[str, ...], capsys: Any) -> None:
     cli("train", *tiny, "hydra.run.dir=run")
     before = (Path("run") / "metrics.json").read_text()
@@ -206,6 +232,9 @@ def test_training_lowers_the_loss(cli: Cli, tiny: tuple[str, ...]) -> None:
         (["evaluation.monitor=recall_at_3"], "Did you mean recall_at"),
         (["freeze=all", "head=identity"], "nothing learns"),
         (["head=principal_components", "embedding_size=17"], "Set embedding_size=16 or less"),
+        (["freeze=thaw", "freeze.thaw.from_layer=1"], "Set it to 0...0"),
+        (["freeze=thaw", "freeze.thaw.from_layer=0", "data.cache=features"], "freeze=all"),
+        (["data.classes=[class01,clas02]"], "Did you mean class02"),
         (["data.holdout=false"], "evaluation.refit=true"),
         (["trainer.max_epochs=0"], "Set trainer.max_epochs above 0"),
         (["resume=nowhere.ckpt"], "no checkpoint at"),

@@ -8,6 +8,8 @@ from importlib.metadata import version
 VERBS = {
     "train": "train, validate and test; writes a run folder",
     "evaluate": "score a checkpoint: lookalike evaluate checkpoint=RUN/checkpoints/best.ckpt",
+    "classify": "name what is on any images: lookalike classify images=photos",
+    "search": "find what looks alike: lookalike search images=photo.jpg checkpoint=...",
     "prepare": "fetch or draw a data set and check every image: lookalike prepare data=flowers",
 }
 

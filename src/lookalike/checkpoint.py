@@ -11,13 +11,15 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pytorch_lightning import Callback, LightningModule, Trainer
-from torch import Tensor
+from torch import Tensor, nn
 from torchvision.transforms.v2.functional import pil_to_tensor
 
 from lookalike.config import build
 from lookalike.data.decoding import decode, to_rgb
 from lookalike.errors import InputError
 from lookalike.evaluation.callback import RetrievalEvaluation
+from lookalike.losses.classifier import logits_of
+from lookalike.models.classifier import Classifier, EmbeddingLogits
 from lookalike.models.embedder import Embedder
 
 FORMAT = 1  # raised when older code could not read what is written
@@ -27,25 +29,34 @@ KEY = "lookalike"  # under which a Lightning checkpoint holds what is ours
 @dataclass(frozen=True)
 class Checkpoint:
     """config: as plain dicts and lists; state: of the learner, by name; scores: of the validation
-    when it was saved; epochs: trained until then."""
+    when it was saved; epochs: trained until then; class_names: of the training classes, in the
+    order of their labels."""
 
     config: dict[str, Any]
     state: dict[str, Tensor]
     scores: dict[str, float]
     epochs: int
+    class_names: tuple[str, ...] = ()
 
-    def embedder_state(self) -> dict[str, Tensor]:
-        """The state dict of the Embedder alone."""
-        prefix = "embedder."
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The state dict of a part of the learner alone: "embedder" or "loss"."""
+        prefix = f"{name}."
         return {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
 
 
 class CarryConfig(Callback):
-    """Puts the resolved configuration and the scores into every checkpoint that is saved."""
+    """Puts the resolved configuration, the scores and the names of the training classes into
+    every checkpoint that is saved."""
 
-    def __init__(self, config: dict[str, Any], evaluation: RetrievalEvaluation) -> None:
+    def __init__(
+        self,
+        config: dict[str, Any],
+        evaluation: RetrievalEvaluation,
+        class_names: Sequence[str],
+    ) -> None:
         self.config = config
         self.evaluation = evaluation
+        self.class_names = class_names
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
@@ -55,6 +66,7 @@ class CarryConfig(Callback):
             "config": self.config,
             "scores": dict(self.evaluation.scores),
             "epochs": trainer.current_epoch + 1,
+            "class_names": list(self.class_names),
         }
 
 
@@ -79,7 +91,13 @@ def read_checkpoint(file: str | Path) -> Checkpoint:
     ours = content[KEY]
     if ours["format"] > FORMAT:
         raise InputError(f"{file} comes from a newer lookalike (format {ours['format']}): upgrade")
-    return Checkpoint(ours["config"], content["state_dict"], ours["scores"], ours["epochs"])
+    return Checkpoint(
+        ours["config"],
+        content["state_dict"],
+        ours["scores"],
+        ours["epochs"],
+        tuple(ours.get("class_names", ())),  # the first versions had none
+    )
 
 
 def rebuild_embedder(checkpoint: Checkpoint) -> Embedder:
@@ -88,8 +106,41 @@ def rebuild_embedder(checkpoint: Checkpoint) -> Embedder:
     if "weights" in config["backbone"]:
         config["backbone"]["weights"] = None  # the checkpoint has its own
     embedder = build(config)
-    embedder.load_state_dict(checkpoint.embedder_state())
+    embedder.load_state_dict(checkpoint.part("embedder"))
     return embedder.eval()
+
+
+def rebuild_loss(checkpoint: Checkpoint) -> nn.Module:
+    """The loss with its trained parameters, in evaluation mode, on the CPU."""
+    loss = build(checkpoint.config["loss"])
+    loss.load_state_dict(checkpoint.part("loss"))
+    return loss.eval()
+
+
+def rebuild_classifier(file: str | Path) -> Classifier:
+    """The classifier of the training classes that a checkpoint holds, under its run's name.
+
+    Raises:
+        InputError: the file is no checkpoint of lookalike's, or its loss has no classifier.
+    """
+    checkpoint = read_checkpoint(file)
+    loss = rebuild_loss(checkpoint)
+    logits = logits_of(loss)
+    if logits is None:
+        kind = checkpoint.config["loss"]["_target_"].rpartition(".")[2]
+        raise InputError(
+            f"{file} was trained with {kind}, which has no classifier, so it can't name classes; "
+            "lookalike search can use it with within=all. Train with loss=softmax, "
+            "softmax_triplet, norm_softmax, arcface or cosface."
+        )
+    if not checkpoint.class_names:
+        raise InputError(f"{file} was saved by an older lookalike, without class names: train anew")
+    return Classifier(
+        name=checkpoint.config["name"],
+        network=EmbeddingLogits(rebuild_embedder(checkpoint), loss, logits).eval(),
+        class_names=checkpoint.class_names,
+        transform=build(checkpoint.config["data"]["transform"]["test"]),
+    )
 
 
 class ImageEmbedder:

@@ -13,7 +13,7 @@ from typing import Any
 import hydra
 from hydra.errors import HydraException, InstantiationException, MissingConfigException
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from lookalike.errors import InputError
@@ -48,6 +48,13 @@ def build(config: Any, **arguments: Any) -> Any:
     except InstantiationException as error:
         cause = _first_input_error(error)
         raise InputError(str(cause or error)) from error
+
+
+def as_list(value: Any) -> list[Any]:
+    """What may be given once, several times as a list, or not at all (null)."""
+    if value is None:
+        return []
+    return list(value) if isinstance(value, ListConfig) else [value]
 
 
 def check_arguments(config: Any) -> None:

@@ -16,9 +16,10 @@ from lookalike.data.datamodule import RetrievalData
 from lookalike.data.features import weights_digest
 from lookalike.device import best_precision
 from lookalike.errors import InputError
-from lookalike.evaluation.callback import RetrievalEvaluation
+from lookalike.evaluation.callback import RetrievalEvaluation, check_monitor
 from lookalike.evaluation.plan import Evaluation
 from lookalike.learner import MetricLearner
+from lookalike.losses.classifier import classifier_of
 from lookalike.models.heads import PrincipalComponents
 from lookalike.reports.callback import DescribeRun
 from lookalike.retrieval.embeddings import embed
@@ -44,7 +45,10 @@ class Experiment:
             config.trainer.precision = best_precision(config.trainer.accelerator)
         self.learner = self._make_learner()
         self.throughput = Throughput()
-        self.evaluation = RetrievalEvaluation(self.plan, self.data.records)
+        records, class_names = self.data.records, self.data.training_class_names
+        classifier = classifier_of(self.learner.loss, class_names)
+        check_monitor(self.plan, classifier, records, records.ids("val", "test"))
+        self.evaluation = RetrievalEvaluation(self.plan, records, class_names)
         self.keepers = self._make_keepers()
         self.trainer = self._make_trainer()
         if self.data.cache == "features":
@@ -96,7 +100,9 @@ class Experiment:
 
     def test(self, checkpoint: Checkpoint) -> dict[str, float]:
         """Test scores of a checkpoint, of this fit or a refit, told to this fit's loggers."""
-        self.learner.embedder.load_state_dict(checkpoint.embedder_state())
+        self.learner.embedder.load_state_dict(checkpoint.part("embedder"))
+        if checkpoint.class_names == self.data.training_class_names:  # a refit may have more
+            self.learner.loss.load_state_dict(checkpoint.part("loss"))
         self.trainer.test(self.learner, datamodule=self.data, verbose=False)
         return self.evaluation.scores
 
@@ -133,7 +139,7 @@ class Experiment:
             logger=[CSVLogger(self.folder, name="", version=""), *loggers.values()],
             callbacks=[
                 self.evaluation,  # first: the others see its scores
-                CarryConfig(resolved, self.evaluation),
+                CarryConfig(resolved, self.evaluation, self.data.training_class_names),
                 DescribeRun(resolved, self.plan),
                 self.throughput,
                 *callbacks,
@@ -146,8 +152,7 @@ class Experiment:
         if not embedder.has_fixed_features:
             raise InputError(
                 "data.cache=features needs a backbone and a pooling that do not learn: set "
-                "freeze.below=null (and pooling=average, or pooling.learn=false), or "
-                "data.cache=disk."
+                "freeze=all (and pooling=average, or pooling.learn=false), or data.cache=disk."
             )
         device = self.trainer.strategy.root_device
         embedder.eval().to(device)
@@ -157,7 +162,7 @@ class Experiment:
                 return embedder.features(images.to(device, non_blocking=True))
 
         network = weights_digest(embedder.backbone, embedder.pooling), self.config.trainer.precision
-        self.data.keep_features(compute, embedder.backbone.width, network)
+        self.data.keep_features(compute, embedder.width, network)
         embedder.train()
 
     def _start_head(self) -> None:

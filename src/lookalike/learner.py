@@ -25,7 +25,8 @@ class MetricLearner(LightningModule):
         miner: (embeddings, labels) -> indices of pairs or triplets, or None for all.
         optimizer: called with parameter groups.
         scheduler: called with the optimiser and the number of optimiser steps.
-        learning_rate: of the "backbone", of the "head" (pooling and head) and of the "loss".
+        learning_rate: of the "backbone", of what of it is "thawed" later, of the "head" (pooling
+            and head) and of the "loss".
         planned_epochs: the length of the schedule in epochs, if training ends before it; null
             for the Trainer's.
     """
@@ -51,6 +52,9 @@ class MetricLearner(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.embedder(images)
+
+    def on_train_epoch_start(self) -> None:
+        self.embedder.thaw(self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         embeddings = self.embedder(batch.images)
@@ -84,9 +88,17 @@ class MetricLearner(LightningModule):
             "head": [embedder.pooling, embedder.head],
             "loss": [self.loss],
         }
+        learning_in = {
+            name: [p for part in parts for p in part.parameters() if p.requires_grad]
+            for name, parts in modules.items()
+        }
+        learning_in["thawed"] = embedder.freeze.thawing(embedder.backbone)
+        if learning_in["thawed"] and self.trainer.world_size > 1:
+            raise InputError(  # it synchronises the gradients that there are when training begins
+                "freeze=thaw trains in one process: set trainer.devices=1, or freeze=below"
+            )
         groups = []
-        for name, parts in modules.items():
-            learning = [p for part in parts for p in part.parameters() if p.requires_grad]
+        for name, learning in learning_in.items():
             if learning:
                 groups.append({"params": learning, "lr": self.learning_rate[name], "name": name})
         if not groups:

@@ -4,11 +4,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from lookalike.checkpoint import read_checkpoint, rebuild_embedder
+from lookalike.checkpoint import read_checkpoint, rebuild_embedder, rebuild_loss
 from lookalike.config import build, run_verb
 from lookalike.errors import InputError
-from lookalike.evaluation.callback import score
+from lookalike.evaluation.callback import check_monitor, score
 from lookalike.experiment import open_data
+from lookalike.losses.classifier import classifier_of
 from lookalike.reports.run import print_counts, print_scores, write_metrics
 from lookalike.retrieval.embeddings import embed
 
@@ -25,13 +26,14 @@ def evaluate(config: DictConfig) -> float:
     print_counts(data.counts())
     trainer = build(trained.trainer, logger=False, enable_checkpointing=False)
     device = trainer.strategy.root_device
+    plan = build(config.evaluation)
+    classifier = classifier_of(rebuild_loss(checkpoint).to(device), checkpoint.class_names)
+    check_monitor(plan, classifier, data.records, data.records.ids("test"))
     embedder = rebuild_embedder(checkpoint).to(device)
     precision = trainer.precision_plugin.forward_context
     embeddings = embed(embedder, data.test_dataloader(), device, precision)
-    plan = build(config.evaluation)
-    scores = {
-        f"test/{name}": value for name, value in score(plan, embeddings, data.records).items()
-    }
+    measured = score(plan, embeddings, data.records, classifier)
+    scores = {f"test/{name}": value for name, value in measured.items()}
     file = Path(config.paths.run) / "metrics.json"
     write_metrics(file, scores, {"checkpoint": str(config.checkpoint), "counts": data.counts()})
     print_scores(scores, checkpoint.epochs, refit=False)

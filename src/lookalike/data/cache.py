@@ -22,7 +22,7 @@ from rich.progress import track
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize
 
-from lookalike.data.decoding import decode
+from lookalike.data.images import ImageFiles
 from lookalike.data.made_once import made_once
 from lookalike.errors import InputError
 
@@ -78,18 +78,25 @@ class CachedImages:
         return np.memmap(self.folder / "pixels.bin", np.uint8, mode="c").view(np.ndarray)
 
 
-def cached_images(paths: Sequence[str], short_side: int | None, folder: str | Path) -> CachedImages:
+def cached_images(
+    paths: Sequence[str],
+    short_side: int | None,
+    folder: str | Path,
+    boxes: NDArray[np.int64] | None = None,
+) -> CachedImages:
     """The images of `paths`, decoded; from a cache below `folder`, which is built if need be.
 
     Args:
         paths: of the images; their place here is their id.
         short_side: larger images are shrunk to this many pixels; null for full size.
+        boxes: (N, 4), to which pictures are cropped; see `Records`.
 
     Raises:
         InputError: a file can't be read, or the disk has too little room.
     """
-    place = Path(folder) / f"images-{cache_key(paths, short_side)}"
-    return made_once(place, lambda empty: _build(paths, short_side, empty), CachedImages)
+    place = Path(folder) / f"images-{cache_key(paths, short_side, *as_setting(boxes))}"
+    images = ImageFiles(np.array(paths), short_side, boxes)
+    return made_once(place, lambda empty: _build(images, empty), CachedImages)
 
 
 def cache_key(paths: Sequence[str], *settings: object) -> str:
@@ -108,14 +115,17 @@ def cache_key(paths: Sequence[str], *settings: object) -> str:
     return digest.hexdigest()[:16]
 
 
-def _build(paths: Sequence[str], short_side: int | None, folder: Path) -> None:
+def as_setting(boxes: NDArray[np.int64] | None) -> tuple[str, ...]:
+    """What of boxes belongs into a cache's key: nothing where there are none."""
+    return () if boxes is None else (hashlib.sha256(boxes.tobytes()).hexdigest(),)
+
+
+def _build(files: ImageFiles, folder: Path) -> None:
+    rows = range(len(files))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        _check_room(_decoded(pool, _sample(paths), short_side), len(paths), folder)
+        _check_room(_decoded(pool, files, _sample(rows)), len(files), folder)
         images = track(
-            _decoded(pool, paths, short_side),
-            "Decoding images",
-            total=len(paths),
-            transient=True,
+            _decoded(pool, files, rows), "Decoding images", total=len(files), transient=True
         )
         with open(folder / "pixels.bin", "wb") as stream:
             shapes = [_append(stream, image) for image in images]
@@ -123,18 +133,18 @@ def _build(paths: Sequence[str], short_side: int | None, folder: Path) -> None:
 
 
 def _decoded(
-    pool: ThreadPoolExecutor, paths: Sequence[str], short_side: int | None
+    pool: ThreadPoolExecutor, files: ImageFiles, rows: range
 ) -> Iterator[NDArray[np.uint8]]:
     """The images (h, w, 3) in order, decoded by all threads, a few ahead."""
-    rest = iter(paths)
-    waiting = [pool.submit(_shrunk, path, short_side) for path in islice(rest, AHEAD)]
+    rest = iter(rows)
+    waiting = [pool.submit(_shrunk, files, row) for row in islice(rest, AHEAD)]
     while waiting:
         yield waiting.pop(0).result()
-        waiting += [pool.submit(_shrunk, path, short_side) for path in islice(rest, 1)]
+        waiting += [pool.submit(_shrunk, files, row) for row in islice(rest, 1)]
 
 
-def _shrunk(path: str, short_side: int | None) -> NDArray[np.uint8]:
-    image = decode(path, short_side)
+def _shrunk(files: ImageFiles, row: int) -> NDArray[np.uint8]:
+    image, short_side = files[row], files.short_side
     if short_side is not None and min(image.shape[1:]) > short_side:
         image = resize(image, [short_side], antialias=True)
     return image.permute(1, 2, 0).contiguous().numpy()
@@ -145,8 +155,8 @@ def _append(stream: BinaryIO, image: NDArray[np.uint8]) -> tuple[int, ...]:
     return image.shape[:2]
 
 
-def _sample(paths: Sequence[str]) -> Sequence[str]:
-    return paths[:: -(-len(paths) // SAMPLED)]
+def _sample(rows: range) -> range:
+    return rows[:: -(-len(rows) // SAMPLED)]
 
 
 def _check_room(sample: Iterator[NDArray[np.uint8]], count: int, folder: Path) -> None:

@@ -13,7 +13,7 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from lookalike.data.cache import CachedImages, cache_key, cached_images
+from lookalike.data.cache import CachedImages, as_setting, cache_key, cached_images
 from lookalike.data.features import Features, kept_features
 from lookalike.data.images import Batch, ImageBatches, ImageFiles, Images
 from lookalike.data.records import Records
@@ -52,6 +52,7 @@ class RetrievalData(LightningDataModule):
         transform: {"train": ..., "test": ...}.
         sampler: (ids (N,), labels (N,), batch_size) -> batches of ids to train on.
         miner: (embeddings (B, D), labels (B,)) -> pairs or triplets of the batch; the learner's.
+        classes: names of those that take part; null for all.
         protocol, folds, fold: see `assign_splits`.
         root: folder to which the paths in split.csv are relative.
         batch_size: images a batch in training, on each device.
@@ -74,6 +75,7 @@ class RetrievalData(LightningDataModule):
         transform: dict[str, Transform],
         sampler: Callable[[NDArray[np.int64], NDArray[np.int64], int], Sampler[list[int]]],
         miner: nn.Module,
+        classes: Sequence[str] | None = None,
         protocol: str = "zero_shot",
         folds: int = 4,
         fold: int = 0,
@@ -94,6 +96,7 @@ class RetrievalData(LightningDataModule):
         self.transform = transform
         self.make_sampler = sampler
         self.miner = miner
+        self.classes = classes
         self.protocol = protocol
         self.folds = folds
         self.fold = fold
@@ -123,6 +126,7 @@ class RetrievalData(LightningDataModule):
         if self._split_records is not None:
             return
         own = self.source.records()
+        own = own if self.classes is None else own.of_classes(self.classes)
         records = assign_splits(own, self.protocol, self.folds, self.fold, self.seed)
         records = records if self.holdout else without_validation(records)
         self.training_classes = np.unique(records.labels[records.ids("train")])
@@ -144,7 +148,7 @@ class RetrievalData(LightningDataModule):
         """Large enough for the view that needs most."""
         sides = [view.short_side or inf for view in self.transform.values()]
         short_side = None if inf in sides else int(max(sides))
-        return cached_images(records.paths.tolist(), short_side, self.cache_folder)
+        return cached_images(records.paths.tolist(), short_side, self.cache_folder, records.boxes)
 
     def keep_features(
         self, compute: Callable[[Tensor], Tensor], width: int, network: object
@@ -160,7 +164,13 @@ class RetrievalData(LightningDataModule):
         def kept(view: str, ids: NDArray[np.int64], views: int) -> Features:
             view_settings = repr(vars(self.transform[view]))
             key = cache_key(
-                records.paths.tolist(), network, view_settings, views, self.seed, ids.tolist()
+                records.paths.tolist(),
+                *as_setting(records.boxes),
+                network,
+                view_settings,
+                views,
+                self.seed,
+                ids.tolist(),
             )
             images = ImageBatches(self._images(view), records.labels, self.transform[view])
             batches = self._loader(images, InOrder(ids, self.eval_batch_size), persistent=False)
@@ -186,6 +196,11 @@ class RetrievalData(LightningDataModule):
     def num_classes(self) -> int:
         """How many classes train."""
         return len(self.training_classes)
+
+    @property
+    def training_class_names(self) -> tuple[str, ...]:
+        """Their names, in the order of the labels that the loss sees."""
+        return tuple(self.records.class_names[label] for label in self.training_classes)
 
     def counts(self) -> dict[str, int]:
         """Images and classes of every part."""
@@ -222,7 +237,8 @@ class RetrievalData(LightningDataModule):
     def _images(self, view: str) -> Images:
         if self.cached is not None:
             return self.cached
-        return ImageFiles(self.records.paths, self.transform[view].short_side)
+        records = self.records
+        return ImageFiles(records.paths, self.transform[view].short_side, records.boxes)
 
     def _measuring_loader(self, split: str, persistent: bool = False) -> DataLoader[Batch]:
         records = self.records

@@ -1,5 +1,6 @@
 """Decoding: a file or a picture -> 8-bit RGB, upright, no larger than it will be used."""
 
+from collections.abc import Sequence
 from io import BytesIO
 from math import inf
 from pathlib import Path
@@ -29,16 +30,21 @@ UPRIGHT = {
 }
 
 
-def decode(path: str | Path, short_side: int | None = None) -> Tensor:
+def decode(
+    path: str | Path, short_side: int | None = None, box: Sequence[int] | None = None
+) -> Tensor:
     """The file's picture, uint8 (3, h, w), as `read_image` would read it.
 
     Args:
         short_side: pixels that are needed. A larger JPEG is halved once or more while it is
             decoded, in the DCT domain (libjpeg-turbo), to no less than this. null: full size.
+        box: left, top, right, bottom in pixels of the full upright picture, to crop it to.
 
     Raises:
-        InputError: the file is missing, truncated, or no image.
+        InputError: the file is missing, truncated, or no image; the box reaches outside.
     """
+    if box is not None and any(box):
+        return _cropped(decode(path), box, path)
     try:
         data = Path(path).read_bytes()
     except OSError as error:
@@ -72,6 +78,17 @@ def to_rgb(image: Image.Image) -> Image.Image:
         rgba = upright.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
     return upright.convert("RGB")
+
+
+def _cropped(pixels: Tensor, box: Sequence[int], path: str | Path) -> Tensor:
+    left, top, right, bottom = (int(edge) for edge in box)
+    height, width = pixels.shape[1:]
+    if not (0 <= left < right <= width and 0 <= top < bottom <= height):
+        raise InputError(
+            f"the box {left}, {top}, {right}, {bottom} (left, top, right, bottom) reaches outside "
+            f"of {path}, {width} x {height} pixels. Cut it to the image, or leave its cells empty."
+        )
+    return pixels[:, top:bottom, left:right]
 
 
 def _decode_jpeg(data: bytes, short_side: int) -> Tensor | None:

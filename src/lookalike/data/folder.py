@@ -44,7 +44,7 @@ class Folder:
             (image, class_folder.name, split)
             for above, split in (parts if split_above else {root: ""}).items()
             for class_folder in _folders(above)
-            for image in _images(class_folder)
+            for image in images_below(class_folder)
         ]
         if not rows:
             raise InputError(
@@ -59,7 +59,8 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(child for child in folder.iterdir() if child.is_dir() and not _hidden(child))
 
 
-def _images(folder: Path) -> list[Path]:
+def images_below(folder: Path) -> list[Path]:
+    """Images at any depth, by name; hidden files and other extensions are passed over."""
     return sorted(
         file
         for file in folder.rglob("*")

@@ -34,17 +34,22 @@ class ImageFiles:
     Args:
         paths: (N,) str, indexed by id.
         short_side: pixels that are needed; see `decode`.
+        boxes: (N, 4), to which pictures are cropped; see `Records`.
     """
 
-    def __init__(self, paths: NDArray, short_side: int | None = None) -> None:
+    def __init__(
+        self, paths: NDArray, short_side: int | None = None, boxes: NDArray | None = None
+    ) -> None:
         self.paths = paths
         self.short_side = short_side
+        self.boxes = boxes
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __getitem__(self, row: int) -> Tensor:
-        return decode(self.paths[row], self.short_side)
+        box = None if self.boxes is None else self.boxes[row]
+        return decode(self.paths[row], self.short_side, box)
 
 
 class ImageBatches(Dataset[Batch]):

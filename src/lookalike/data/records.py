@@ -2,7 +2,8 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from lookalike.errors import InputError
 SPLITS = ("train", "val", "test", "")  # "" takes part in nothing
 ROLES = ("query", "gallery", "both")
 COLUMNS = ("path", "label", "class_name", "split", "role", "group")
+BOX_COLUMNS = ("left", "top", "right", "bottom")
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,7 +24,9 @@ class Records:
     paths (N,) str; labels (N,) int64 in 0..C-1; class_names (C,) str; splits (N,) of "train",
     "val", "test" or ""; roles (N,) of "query", "gallery" or "both"; groups (N,) str, the camera,
     product or photographer an image comes from, "" for none. A query never meets the images of its
-    own class from its own group.
+    own class from its own group. boxes (N, 4) int64, left, top, right, bottom of the object in
+    pixels of the upright image, right and bottom exclusive, four zeros for the whole image; None
+    where every image is used whole.
     """
 
     paths: NDArray[np.str_]
@@ -31,9 +35,11 @@ class Records:
     splits: NDArray[np.str_]
     roles: NDArray[np.str_]
     groups: NDArray[np.str_]
+    boxes: NDArray[np.int64] | None = None
 
     def __post_init__(self) -> None:
-        columns = (self.paths, self.labels, self.splits, self.roles, self.groups)
+        columns = [self.paths, self.labels, self.splits, self.roles, self.groups]
+        columns += [] if self.boxes is None else [self.boxes]
         if len({len(column) for column in columns}) != 1:
             raise InputError(f"columns differ in length: {[len(column) for column in columns]}")
         if not len(self.paths):
@@ -51,6 +57,7 @@ class Records:
         splits: Sequence[str] | None = None,
         roles: Sequence[str] | None = None,
         groups: Sequence[str] | None = None,
+        boxes: Sequence[Sequence[int]] | None = None,
     ) -> "Records":
         """Records from columns; `class_names` holds one name an image.
 
@@ -66,6 +73,7 @@ class Records:
             splits=_column(splits, len(paths), ""),
             roles=_column(roles, len(paths), "both"),
             groups=_column(groups, len(paths), ""),
+            boxes=None if boxes is None else np.array(boxes, dtype=np.int64).reshape(-1, 4),
         )
 
     def __len__(self) -> int:
@@ -78,6 +86,38 @@ class Records:
     def ids(self, *splits: str) -> NDArray[np.int64]:
         """Ids of the records in any of the splits, ascending, (M,)."""
         return np.flatnonzero(np.isin(self.splits, splits)).astype(np.int64)
+
+    def of_classes(self, names: Sequence[str]) -> "Records":
+        """A data set of its own: the images of these classes alone, labelled 0..C-1 in the order
+        that the classes have here.
+
+        Raises:
+            InputError: there is no class of that name.
+        """
+        for name in names:
+            check_class(name, self.class_names)
+        kept = [label for label, name in enumerate(self.class_names) if name in names]
+        rows = np.flatnonzero(np.isin(self.labels, kept))
+        return replace(
+            self,
+            paths=self.paths[rows],
+            labels=np.searchsorted(kept, self.labels[rows]).astype(np.int64),
+            class_names=tuple(self.class_names[label] for label in kept),
+            splits=self.splits[rows],
+            roles=self.roles[rows],
+            groups=self.groups[rows],
+            boxes=None if self.boxes is None else self.boxes[rows],
+        )
+
+    def box(self, row: int) -> list[int] | None:
+        """Of one image, None where it is whole."""
+        return None if self.boxes is None else self.boxes[row].tolist()
+
+    def labels_as(self, names: Sequence[str]) -> NDArray[np.int64]:
+        """(N,): each image's class as a number among other names, -1 where it is none of them."""
+        number = {name: row for row, name in enumerate(names)}
+        numbers = np.array([number.get(name, -1) for name in self.class_names], dtype=np.int64)
+        return numbers[self.labels]
 
     @property
     def sightings(self) -> NDArray[np.int64]:
@@ -92,7 +132,7 @@ class Records:
         """Write all columns as CSV, with paths below `relative_to` shortened to be portable."""
         with open(file, "w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
-            writer.writerow(("id", *COLUMNS))
+            writer.writerow(("id", *COLUMNS, *(BOX_COLUMNS if self.boxes is not None else ())))
             for row, path in enumerate(self.paths):
                 label = int(self.labels[row])
                 writer.writerow(
@@ -104,8 +144,18 @@ class Records:
                         self.splits[row],
                         self.roles[row],
                         self.groups[row],
+                        *(self.boxes[row].tolist() if self.boxes is not None else ()),
                     )
                 )
+
+
+def check_class(name: str, names: Sequence[str]) -> None:
+    """Raises InputError, with the nearest names, where a class is none of them."""
+    if name not in names:
+        close = get_close_matches(name.lower(), names, 3) or list(names)[:10]
+        raise InputError(
+            f"no class {name!r} among {len(names)}. Did you mean {' or '.join(close)}?"
+        )
 
 
 def _column(values: Sequence[str] | None, length: int, default: str) -> NDArray[np.str_]:

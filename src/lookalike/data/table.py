@@ -1,9 +1,10 @@
 """Anyone's images in a table: a CSV or Parquet file with one row an image."""
 
 from dataclasses import dataclass
+from math import ceil, floor
 from pathlib import Path
 
-from lookalike.data.records import Records
+from lookalike.data.records import BOX_COLUMNS, Records
 from lookalike.errors import InputError
 
 REQUIRED = ("path", "label")
@@ -12,7 +13,10 @@ OPTIONAL = ("split", "role", "group")
 
 @dataclass(frozen=True)
 class Table:
-    """Columns path and label, and optionally split, role and group; others are passed over.
+    """Columns path and label, and optionally split, role, group and a box; others are passed over.
+
+    A box is left, top, right and bottom in pixels, as a detector gives it: the image is cropped to
+    it whenever it is read. Empty cells leave the image whole.
 
     Args:
         file: .csv or .parquet. Labels are names or numbers, with or without gaps.
@@ -37,7 +41,8 @@ class Table:
                 f"first is {missing[0]}. Mend the paths, or set data.root to where they start."
             )
         optional = {f"{name}s": columns.get(name) for name in OPTIONAL}
-        return Records.create(paths, columns["label"], **optional)
+        boxes = _boxes(columns, self.file)
+        return Records.create(paths, columns["label"], **optional, boxes=boxes)
 
 
 def _read_columns(file: Path) -> dict[str, list[str]]:
@@ -53,11 +58,38 @@ def _read_columns(file: Path) -> dict[str, list[str]]:
             f"{file} has no column {lacking[0]!r}, only {', '.join(table.column_names)}. "
             f"Required: {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}."
         )
-    known = [name for name in REQUIRED + OPTIONAL if name in table.column_names]
+    known = [name for name in REQUIRED + OPTIONAL + BOX_COLUMNS if name in table.column_names]
     return {
         name: ["" if value is None else str(value) for value in table[name].to_pylist()]
         for name in known
     }
+
+
+def _boxes(columns: dict[str, list[str]], file: str) -> list[list[int]] | None:
+    """Boxes in whole pixels, no smaller than those in the table; None without such columns."""
+    found = [name for name in BOX_COLUMNS if name in columns]
+    if not found:
+        return None
+    if len(found) < 4:
+        raise InputError(f"{file} has only {', '.join(found)} of a box; give all four, or none")
+    rows = list(zip(*(columns[name] for name in BOX_COLUMNS), strict=True))
+    return [_box(row, f"row {number} of {file}") for number, row in enumerate(rows, 1)]
+
+
+def _box(cells: tuple[str, ...], where: str) -> list[int]:
+    if not any(cells):
+        return [0, 0, 0, 0]
+    try:
+        left, top, right, bottom = (float(cell) for cell in cells)
+        box = [floor(left), floor(top), ceil(right), ceil(bottom)]
+    except (ValueError, OverflowError) as error:
+        raise InputError(f"the box {', '.join(cells)} in {where} is no four numbers") from error
+    if not (0 <= box[0] < box[2] and 0 <= box[1] < box[3]):
+        raise InputError(
+            f"the box {', '.join(cells)} in {where} is empty or starts outside of the image: need "
+            "0 <= left < right and 0 <= top < bottom, in pixels"
+        )
+    return box
 
 
 def _read_table(file: Path):
@@ -66,7 +98,9 @@ def _read_table(file: Path):
     try:
         if file.suffix.lower() == ".parquet":
             return parquet.read_table(file)
-        as_text = csv.ConvertOptions(column_types=dict.fromkeys(REQUIRED + OPTIONAL, string()))
+        as_text = csv.ConvertOptions(
+            column_types=dict.fromkeys(REQUIRED + OPTIONAL + BOX_COLUMNS, string())
+        )
         return csv.read_csv(file, convert_options=as_text)
     except ArrowInvalid as error:
         raise InputError(f"can't read the table {file}: {error}") from error

@@ -1,5 +1,6 @@
 """The evaluation callback: collects embeddings from Lightning's loops, scores and logs them."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -15,9 +16,11 @@ from torch import Tensor
 from lookalike.data.images import Batch
 from lookalike.data.records import Records
 from lookalike.errors import InputError
+from lookalike.evaluation.classification import CLASSIFICATION, recall_within_class
 from lookalike.evaluation.metrics import clustering, values_of
 from lookalike.evaluation.plan import Evaluation
-from lookalike.retrieval.embeddings import Embeddings, collect
+from lookalike.losses.classifier import EmbeddingClassifier, classifier_of
+from lookalike.retrieval.embeddings import Embeddings, collect, count_relevant
 from lookalike.retrieval.rerank import AsFound
 
 T = TypeVar("T")
@@ -32,11 +35,13 @@ class RetrievalEvaluation(Callback):
     Args:
         plan: what to measure.
         records: who asks, who is found, and which images never meet.
+        class_names: of the training classes, in the order of their labels.
     """
 
-    def __init__(self, plan: Evaluation, records: Records) -> None:
+    def __init__(self, plan: Evaluation, records: Records, class_names: Sequence[str] = ()) -> None:
         self.plan = plan
         self.records = records
+        self.class_names = class_names
         self.prefix = ""  # before every logged name, such as "epoch_0/"
         self.scores: dict[str, float] = {}  # of the last evaluation
         self.tested = collect([])  # embeddings of the last test, from all ranks
@@ -84,7 +89,8 @@ class RetrievalEvaluation(Callback):
         self._parts = []
         if split == "test":
             self.tested = _kept_apart(_merge(_gathered(own)), self.records)
-        scores = score(self.plan, own, self.records)
+        classifier = classifier_of(pl_module.get_submodule("loss"), self.class_names)
+        scores = score(self.plan, own, self.records, classifier)
         self.scores = {f"{self.prefix}{split}/{name}": value for name, value in scores.items()}
         pl_module.log_dict(self.scores)
 
@@ -94,14 +100,23 @@ def stop_early(plan: Evaluation, patience: int) -> EarlyStopping:
     return EarlyStopping(plan.monitored, mode=plan.mode, patience=patience)
 
 
-def score(plan: Evaluation, own: Embeddings, records: Records) -> dict[str, float]:
+def score(
+    plan: Evaluation,
+    own: Embeddings,
+    records: Records,
+    classifier: EmbeddingClassifier | None = None,
+) -> dict[str, float]:
     """All metrics of a plan, with `queries` and `queries_without_positive` beside them, and
     `ranking_seconds` if the plan re-ranks.
+
+    With a classifier that knows all classes that are measured, its `accuracy` and `loss` over all
+    images too, and `recall_within_class` over the queries.
 
     Args:
         plan: what to measure.
         own: the embeddings made by this rank; without distributed training, all of them.
         records: who asks, who is found, and which images never meet; ids are their rows.
+        classifier: that was trained with the embedding.
     """
     everything = _kept_apart(_merge(_gathered(own)), records)
     queries = _kept_apart(own, records)[records.roles[own.ids] != "gallery"]
@@ -125,10 +140,51 @@ def score(plan: Evaluation, own: Embeddings, records: Records) -> dict[str, floa
             "nothing can be measured. Check labels, roles and data.protocol."
         )
     means = {name: float(np.nanmean(column)) for name, column in values.items()}
+    means |= {} if classifier is None else _classified(classifier, own, queries, gallery, records)
     clusters = clustering(everything) if plan.clustering else {}
     counts = {"queries": float(len(ids)), "queries_without_positive": float(without_positive)}
     costs = {} if as_found else {"ranking_seconds": seconds}
     return means | clusters | counts | costs
+
+
+def _classified(
+    classifier: EmbeddingClassifier,
+    own: Embeddings,
+    queries: Embeddings,
+    gallery: Embeddings,
+    records: Records,
+) -> dict[str, float]:
+    """Means of all ranks; nothing where one of their images is of a class it does not know."""
+    labels = records.labels_as(classifier.class_names)
+    if any((labels[ids] < 0).any() for ids in _gathered(own.ids)):
+        return {}
+    logits = classifier(own.vectors)
+    per_image = {each.name: each.values(logits, labels[own.ids]) for each in CLASSIFICATION}
+    asking = np.isin(own.ids, queries.ids)
+    within = recall_within_class(
+        logits.argmax(1)[asking], labels[queries.ids], count_relevant(queries, gallery)
+    )
+    _, image_values = _by_id(_gathered((own.ids, per_image)))
+    _, query_values = _by_id(_gathered((queries.ids, {"recall_within_class": within})))
+    return {name: float(np.nanmean(v)) for name, v in (image_values | query_values).items()}
+
+
+def check_monitor(
+    plan: Evaluation,
+    classifier: EmbeddingClassifier | None,
+    records: Records,
+    ids: NDArray[np.int64],
+) -> None:
+    """Raises InputError where a plan monitors a classifier that there is not, or that does not know
+    the classes of these records."""
+    known = classifier is not None and (records.labels_as(classifier.class_names)[ids] >= 0).all()
+    if plan.monitors_classifier and not known:
+        raise InputError(
+            f"evaluation.monitor={plan.monitor} is a classifier's, so it needs a loss that has one "
+            "and to be measured on the classes that train. Set loss=softmax (or softmax_triplet, "
+            "norm_softmax, arcface, cosface) and data.protocol=official or seen_classes, or "
+            "evaluation.monitor=map_at_r."
+        )
 
 
 def _gathered(own: T) -> list[T]:

@@ -6,10 +6,14 @@ from difflib import get_close_matches
 from typing import Literal
 
 from lookalike.errors import InputError
+from lookalike.evaluation.classification import CLASSIFICATION
 from lookalike.evaluation.metrics import retrieval_metrics
 from lookalike.retrieval.rerank import AsFound, Rerank
 
 Direction = Literal["max", "min"]
+_BEST_OF_CLASSIFIER: dict[str, Direction] = {
+    metric.name: "max" if metric.higher_is_better else "min" for metric in CLASSIFICATION
+}
 
 
 @dataclass(frozen=True)
@@ -19,7 +23,8 @@ class Evaluation:
     Args:
         k: the k of recall@k.
         monitor: the validation metric that chooses the checkpoint and is returned to sweepers;
-            its direction is the metric's own.
+            its direction is the metric's own. "accuracy" and "loss" are a classifier's: the loss
+            must have one, and validation must be of the classes that train.
         whole_ranking: whether MAP is computed; it sorts the whole gallery for every query, so
             leave it out for galleries of 50 000 images and more.
         minp: whether mINP is computed, from the whole ranking too.
@@ -70,4 +75,9 @@ class Evaluation:
         }
         if self.clustering:
             best |= {"nmi": "max", "ami": "max"}
-        return best
+        return best | _BEST_OF_CLASSIFIER
+
+    @property
+    def monitors_classifier(self) -> bool:
+        """Whether the checkpoint is chosen by what only a loss with a classifier gives."""
+        return self.monitor in _BEST_OF_CLASSIFIER

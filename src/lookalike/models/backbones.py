@@ -31,18 +31,24 @@ class Backbone(nn.Module):
         self.image_size = image_size
         self.mean = tuple(mean)
         self.std = tuple(std)
-        self.width = self._measure_width()
+        self.shape = self._measure_shape()
+
+    @property
+    def width(self) -> int:
+        """Channels."""
+        return self.shape[0]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.network(images)
 
     @torch.inference_mode()
-    def _measure_width(self) -> int:
+    def _measure_shape(self) -> tuple[int, ...]:
+        """Of one image's features: (width, h, w), or (width,)."""
         training = self.network.training
         self.network.eval()
         features = self.network(torch.zeros(1, 3, self.image_size, self.image_size))
         self.network.train(training)
-        return features.shape[1]
+        return tuple(features.shape[1:])
 
 
 def torchvision_backbone(
@@ -63,7 +69,7 @@ def torchvision_backbone(
     """
     full = torchvision.models.get_model(name, weights=None, **_construction(name))
     if weights is not None:
-        _load(full, _state_dict(name, weights), dropped=_children_after(full, last_layer))
+        load_weights(full, state_dict_of(name, weights), dropped=_children_after(full, last_layer))
     return Backbone(_up_to(full, last_layer), image_size, mean, std)
 
 
@@ -92,7 +98,7 @@ def timm_backbone(
         close = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:8])
         raise InputError(f"timm has no model {name!r} ({error}). Close: {close}") from error
     if weights not in (None, "pretrained"):
-        _load(network, _read_state_dict(Path(weights)), dropped=("head", "classifier", "fc"))
+        load_weights(network, read_state_dict(Path(weights)), dropped=("head", "classifier", "fc"))
     return Backbone(_ChannelsFirst(network), image_size, mean, std)
 
 
@@ -132,20 +138,25 @@ def _up_to(network: nn.Module, last_layer: str) -> nn.Sequential:
     return kept
 
 
-def _state_dict(name: str, weights: str) -> dict[str, Tensor]:
+def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
+    """Weights of torchvision's network, by their enum's name (downloaded once) or from a file.
+
+    Raises:
+        InputError: they are neither, or the file can't be read.
+    """
     available = torchvision.models.get_model_weights(name)
     if weights in available.__members__:
         return available[weights].get_state_dict(progress=True, check_hash=True)
     if not Path(weights).is_file():
         raise InputError(
             f"no weights {weights!r} for {name}: neither a file nor one of "
-            f"{', '.join(available.__members__)}. Set backbone.weights=<path>, one of these names, "
-            "or null for a random start."
+            f"{', '.join(available.__members__)}. Set weights to a path or one of these names; a "
+            "backbone can start at random too: backbone.weights=null."
         )
-    return _read_state_dict(Path(weights))
+    return read_state_dict(Path(weights))
 
 
-def _read_state_dict(file: Path) -> dict[str, Tensor]:
+def read_state_dict(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise InputError(f"no weights at {file.resolve()}")
     try:
@@ -154,7 +165,7 @@ def _read_state_dict(file: Path) -> dict[str, Tensor]:
         raise InputError(f"{file} is no state dict that torch can read safely: {error}") from error
 
 
-def _load(network: nn.Module, state: dict[str, Tensor], dropped: Sequence[str]) -> None:
+def load_weights(network: nn.Module, state: dict[str, Tensor], dropped: Sequence[str]) -> None:
     """Load a state dict, or say which keys are missing, unexpected or of another shape.
 
     Keys of the `dropped` children (a classifier) may be absent, present or of any shape.
@@ -173,8 +184,8 @@ def _load(network: nn.Module, state: dict[str, Tensor], dropped: Sequence[str]) 
         parts = (("missing", missing), ("unexpected", unexpected), ("other shape", reshaped))
         report = "; ".join(f"{len(keys)} {what} ({_some(keys)})" for what, keys in parts if keys)
         raise InputError(
-            f"these weights are not of this {type(network).__name__}: {report}. Set "
-            "backbone.weights to a state dict of the same network, or another backbone=..."
+            f"these weights are not of this {type(network).__name__}: {report}. Give a state dict "
+            "of the same network, or choose the network that they are of."
         )
     network.load_state_dict({**own, **{k: v for k, v in state.items() if k not in dropped_keys}})
 

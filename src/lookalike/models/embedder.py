@@ -17,7 +17,8 @@ class Embedder(nn.Module):
     Args:
         backbone: normalised images -> feature map or pooled features.
         pooling: feature map -> features; not used where the backbone has pooled already.
-        head: called with the backbone's width, gives the module features -> embeddings.
+        head: called with the width of the pooled features, gives the module features ->
+            embeddings.
         freeze: what of the backbone does not learn.
         channels_last: memory format of weights and images; on CPUs and recent GPUs the faster.
     """
@@ -36,7 +37,8 @@ class Embedder(nn.Module):
         super().__init__()
         self.backbone = backbone
         self.pooling = pooling
-        self.head = head(backbone.width)
+        self.width = self._measure_width()
+        self.head = head(self.width)
         self.freeze = freeze
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.register_buffer("mean", _per_channel(backbone.mean), persistent=False)
@@ -52,6 +54,15 @@ class Embedder(nn.Module):
         super().train(mode)
         self.freeze.hold_still(self.backbone)
         return self
+
+    def thaw(self, epoch: int) -> None:
+        """Let learn what does from this epoch on, counted from 0; does nothing a second time."""
+        later = self.freeze.at(epoch)
+        if later is not self.freeze:
+            for parameter in self.freeze.thawing(self.backbone):
+                parameter.requires_grad_(True)
+            self.freeze = later
+            self.train(self.training)
 
     def features(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) uint8 -> pooled features (B, width), before the head.
@@ -72,14 +83,23 @@ class Embedder(nn.Module):
         """Whether training leaves backbone and pooling as they are, batch norm included."""
         parts = [self.backbone, self.pooling]
         learns = any(p.requires_grad for part in parts for p in part.parameters())
-        return not learns and self.freeze.below is None
+        return not learns and self.freeze.below is None and self.freeze.thaw is None
+
+    @torch.inference_mode()
+    def _measure_width(self) -> int:
+        features = torch.zeros(1, *self.backbone.shape)
+        return (self.pooling(features) if features.ndim == 4 else features).shape[1]
 
     def forward(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) uint8 -> embeddings (B, D) float32 of length 1.
 
         Of several views (B, V, 3, H, W) and of kept features (B, width) too: see `features`.
         """
-        return normalize(self.head(self.features(images)).float())
+        return normalize(self.unnormalised(images))
+
+    def unnormalised(self, images: Tensor) -> Tensor:
+        """The same, (B, D) float32, before the length is made 1."""
+        return self.head(self.features(images)).float()
 
 
 def _per_channel(values: tuple[float, ...]) -> Tensor:

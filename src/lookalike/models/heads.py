@@ -1,6 +1,7 @@
 """Heads: pooled features (B, width) -> embeddings (B, D), not yet normalised."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -131,6 +132,7 @@ class MLP(nn.Module):
         embedding_size: D, the last layer's.
         hidden: sizes of the layers before it.
         dropout: probability after each hidden layer.
+        activated: whether the last layer has ReLU and dropout too, as hidden layers have.
     """
 
     def __init__(
@@ -139,13 +141,15 @@ class MLP(nn.Module):
         embedding_size: int,
         hidden: Sequence[int] = (1024,),
         dropout: float = 0.0,
+        activated: bool = False,
     ) -> None:
         super().__init__()
         self.embedding_size = embedding_size
+        sizes = (width, *hidden, embedding_size)
         layers: list[nn.Module] = []
-        for size_in, size_out in zip((width, *hidden[:-1]), hidden, strict=True):
+        for size_in, size_out in pairwise(sizes):
             layers += [nn.Linear(size_in, size_out), nn.ReLU(), nn.Dropout(dropout)]
-        self.layers = nn.Sequential(*layers, nn.Linear(hidden[-1], embedding_size))
+        self.layers = nn.Sequential(*(layers if activated else layers[:-2]))
 
     def forward(self, features: Tensor) -> Tensor:
         return self.layers(features)

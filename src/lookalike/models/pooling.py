@@ -1,4 +1,4 @@
-"""Pooling: a feature map (B, C, h, w) -> (B, C)."""
+"""Pooling: a feature map (B, C, h, w) -> (B, C), or (B, C h w)."""
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +9,13 @@ class AveragePooling(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         return features.mean(dim=(2, 3))
+
+
+class Flatten(nn.Module):
+    """No pooling: every position keeps its own features, (B, C h w). Images have one size then."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return features.flatten(1)
 
 
 class GeMPooling(nn.Module):

@@ -11,8 +11,9 @@ from itertools import accumulate, zip_longest
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
+from torchvision.transforms.v2.functional import to_pil_image
 
-from lookalike.data.decoding import read_image
+from lookalike.data.decoding import decode
 
 FRAME, GAP, FONT = 5, 10, 12  # pixels
 LINE = FONT + 4  # height of a line of text, pixels
@@ -23,11 +24,13 @@ RIGHT, WRONG, NEITHER = "#0072b2", "#d55e00", "#b4b4b4"
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture, lines above it, and whether what it stands for is right; null is neither."""
+    """A picture, lines above it, whether what it stands for is right (null is neither), and the
+    box that it is cropped to, see `Records`."""
 
     path: str | Path
     title: Sequence[str] = ()
     right: bool | None = None
+    box: Sequence[int] | None = None
 
 
 def contact_sheet(rows: Sequence[Sequence[Tile | None]], side: int = 128) -> Image.Image:
@@ -85,7 +88,8 @@ def _framed(tile: Tile, side: int) -> Image.Image:
     colour = {True: RIGHT, False: WRONG, None: NEITHER}[tile.right]
     cell = side + 2 * FRAME
     framed = Image.new("RGB", (cell, cell), colour)
-    framed.paste(ImageOps.pad(read_image(tile.path), (side, side), color="white"), (FRAME, FRAME))
+    picture = to_pil_image(decode(tile.path, box=tile.box))
+    framed.paste(ImageOps.pad(picture, (side, side), color="white"), (FRAME, FRAME))
     pen = ImageDraw.Draw(framed)
     if tile.right is None:
         return framed

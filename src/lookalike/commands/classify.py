@@ -1,0 +1,70 @@
+"""lookalike classify: name what is on any images, with ImageNet's models or trained ones."""
+
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+from pytorch_lightning import Trainer
+
+from lookalike.checkpoint import rebuild_classifier
+from lookalike.config import as_list, build, run_verb
+from lookalike.data.checking import check_readable
+from lookalike.data.reading import files_of, find_records
+from lookalike.errors import InputError
+from lookalike.models.classifier import Classifier, check_same_classes, named_apart, predict
+from lookalike.models.imagenet import imagenet_classifier
+from lookalike.reports.predictions import (
+    Predictions,
+    predictions_sheet,
+    print_predictions,
+    write_predictions,
+)
+from lookalike.retrieval.vote import majority_vote
+
+
+def classify(config: DictConfig) -> list[str]:
+    """The class of every image: the vote's, or the first model's without one."""
+    if config.top < 1:
+        raise InputError(f"top={config.top}: need 1 or more classes to show")
+    records = find_records(as_list(config.images))
+    classifiers = _classifiers(config)
+    voting = bool(config.vote) and len(classifiers) > 1
+    if voting:
+        check_same_classes(classifiers)
+    check_readable(files_of(records))
+    trainer: Trainer = build(config.trainer, logger=False, enable_checkpointing=False)
+    predictions = [
+        Predictions(
+            each.name,
+            each.class_names,
+            predict(
+                each,
+                records,
+                trainer.strategy.root_device,
+                trainer.precision_plugin.forward_context,
+                config.batch_size,
+                config.num_workers,
+            ),
+        )
+        for each in classifiers
+    ]
+    vote = majority_vote(np.stack([p.probabilities for p in predictions])) if voting else None
+    folder = Path(config.paths.run)
+    print_predictions(records, predictions, vote, config.top)
+    write_predictions(folder / "predictions.csv", records, predictions, vote, config.top)
+    predictions_sheet(records, predictions, vote, config.top).save(folder / "predictions.png")
+    print(folder / "predictions.csv", folder / "predictions.png", sep="\n")
+    chosen = vote.labels if vote else predictions[0].probabilities.argmax(1)
+    return [predictions[0].class_names[label] for label in chosen]
+
+
+def _classifiers(config: DictConfig) -> list[Classifier]:
+    checkpoints = as_list(config.checkpoint)
+    named = list(build(config.model).values())
+    if not named and not checkpoints:
+        named = [imagenet_classifier("mobilenet_v2", "IMAGENET1K_V2")]
+    return named_apart([*named, *map(rebuild_classifier, checkpoints)])
+
+
+if __name__ == "__main__":
+    run_verb("classify", classify)

@@ -1,0 +1,97 @@
+"""Lookup: the images of a gallery that look like a query, by two measures, inside a class or not.
+
+Both measures are of the features before they get length 1. Cosine then ignores their length, as
+every metric of lookalike does, and Euclidean distance does not; so their best matches can differ.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import InputError
+from lookalike.retrieval.nearest import cosine, euclidean, nearest
+
+
+@dataclass(frozen=True)
+class Match:
+    """row: of the gallery; cosine: similarity in [-1, 1]; euclidean: distance; their ranks count
+    from 1, None beyond the k that were asked for."""
+
+    row: int
+    cosine: float
+    euclidean: float
+    cosine_rank: int | None
+    euclidean_rank: int | None
+
+
+def look_up(
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    rows: NDArray[np.int64],
+    own: NDArray[np.int64],
+    k: int,
+    threshold: float,
+) -> list[list[Match]]:
+    """The `k` nearest by cosine and the `k` nearest by Euclidean distance, each image once.
+
+    Args:
+        queries: (Q, D), not normalised.
+        gallery: (G, D), likewise.
+        rows: (M,) of the gallery that may be found.
+        own: (Q,), each query's own row of the gallery, which it does not find; -1 for none.
+        k: of each measure.
+        threshold: matches of a lower cosine are none.
+
+    Returns:
+        For each query, ordered by the better of both ranks, then by cosine; empty for "no match".
+    """
+    if not len(rows):
+        return [[] for _ in queries]
+    part = gallery[rows]
+    by_cosine, by_distance = (
+        rows[nearest(queries, part, k + 1, measure)] for measure in ("cosine", "euclidean")
+    )
+    return [
+        _matches(query, gallery, (_ranks(near, self, k), _ranks(close, self, k)), threshold)
+        for query, self, near, close in zip(queries, own, by_cosine, by_distance, strict=True)
+    ]
+
+
+def _ranks(found: NDArray[np.int64], own: int, k: int) -> dict[int, int]:
+    """row -> rank, of the k first that are not the query's own."""
+    return {row: rank for rank, row in enumerate(found[found != own][:k].tolist(), 1)}
+
+
+def _matches(
+    query: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    ranks: tuple[dict[int, int], dict[int, int]],
+    threshold: float,
+) -> list[Match]:
+    every = np.array(list(ranks[0] | ranks[1]), dtype=np.int64)
+    # in float32, so that a copy's similarity is 1 and not a little less
+    similarities = cosine(query, gallery[every]).astype(np.float32)
+    distances = euclidean(query, gallery[every])
+    found = [
+        Match(row, similarity, distance, ranks[0].get(row), ranks[1].get(row))
+        for row, similarity, distance in zip(
+            every.tolist(), similarities.tolist(), distances.tolist(), strict=True
+        )
+        if similarity >= threshold
+    ]
+    return sorted(found, key=lambda m: (_best_rank(m), -m.cosine, m.row))
+
+
+def check_threshold(threshold: float) -> None:
+    """Raises InputError where no cosine similarity can be compared with it."""
+    if not -1 <= threshold <= 1:
+        nearest_valid = max(-1.0, min(1.0, threshold))
+        raise InputError(
+            f"threshold={threshold} is no cosine similarity: it lies in [-1, 1]. The nearest is "
+            f"threshold={nearest_valid:g}."
+        )
+
+
+def _best_rank(match: Match) -> int:
+    return min(rank for rank in (match.cosine_rank, match.euclidean_rank) if rank is not None)
