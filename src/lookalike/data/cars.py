@@ -89,8 +89,9 @@ def _read(file: Path, key: str, remedy: str, *fields: str) -> NDArray:
     except Exception as error:  # scipy raises nearly anything on a damaged file
         raise InputError(f"Could not read {file}: {error}. {remedy}") from error
     lacking = set(fields) - set(found.dtype.names or ())
-    if lacking:
-        raise InputError(f"{key} in {file} have no {min(lacking)!r}. {remedy}")
+    if lacking or not len(found):
+        lacks = ", ".join(sorted(lacking)) or "rows"
+        raise InputError(f"{key} in {file} have no {lacks}. {remedy}")
     return found
 
 

@@ -1,4 +1,4 @@
-"""CUB-200-2011: 11 788 photographs of 200 birds of North America."""
+"""CUB-200-2011: 11 788 photographs of 200 species of birds."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +74,7 @@ class Cub:
         if odd:
             raise InputError(
                 f"{IMAGES} and {name} in {self.root} do not list the same images: {len(odd)} are "
-                f"in one of them only, first {min(odd, key=len)}. {REMEDY}"
+                f"in one of them only, first {min(odd)}. {REMEDY}"
             )
         return [said[image] for image in images]
 

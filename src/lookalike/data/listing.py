@@ -36,13 +36,15 @@ class Listing:
     counted: bool = False
 
     def rows(self) -> list[list[str]]:
-        """The rows' columns. Raises InputError if the file is missing, torn or not of this kind."""
+        """The rows' columns. Raises InputError if the file is missing, empty, torn, or another."""
         names = self.columns.split()
         lines = [line.split() for line in self._text().rstrip().splitlines()]
         above = self.counted + self.named
         head, rows = lines[:above], lines[above:]
         if self.named and head[-1:] != [names]:
             raise self._wrong(f"has no line '{self.columns}' above its rows")
+        if not rows:
+            raise self._wrong("lists no images")
         for number, row in enumerate(rows, start=above + 1):
             if len(row) != len(names):
                 raise self._wrong(f"says '{' '.join(row)}' in line {number}, not '{self.columns}'")

@@ -6,6 +6,7 @@ from pathlib import Path
 from lookalike.data.download import download, extract
 from lookalike.data.listing import Listing, check_images, class_ids, compare_with_published
 from lookalike.data.records import Records
+from lookalike.errors import InputError
 
 SOURCE = "http://ftp.cs.stanford.edu/cs/cvgl/"  # the official ftp server, as http
 ARCHIVE = "Stanford_Online_Products.zip"
@@ -22,10 +23,8 @@ PUBLISHED = {
     "test images": 60502,
     "test classes": 11316,
 }
-REMEDY = (
-    "Move what is damaged away and run: lookalike prepare data=sop. If the server is gone, take "
-    f"{ARCHIVE} from where https://github.com/rksltnl/Deep-Metric-Learning-CVPR16 links to"
-)
+REMEDY = "Move what is damaged away and run: lookalike prepare data=sop"
+COPIES = "https://github.com/rksltnl/Deep-Metric-Learning-CVPR16"
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ class Sop:
         """Download and unpack what is missing under `root`; what is there is kept."""
         root = Path(self.root)
         if not all((root / name).exists() for name in WANTED):
-            download(SOURCE + ARCHIVE, root / ARCHIVE, CHECKSUM)
+            _download(root / ARCHIVE)
             extract(root / ARCHIVE, root, *[f"Stanford_Online_Products/{name}" for name in WANTED])
         compare_with_published(self.records(), "Stanford Online Products", PUBLISHED)
 
@@ -66,6 +65,13 @@ class Sop:
             ],
             splits=splits,
         )
+
+
+def _download(archive: Path) -> None:
+    try:
+        download(SOURCE + ARCHIVE, archive, CHECKSUM)
+    except InputError as error:
+        raise InputError(f"{error}\nIts authors link to other copies: {COPIES}") from error
 
 
 def _listed(file: Path) -> list[list[str]]:
