@@ -17,7 +17,7 @@ Compose = Callable[..., DictConfig]
 FOUND = {
     "backbone": 10,
     "callbacks": 3,
-    "data": 9,
+    "data": 13,
     "debug": 1,
     "distance": 4,
     "evaluation": 2,
