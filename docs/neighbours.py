@@ -10,20 +10,19 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from lookalike.checkpoint import read_checkpoint, rebuild_embedder
 from lookalike.config import build
 from lookalike.data.datamodule import RetrievalData
-from lookalike.data.decoding import read_image
 from lookalike.experiment import open_data
 from lookalike.models.embedder import Embedder
+from lookalike.reports.sheet import Tile, contact_sheet
 from lookalike.retrieval.embeddings import embed
 from lookalike.retrieval.neighbours import Gallery, Neighbours
 
-SIDE, FRAME, GAP = 84, 4, 18  # pixels
+SIDE = 84  # pixels
 SHOWN = 5
-RIGHT, WRONG, QUERY = "#2e9e4f", "#d0342c", "#ffffff"
 
 
 def main(checkpoint_file: str, picture_file: str) -> None:
@@ -45,28 +44,17 @@ def search(embedder: Embedder, data: RetrievalData) -> Neighbours:
 
 def draw(data: RetrievalData, found: list[Neighbours], rows: np.ndarray) -> Image.Image:
     """One line a query: itself, its nearest before training, its nearest after."""
-    cell = SIDE + 2 * FRAME
-    sheet = Image.new("RGB", (cell * (1 + 2 * SHOWN) + 2 * GAP, cell * len(rows) + 20), "white")
-    pen = ImageDraw.Draw(sheet)
-    titles = ("query", "nearest, untrained", "nearest, trained (unseen species)")
-    for title, column in zip(titles, (0, 1, 1 + SHOWN), strict=True):
-        pen.text((column * cell + min(column, 2) * GAP, 4), title, "black")
-    queries = data.records.ids("test")
-    for line, row in enumerate(rows):
-        top = 20 + line * cell
-        paste(sheet, data.records.paths[queries[row]], 0, top, QUERY)
-        for part, neighbours in enumerate(found):
+    paths, queries = data.records.paths, data.records.ids("test")
+    lines = []
+    for row in rows:
+        line: list[Tile | None] = [Tile(paths[queries[row]], ("query",))]
+        for title, neighbours in zip(("untrained", "trained"), found, strict=True):
+            line.append(None)
             for rank in range(SHOWN):
-                left = (1 + part * SHOWN + rank) * cell + (1 + part) * GAP
-                colour = RIGHT if neighbours.relevant[row, rank] else WRONG
-                paste(sheet, data.records.paths[neighbours.ids[row, rank]], left, top, colour)
-    return sheet
-
-
-def paste(sheet: Image.Image, path: str, left: int, top: int, colour: str) -> None:
-    framed = Image.new("RGB", (SIDE + 2 * FRAME,) * 2, colour)
-    framed.paste(read_image(path).resize((SIDE, SIDE)), (FRAME, FRAME))
-    sheet.paste(framed, (left, top))
+                right = bool(neighbours.relevant[row, rank])
+                line.append(Tile(paths[neighbours.ids[row, rank]], (f"{title} {rank + 1}",), right))
+        lines.append(line)
+    return contact_sheet(lines, SIDE)
 
 
 if __name__ == "__main__":

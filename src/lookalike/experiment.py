@@ -8,7 +8,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger
-from torch import Tensor
+from torch import Tensor, nn
 
 from lookalike.checkpoint import CarryConfig, Checkpoint, read_checkpoint
 from lookalike.config import build
@@ -99,6 +99,11 @@ class Experiment:
         self.learner.embedder.load_state_dict(checkpoint.embedder_state())
         self.trainer.test(self.learner, datamodule=self.data, verbose=False)
         return self.evaluation.scores
+
+    def loss_of(self, checkpoint: Checkpoint) -> nn.Module:
+        """The loss of a checkpoint of this fit, with what it learned: a classifier, proxies."""
+        self.learner.load_state_dict(checkpoint.state)
+        return self.learner.loss.cpu().eval()
 
     def _make_learner(self) -> MetricLearner:
         embedder = build(self.config.embedder)

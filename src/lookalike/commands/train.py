@@ -8,10 +8,17 @@ from time import perf_counter
 from omegaconf import DictConfig
 
 from lookalike.checkpoint import read_checkpoint
-from lookalike.config import check_arguments, run_verb
+from lookalike.config import build, check_arguments, run_verb
 from lookalike.errors import InputError
 from lookalike.experiment import Experiment, refitting
-from lookalike.reports.run import print_counts, print_outcome, print_scores, write_metrics
+from lookalike.reports.finished import FinishedRun
+from lookalike.reports.run import (
+    print_counts,
+    print_outcome,
+    print_scores,
+    write_metrics,
+    write_reports,
+)
 
 log = logging.getLogger(__name__)
 
@@ -22,16 +29,18 @@ def train(config: DictConfig) -> float:
     folder = _checked_folder(config)
     experiment = Experiment(config, folder)
     plan = experiment.plan
+    reports = build(config.report)  # now: their arguments are checked before any work
     experiment.data.write_split(folder / "split.csv")
     print_counts(experiment.data.counts())
     log.info(experiment.setting())
 
     scores = experiment.measure("epoch_0/") if plan.before_training else {}
     chosen, best = experiment.fit(config.resume)
-    tested = best
+    fitted, tested = experiment, best
     if plan.refit:
         log.info("refit on training and validation classes together, %d epochs", best.epochs)
-        chosen, tested = Experiment(refitting(config, best.epochs), folder / "refit").fit()
+        fitted = Experiment(refitting(config, best.epochs), folder / "refit")
+        chosen, tested = fitted.fit()
     scores |= best.scores | experiment.test(tested)
 
     facts = {
@@ -46,6 +55,17 @@ def train(config: DictConfig) -> float:
     write_metrics(folder / "metrics.json", scores, facts)
     print_scores(scores, best.epochs, plan.refit)
     print_outcome(facts["images_per_second"], chosen, folder / "metrics.json")
+    write_reports(
+        reports,
+        FinishedRun(
+            folder=folder,
+            plan=plan,
+            epochs=best.epochs,
+            records=fitted.data.records,
+            embeddings=experiment.evaluation.tested,
+            loss=fitted.loss_of(tested),
+        ),
+    )
     return scores[plan.monitored]
 
 

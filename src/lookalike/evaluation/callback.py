@@ -39,6 +39,7 @@ class RetrievalEvaluation(Callback):
         self.records = records
         self.prefix = ""  # before every logged name, such as "epoch_0/"
         self.scores: dict[str, float] = {}  # of the last evaluation
+        self.tested: Embeddings | None = None  # of the last test, from all ranks
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -79,8 +80,11 @@ class RetrievalEvaluation(Callback):
         self._parts.append((vectors.cpu(), batch.labels.cpu(), batch.ids.cpu()))
 
     def _score_and_log(self, pl_module: LightningModule, split: str) -> None:
-        scores = score(self.plan, collect(self._parts), self.records)
+        own = collect(self._parts)
         self._parts = []
+        if split == "test":
+            self.tested = _kept_apart(_merge(_gathered(own)), self.records)
+        scores = score(self.plan, own, self.records)
         self.scores = {f"{self.prefix}{split}/{name}": value for name, value in scores.items()}
         pl_module.log_dict(self.scores)
 

@@ -11,6 +11,8 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Column, Table
 
+from lookalike.reports.finished import FinishedRun, Report
+
 PACKAGES = (
     "lookalike",
     "torch",
@@ -66,6 +68,14 @@ def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
 def print_outcome(images_per_second: float, checkpoint: Path, metrics: Path) -> None:
     """How fast it trained, and where what it leaves is; paths are not wrapped, to be copied."""
     print(f"{images_per_second:.0f} images/s in training\n{checkpoint}\n{metrics}")
+
+
+@rank_zero_only
+def write_reports(reports: Mapping[str, Report], run: FinishedRun) -> None:
+    """Have every report written, and say where."""
+    for report in reports.values():
+        for file in report.write(run):
+            print(file)
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,239 @@
+"""Explicit pairs and triplets, the Siamese way: drawn by class before any image is read.
+
+A sampler draws an epoch's tuples and yields batches that hold whole ones, image beside image:
+(anchor, positive, negative, anchor, ...). The miner that belongs to it hands the loss exactly
+these, so that images, learner and losses know nothing of it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import Sampler
+
+from lookalike.data.mining import Pairs, Triplets
+from lookalike.data.sampling import UniformBatches
+from lookalike.errors import InputError
+
+Ids = NDArray[np.int64]
+Draw = Callable[[Ids, Ids, np.random.Generator], Ids]
+
+
+class TupleBatches(Sampler[list[int]]):
+    """Batches of whole tuples, drawn anew and shuffled every epoch; the last batch is filled up.
+
+    Args:
+        ids: (N,) int64, the records to draw from.
+        labels: (N,) int64, their labels.
+        batch_size: images a batch on each rank, a multiple of the size of a tuple.
+        draw: (ids, labels, random generator) -> (T, S), an epoch's tuples.
+        seed: of the tuples and their order, together with the epoch.
+
+    Raises:
+        InputError: the batch does not hold whole tuples, or the data have none.
+    """
+
+    def __init__(self, ids: Ids, labels: Ids, batch_size: int, draw: Draw, seed: int = 0) -> None:
+        self.ids = ids
+        self.labels = labels
+        self.draw = draw
+        self.seed = seed
+        self.epoch = 0
+        count, size = self.tuples().shape
+        if batch_size % size:
+            raise InputError(
+                f"a batch of {batch_size} images holds no whole number of tuples of {size}. Set "
+                f"data.batch_size={max(1, batch_size // size) * size}."
+            )
+        self.dealt = UniformBatches(np.arange(count), np.zeros(0), batch_size // size, seed=seed)
+
+    def tuples(self) -> Ids:
+        """The tuples of this epoch, (T, S) int64."""
+        return self.draw(self.ids, self.labels, np.random.default_rng((self.seed, self.epoch, 1)))
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.dealt.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Batches an epoch on each rank."""
+        return len(self.dealt)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        tuples = self.tuples()
+        for rows in self.dealt:
+            yield tuples[rows].ravel().tolist()
+
+
+def draw_triplets(ids: Ids, labels: Ids, rng: np.random.Generator, per_class: int = 8) -> Ids:
+    """`per_class` (anchor, positive, negative) of every class, (T, 3) int64.
+
+    Anchor and positive are two images of the class, the negative one of another class: first the
+    class is drawn, then the image. All with replacement. A class with one image has no anchors,
+    but it is drawn for negatives.
+
+    Args:
+        ids: (N,) int64, the records to draw from.
+        labels: (N,) int64, their labels.
+        rng: decides.
+        per_class: triplets.
+
+    Raises:
+        InputError: no class has two images, or there is one class only.
+    """
+    classes = _Classes.of(ids, labels)
+    own = np.repeat(classes.with_two_images(), per_class)
+    anchor, positive = classes.two_images(own, rng)
+    negative = classes.one_image(classes.another(own, rng), rng)
+    return np.stack([anchor, positive, negative], axis=1)
+
+
+def draw_pairs(
+    ids: Ids,
+    labels: Ids,
+    rng: np.random.Generator,
+    per_class: int = 3,
+    nearest: Sequence[Sequence[int]] | None = None,
+) -> Ids:
+    """`per_class` pairs alike and as many unlike of every class, (P, 2) int64.
+
+    The second image of an unlike pair is of another class: first the class is drawn, then the
+    image. All with replacement. A class with one image begins no pair, so that alike and unlike
+    stay as many, but it is drawn for the other class.
+
+    Args:
+        ids: (N,) int64, the records to draw from.
+        labels: (N,) int64, their labels.
+        rng: decides.
+        per_class: pairs of each kind.
+        nearest: hard pairs: for every label 0..C-1, the other labels that its unlike pairs are
+            made with, equally many each; `nearest_classes` finds them. null: any other class.
+
+    Raises:
+        InputError: no class has two images, there is one class only, or `nearest` names a class
+            as its own neighbour or does not fit the classes.
+    """
+    classes = _Classes.of(ids, labels)
+    own = np.repeat(classes.with_two_images(), per_class)
+    alike = np.stack(classes.two_images(own, rng), axis=1)
+    others = classes.another(own, rng) if nearest is None else classes.near(own, nearest, rng)
+    unlike = np.stack([classes.one_image(own, rng), classes.one_image(others, rng)], axis=1)
+    return np.concatenate([alike, unlike])
+
+
+def nearest_classes(vectors: NDArray[np.float32], labels: Ids, k: int) -> Ids:
+    """The `k` classes whose mean embeddings are most similar by cosine, (C, k) int64, best first.
+
+    Args:
+        vectors: (N, D) float32, of length 1.
+        labels: (N,) int64, 0..C-1.
+        k: below C.
+    """
+    means = np.stack([vectors[labels == label].mean(0) for label in range(labels.max() + 1)])
+    means /= np.linalg.norm(means, axis=1, keepdims=True)
+    similarity = means @ means.T  # (C, C)
+    np.fill_diagonal(similarity, -np.inf)
+    return np.argsort(-similarity, axis=1, kind="stable")[:, :k]
+
+
+class InTriplets(nn.Module):
+    """The miner beside `draw_triplets`: every three images of the batch are a triplet."""
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Triplets:
+        """embeddings (B, D), labels (B,) -> positions of anchors, positives, negatives, (B / 3,).
+
+        Raises:
+            InputError: the batch was not made of triplets.
+        """
+        anchor, positive, negative = _positions(labels, 3)
+        alike = labels[anchor] == labels[positive]
+        if not bool((alike & (labels[anchor] != labels[negative])).all()):
+            raise InputError(_not_explicit(3))
+        return anchor, positive, negative
+
+
+class InPairs(nn.Module):
+    """The miner beside `draw_pairs`: every two images of the batch are a pair."""
+
+    def forward(self, embeddings: Tensor, labels: Tensor) -> Pairs:
+        """embeddings (B, D), labels (B,) -> positions of first and second images alike, then of
+        first and second images unlike.
+
+        Raises:
+            InputError: the batch was not made of pairs.
+        """
+        first, second = _positions(labels, 2)
+        alike = labels[first] == labels[second]
+        return first[alike], second[alike], first[~alike], second[~alike]
+
+
+@dataclass(frozen=True, eq=False)
+class _Classes:
+    """ids (N,) in order of class; starts (C,), where each class begins; counts (C,)."""
+
+    ids: Ids
+    labels: Ids  # (C,)
+    starts: Ids
+    counts: Ids
+
+    @classmethod
+    def of(cls, ids: Ids, labels: Ids) -> "_Classes":
+        order = np.argsort(labels, kind="stable")
+        distinct, starts, counts = np.unique(labels[order], return_index=True, return_counts=True)
+        if len(distinct) < 2:
+            raise InputError(
+                "pairs and triplets need two classes or more, and there is one. Check data.root, "
+                "or how the classes were split (data.protocol)."
+            )
+        return cls(ids[order], distinct, starts, counts)
+
+    def with_two_images(self) -> Ids:
+        classes = np.flatnonzero(self.counts >= 2)
+        if not len(classes):
+            raise InputError(
+                "no class has two images, so nothing is alike. Add images, or check the labels."
+            )
+        return classes
+
+    def two_images(self, own: Ids, rng: np.random.Generator) -> tuple[Ids, Ids]:
+        counts = self.counts[own]
+        first = rng.integers(counts)
+        second = (first + 1 + rng.integers(counts - 1)) % counts
+        return self.ids[self.starts[own] + first], self.ids[self.starts[own] + second]
+
+    def one_image(self, own: Ids, rng: np.random.Generator) -> Ids:
+        return self.ids[self.starts[own] + rng.integers(self.counts[own])]
+
+    def another(self, own: Ids, rng: np.random.Generator) -> Ids:
+        count = len(self.counts)
+        return (own + 1 + rng.integers(count - 1, size=len(own))) % count
+
+    def near(self, own: Ids, nearest: Sequence[Sequence[int]], rng: np.random.Generator) -> Ids:
+        table = np.asarray(nearest)
+        count = len(self.counts)
+        if (
+            table.ndim != 2
+            or len(table) != count
+            or not np.isin(table, self.labels).all()
+            or (table == self.labels[:, None]).any()
+        ):
+            raise InputError(
+                f"nearest classes of shape {table.shape} do not fit {count} classes: give (C, k) "
+                "labels of other classes, as lookalike.data.tuples.nearest_classes does."
+            )
+        column = rng.integers(table.shape[1], size=len(own))
+        return np.searchsorted(self.labels, table[own, column])
+
+
+def _positions(labels: Tensor, size: int) -> tuple[Tensor, ...]:
+    if len(labels) % size:
+        raise InputError(_not_explicit(size))
+    return torch.arange(len(labels), device=labels.device).view(-1, size).unbind(1)
+
+
+def _not_explicit(size: int) -> str:
+    name = {2: "pairs", 3: "triplets"}[size]
+    return f"this batch was not made of {name}: miner=in_{name} needs sampler={name}"

@@ -1,0 +1,41 @@
+"""A small convolutional network for Siamese training: that of a well-known tutorial."""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from lookalike.models.backbones import Backbone
+
+
+def siamese_backbone(
+    channels: Sequence[int],
+    hidden: Sequence[int],
+    image_size: int,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Backbone:
+    """Blocks of convolution, ReLU and batch norm at full resolution, then fully connected layers.
+
+    Features are (B, hidden[-1]); there is no pooling. With `head=linear` of 5 dimensions it is
+    the network of the tutorial, but for colour.
+
+    Args:
+        channels: of each block of 3 x 3 convolutions.
+        hidden: sizes of the fully connected layers, each followed by a ReLU.
+        image_size: side of the square images, pixels; the network takes no other.
+        mean, std: (3,) of the training images in [0, 1].
+    """
+    blocks = [
+        nn.Sequential(
+            nn.Conv2d(size_in, size_out, 3, padding=1, padding_mode="reflect"),
+            nn.ReLU(),
+            nn.BatchNorm2d(size_out),
+        )
+        for size_in, size_out in zip((3, *channels[:-1]), channels, strict=True)
+    ]
+    flat = channels[-1] * image_size**2
+    layers = [
+        nn.Sequential(nn.Linear(size_in, size_out), nn.ReLU())
+        for size_in, size_out in zip((flat, *hidden[:-1]), hidden, strict=True)
+    ]
+    return Backbone(nn.Sequential(*blocks, nn.Flatten(), *layers), image_size, mean, std)

@@ -1,0 +1,96 @@
+"""Answers: every test image as a query, with the stored images that come nearest."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from lookalike.data.records import Records
+from lookalike.reports.finished import FinishedRun
+from lookalike.reports.sheet import Tile, contact_sheet
+from lookalike.retrieval.neighbours import Gallery
+
+COLUMNS = ("query", "query_class", "rank", "path", "class", "squared_distance", "right")
+
+
+class Answers:
+    """answers.csv, the nearest stored images of every query, and answers.png, some of them.
+
+    Stored and searched is the test part. The order is that of a flat index of squared Euclidean
+    distances, which of vectors of length 1 is 2 - 2 cos; a query never meets itself.
+
+    Args:
+        k: answers to a query.
+        shown: queries on the picture.
+        seed: of which.
+    """
+
+    def __init__(self, k: int = 5, shown: int = 8, seed: int = 0) -> None:
+        self.k = k
+        self.shown = shown
+        self.seed = seed
+
+    def write(self, run: FinishedRun) -> list[Path]:
+        table, picture = run.folder / "answers.csv", run.folder / "answers.png"
+        found = answers(run, self.k)
+        with table.open("w", newline="", encoding="utf-8") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(COLUMNS)
+            for query, ids, distances in found:
+                writer.writerows(_lines(run.records, query, ids, distances))
+        rng = np.random.default_rng(self.seed)
+        rows = np.sort(rng.choice(len(found), min(self.shown, len(found)), replace=False))
+        contact_sheet([_tiles(run.records, *found[row]) for row in rows]).save(picture)
+        return [table, picture]
+
+
+def answers(run: FinishedRun, k: int) -> list[tuple[int, list[int], list[float]]]:
+    """(id of a query, ids of its nearest, their squared distances), for every query."""
+    tested = run.embeddings
+    roles = run.records.roles[tested.ids]
+    queries = tested[roles != "gallery"]
+    found = []
+    for block in Gallery(tested[roles != "query"]).search(queries, k):
+        for ids, scores in zip(block.ids, block.scores, strict=True):
+            kept = ids >= 0  # there may be fewer than k
+            squared = np.maximum(0.0, 2 - 2 * scores[kept])
+            found.append((int(queries.ids[len(found)]), ids[kept].tolist(), squared.tolist()))
+    return found
+
+
+def _lines(
+    records: Records, query: int, ids: list[int], distances: list[float]
+) -> list[tuple[object, ...]]:
+    label = records.labels[query]
+    return [
+        (
+            records.paths[query],
+            records.class_names[label],
+            rank,
+            records.paths[row],
+            records.class_names[records.labels[row]],
+            f"{distance:.6f}",
+            int(records.labels[row] == label),
+        )
+        for rank, (row, distance) in enumerate(zip(ids, distances, strict=True), start=1)
+    ]
+
+
+def _tiles(
+    records: Records, query: int, ids: list[int], distances: list[float]
+) -> list[Tile | None]:
+    def name(row: int) -> str:
+        return records.class_names[records.labels[row]]
+
+    return [
+        Tile(records.paths[query], (name(query), "query")),
+        None,
+        *(
+            Tile(
+                records.paths[row],
+                (name(row), f"d² = {distance:.3f}"),
+                right=bool(records.labels[row] == records.labels[query]),
+            )
+            for row, distance in zip(ids, distances, strict=True)
+        ),
+    ]

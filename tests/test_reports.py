@@ -1,0 +1,183 @@
+"""Reports: what is written after a run, and that pictures show what they should."""
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageFont
+
+from lookalike.data.decoding import read_image
+from lookalike.data.records import Records
+from lookalike.evaluation.plan import Evaluation
+from lookalike.reports.answers import Answers, answers
+from lookalike.reports.curves import read_curves
+from lookalike.reports.finished import FinishedRun
+from lookalike.reports.pairs import Pairs
+from lookalike.reports.sheet import FRAME, NEITHER, RIGHT, WRONG, Tile, contact_sheet, shortened
+from lookalike.retrieval.embeddings import Embeddings
+
+Cli = Callable[..., Any]
+
+
+@pytest.fixture
+def finished(class_folders: Path, tmp_path: Path) -> FinishedRun:
+    """Six classes x 6 images tested, of which one is only a query and one is only stored."""
+    paths = sorted(class_folders.glob("*/*.png"))[:36]
+    roles = ["both"] * 36
+    roles[0], roles[7] = "query", "gallery"
+    records = Records.create(
+        paths, [path.parent.name for path in paths], splits=["test"] * 36, roles=roles
+    )
+    vectors = np.random.default_rng(0).normal(size=(36, 3)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    embeddings = Embeddings(vectors, records.labels, np.arange(36))
+    return FinishedRun(tmp_path, Evaluation(), 1, records, embeddings, loss=None)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("k", [3, 50])
+def test_answers_are_the_nearest_by_a_double_loop(finished: FinishedRun, k: int) -> None:
+    vectors = finished.embeddings.vectors.astype(np.float64)
+    found = answers(finished, k)
+    assert [query for query, _, _ in found] == [row for row in range(36) if row != 7]
+    for query, ids, distances in found:
+        squared = {
+            row: float(((vectors[query] - vectors[row]) ** 2).sum())
+            for row in range(36)
+            if row not in (query, 0)
+        }
+        nearest = sorted(squared, key=squared.__getitem__)[:k]
+        assert ids == nearest
+        assert distances == pytest.approx([squared[row] for row in nearest], abs=1e-5)
+
+
+def test_answers_are_written_as_table_and_picture(finished: FinishedRun) -> None:
+    table, picture = Answers(k=2, shown=3).write(finished)
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert len(rows) == 35 * 2
+    assert {row["rank"] for row in rows} == {"1", "2"}
+    for row in rows:
+        assert row["query"] != row["path"]
+        assert int(row["right"]) == (row["query_class"] == row["class"])
+        assert Path(row["path"]).parent.name == row["class"]
+    assert read_image(picture).width > 3 * 128
+
+
+def test_pairs_are_measured_and_shown(finished: FinishedRun) -> None:
+    files = Pairs(per_class=5, shown=4).write(finished)
+    assert [file.name for file in files] == ["verification.json", "roc.png", "pairs.png"]
+    numbers = json.loads(files[0].read_text())
+    assert numbers["pairs_alike"] == numbers["pairs_unlike"] == 30
+    assert 0 <= numbers["equal_error_rate"] <= 1
+    heights = [read_image(Pairs(5, shown).write(finished)[2]).height for shown in (1, 4, 100)]
+    assert heights[1] - heights[0] == 3 * (heights[2] - heights[1]) / 2  # 1, 4 and all 6 classes
+
+
+def test_the_same_seed_draws_the_same_pairs(finished: FinishedRun) -> None:
+    first, again, other = (
+        Pairs(per_class=4, seed=seed).write(finished)[0].read_text() for seed in (0, 0, 1)
+    )
+    assert first == again
+    assert first != other
+
+
+def frame_colours(image: Image.Image) -> set[tuple[int, ...]]:
+    """Colours of the bottom line of the frame of the only tile."""
+    row = image.height - 11  # the gap below is 10 pixels
+    return {image.getpixel((x, row)) for x in range(10, image.width - 10)}
+
+
+def test_right_and_wrong_differ_without_colour(class_folders: Path) -> None:
+    path = next(class_folders.glob("*/*.png"))
+    sheets = {v: contact_sheet([[Tile(path, (), v)]], side=64) for v in (True, False, None)}
+
+    def rgb(colour: str) -> tuple[int, ...]:
+        return tuple(bytes.fromhex(colour[1:]))
+
+    white = (255, 255, 255)
+    assert frame_colours(sheets[True]) == {rgb(RIGHT)}
+    assert frame_colours(sheets[False]) == {rgb(WRONG), white}  # dashed
+    assert frame_colours(sheets[None]) == {rgb(NEITHER)}
+    signs = [np.asarray(s.crop((10, 10, 31, 31)).convert("L")) < 200 for s in sheets.values()]
+    assert (signs[0] != signs[1]).sum() > 20
+    inner = slice(10 + FRAME + 30, 10 + FRAME + 60)
+    pictures = [np.asarray(sheet)[inner, inner] for sheet in sheets.values()]
+    np.testing.assert_array_equal(pictures[0], pictures[1])
+
+
+def test_a_sheet_has_room_for_the_longest_row_and_title(class_folders: Path) -> None:
+    tile = Tile(next(class_folders.glob("*/*.png")))
+    titled = Tile(tile.path, ("one", "two"))
+    plain = contact_sheet([[tile, tile, tile], [tile]], side=32)
+    assert plain.size == (3 * (32 + 2 * FRAME + 10) + 10, 2 * (32 + 2 * FRAME + 10) + 10)
+    assert contact_sheet([[tile, tile, tile], [titled]], side=32).height - plain.height == 2 * 17
+    assert contact_sheet([[tile, None, tile]], side=32).width < plain.width
+
+
+def test_long_titles_keep_their_end() -> None:
+    font = ImageFont.load_default(13)
+    assert shortened("rose", 128, font) == "rose"
+    short = shortened("n02102973-Irish_water_spaniel_of_the_longest_kind", 128, font)
+    assert short.startswith("...")
+    assert short.endswith("the_longest_kind")
+    assert font.getlength(short) <= 128
+    assert shortened("rose", 0, font) == ""
+
+
+def test_curves_are_read_by_epoch(tmp_path: Path) -> None:
+    file = tmp_path / "metrics.csv"
+    file.write_text(
+        "epoch,epoch_0/val/map,epoch_0/test/map,step,train/loss,val/map,test/map\n"
+        "0,0.1,,0,,,\n0,,0.2,0,,,\n0,,,1,5.0,,\n0,,,3,,0.3,\n1,,,5,4.0,,\n1,,,7,,0.4,\n2,,,8,,,0.5\n"
+    )
+    curves = read_curves(file)
+    assert set(curves) == {"train/loss", "val/map"}
+    assert curves["val/map"].epochs.tolist() == [0, 1, 2]
+    assert curves["val/map"].values.tolist() == [0.1, 0.3, 0.4]
+    assert curves["train/loss"].epochs.tolist() == [0.5, 1.5]
+    assert curves["train/loss"].values.tolist() == [5.0, 4.0]
+
+
+def test_a_run_writes_all_its_reports(cli: Cli, tiny: tuple[str, ...], capsys: Any) -> None:
+    cli(
+        "train", *tiny, "report=[curves,answers,pairs]", "hydra.run.dir=run",
+        "evaluation.refit=true", "loss=norm_softmax", "trainer.max_epochs=2",
+        "trainer.log_every_n_steps=1",
+    )  # fmt: skip
+    printed = capsys.readouterr().out
+    for name in ("curves.png", "answers.csv", "answers.png", "verification.json", "pairs.png"):
+        assert (Path("run") / name).is_file()
+        assert f"run/{name}" in printed
+
+
+def test_a_report_sees_what_was_trained(
+    cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[FinishedRun] = []
+    monkeypatch.setattr(
+        "lookalike.reports.curves.Curves.write", lambda self, run: seen.append(run) or []
+    )
+    cli("train", *tiny, "report=curves", "loss=norm_softmax", "hydra.run.dir=plain")
+    cli(
+        "train", *tiny, "report=curves", "loss=norm_softmax", "hydra.run.dir=refitted",
+        "evaluation.refit=true",
+    )  # fmt: skip
+    plain, refitted = seen
+    assert [tuple(run.loss.state_dict()["W"].shape) for run in seen] == [(8, 6), (8, 8)]
+    assert len(plain.records.ids("val")) == 12
+    assert len(refitted.records.ids("val")) == 0
+    for run in seen:
+        assert run.embeddings.ids.tolist() == run.records.ids("test").tolist()
+        assert not run.loss.training
+
+
+def test_a_wrong_argument_of_a_report_is_found_before_training(
+    cli: Cli, tiny: tuple[str, ...], capsys: Any
+) -> None:
+    with pytest.raises(SystemExit):
+        cli("train", *tiny, "report=answers", "+report.answers.kk=3")
+    assert "takes no 'kk'" in capsys.readouterr().err
+    assert not list(Path("outputs").glob("train/*/split.csv"))
