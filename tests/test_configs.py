@@ -34,7 +34,7 @@ FOUND = {
     "recipe": 1,
     "reducer": 5,
     "regularizer": 4,
-    "report": 3,
+    "report": 4,
     "rerank": 4,
     "sampler": 4,
     "scheduler": 3,

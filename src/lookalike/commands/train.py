@@ -50,6 +50,7 @@ def train(config: DictConfig) -> float:
         "wall_time_seconds": round(perf_counter() - started, 1),
         "images_per_second": round(experiment.throughput.images_per_second, 1),
         "training_seconds": round(experiment.throughput.seconds, 1),
+        "parameters": sum(p.numel() for p in experiment.learner.embedder.parameters()),
         "counts": experiment.data.counts(),
     }
     write_metrics(folder / "metrics.json", scores, facts)
