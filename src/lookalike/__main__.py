@@ -8,6 +8,7 @@ from importlib.metadata import version
 VERBS = {
     "train": "train, validate and test; writes a run folder",
     "evaluate": "score a checkpoint: lookalike evaluate checkpoint=RUN/checkpoints/best.ckpt",
+    "report": "a page on runs, with pictures: lookalike report runs=outputs/train",
     "prepare": "fetch or draw a data set and check every image: lookalike prepare data=flowers",
 }
 

@@ -4,13 +4,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from lookalike.checkpoint import read_checkpoint, rebuild_embedder
+from lookalike.checkpoint import read_checkpoint
 from lookalike.config import build, run_verb
 from lookalike.errors import InputError
 from lookalike.evaluation.callback import score
-from lookalike.experiment import open_data
+from lookalike.experiment import embed_test_images, open_data
 from lookalike.reports.run import print_counts, print_scores, write_metrics
-from lookalike.retrieval.embeddings import embed
 
 
 def evaluate(config: DictConfig) -> float:
@@ -23,11 +22,7 @@ def evaluate(config: DictConfig) -> float:
         trained.data = {**trained.data, "num_classes": None, **config.data}
     data = open_data(trained)
     print_counts(data.counts())
-    trainer = build(trained.trainer, logger=False, enable_checkpointing=False)
-    device = trainer.strategy.root_device
-    embedder = rebuild_embedder(checkpoint).to(device)
-    precision = trainer.precision_plugin.forward_context
-    embeddings = embed(embedder, data.test_dataloader(), device, precision)
+    embeddings = embed_test_images(checkpoint, data, trained.trainer)
     plan = build(config.evaluation)
     scores = {
         f"test/{name}": value for name, value in score(plan, embeddings, data.records).items()

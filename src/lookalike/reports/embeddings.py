@@ -44,7 +44,7 @@ class TestedImages:
 
 
 class KeepEmbeddings:
-    """embeddings.npz: float32 vectors (N, D) of the test images, labels, ids, paths, class names."""
+    """embeddings.npz: vectors (N, D) float32 of the test images, labels, ids, paths, names."""
 
     def write(self, run: FinishedRun) -> list[Path]:
         return [write_embeddings(run.folder, run.embeddings, run.records)]
