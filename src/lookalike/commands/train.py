@@ -11,6 +11,7 @@ from lookalike.checkpoint import read_checkpoint
 from lookalike.config import build, check_arguments, run_verb
 from lookalike.errors import InputError
 from lookalike.experiment import Experiment, refitting
+from lookalike.reports.callback import publish
 from lookalike.reports.finished import FinishedRun
 from lookalike.reports.run import (
     print_counts,
@@ -56,16 +57,21 @@ def train(config: DictConfig) -> float:
     write_metrics(folder / "metrics.json", scores, facts)
     print_scores(scores, best.epochs, plan.refit)
     print_outcome(facts["images_per_second"], chosen, folder / "metrics.json")
-    write_reports(
-        reports,
-        FinishedRun(
-            folder=folder,
-            plan=plan,
-            epochs=best.epochs,
-            records=fitted.data.records,
-            embeddings=experiment.evaluation.tested,
-            loss=fitted.loss_of(tested),
-        ),
+    finished = FinishedRun(
+        folder=folder,
+        plan=plan,
+        epochs=best.epochs,
+        records=fitted.data.records,
+        embeddings=experiment.evaluation.tested,
+        loss=fitted.loss_of(tested),
+    )
+    written = write_reports(reports, finished)
+    publish(
+        experiment.trainer.loggers,
+        finished,
+        scores | facts,
+        {"best": chosen, "last": folder / "checkpoints" / "last.ckpt"},
+        written,
     )
     return scores[plan.monitored]
 
