@@ -39,8 +39,9 @@ def write_run(
     names = ("recall_at_1", "recall_at_2", "recall_at_4", "map_at_r", "map")
     scores = {f"{part}/{name}": score for part in ("val", "test") for name in names}
     facts = {
-        "test/queries": 48.0, "epoch": 2, "training_seconds": 10.0 + number, "parameters": 100 * size,
-        "images_per_second": 200.0 + number, "counts": {"test_images": 48}, "git_commit": "abc",
+        "test/queries": 48.0, "epoch": 2, "training_seconds": 10.0 + number,
+        "parameters": 100 * size, "images_per_second": 200.0 + number,
+        "counts": {"test_images": 48}, "git_commit": "abc",
     }  # fmt: skip
     (folder / "metrics.json").write_text(json.dumps(scores | facts))
     arguments = "" if margin is None else f"  margin: {margin}\n"
@@ -69,7 +70,7 @@ def test_runs_are_found_once_below_folders_globs_and_lists(tmp_path: Path) -> No
     assert len(find_runs(tmp_path)) == 4
     assert len(find_runs(str(tmp_path / "a" / "run[01]*"))) == 2
     assert [run.folder for run in find_runs([single, single, str(tmp_path / "b")])] == [single]
-    with pytest.raises(InputError, match="no finished run .* nowhere"):
+    with pytest.raises(InputError, match=r"no finished run .* nowhere"):
         find_runs(tmp_path / "nowhere")
     (single / "metrics.json").write_text("{")
     with pytest.raises(InputError, match="is no JSON"):
@@ -187,7 +188,7 @@ def test_a_page_of_a_sweep(tmp_path: Path) -> None:
     for loss, score in (("triplet", 0.4), ("<b>&odd", 0.6)):
         for seed in (0, 1, 2):
             for size in (32, 512):
-                write_run(tmp_path, number, loss.replace("/", ""), seed, size, 0, score + seed / 50)
+                write_run(tmp_path, number, loss, seed, size, 0, score + seed / 50)
                 number += 1
     html = written_page(tmp_path)
     read = check_self_contained(html)
