@@ -1,6 +1,7 @@
 """The one place that knows the loggers: what they are told besides Lightning's metrics."""
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from lookalike.reports.sheet import contact_sheet
 
 log = logging.getLogger(__name__)
 
-# what W&B may wait for, seconds; then the run goes on without its server
-PATIENCE = {"init_timeout": 30, "login_timeout": 30, "finish_timeout": 60}
+# how long W&B may wait for its server and for a login, seconds; then the run goes on without
+PATIENCE = {"init_timeout": 30, "login_timeout": 30}
+UPLOAD = "60"  # seconds that the end of a run may wait for the rest to be uploaded
 # how a run is carried out, and what only repeats another part of the configuration
 NOISE = ("callbacks", "embedder", "learner", "logger", "paths", "report", "resume")
 EXAMPLES, ANSWERS = 16, 5  # queries shown at the end, and nearest images of each
@@ -65,6 +67,7 @@ def open_wandb(
     """
     if rank_zero_only.rank != 0:
         return WandbLogger(save_dir=save_dir)
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT", UPLOAD)  # older W&B knows no such limit
     import wandb
 
     mode, _, time = launch.partition(" ")
