@@ -70,7 +70,7 @@ def test_runs_are_found_once_below_folders_globs_and_lists(tmp_path: Path) -> No
     assert len(find_runs(tmp_path)) == 4
     assert len(find_runs(str(tmp_path / "a" / "run[01]*"))) == 2
     assert [run.folder for run in find_runs([single, single, str(tmp_path / "b")])] == [single]
-    with pytest.raises(InputError, match=r"no finished run .* nowhere"):
+    with pytest.raises(InputError, match="`lookalike train` makes one"):
         find_runs(tmp_path / "nowhere")
     (single / "metrics.json").write_text("{")
     with pytest.raises(InputError, match="is no JSON"):
