@@ -30,6 +30,11 @@ class Setting:
     def label(self) -> str:
         return ", ".join(f"{key}={shown(value)}" for key, value in self.values.items())
 
+    @property
+    def short(self) -> str:
+        """The values alone, for charts whose caption names the keys."""
+        return ", ".join(shown(value) for value in self.values.values())
+
 
 def value_of(run: SavedRun, key: str) -> Any:
     """Of a group its choice, of a dotted name its scalar; None where the run has neither."""

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from html import escape
 from math import isnan
 from typing import Any
@@ -16,7 +17,8 @@ from lookalike.reports.tables import title
 LOOKS = 6  # settings told apart in a chart; the others are grey
 BARS = 24  # settings with a bar of their own
 CATEGORIES = 12
-SPREAD = 20.0  # from here on, largest over smallest value, an axis is logarithmic
+FEW = 12  # points of a line, and lines, up to which points are marked
+SPREAD = 8.0  # from here on, largest over smallest value, an axis is logarithmic
 
 Points = list[tuple[float, float]]
 
@@ -50,7 +52,7 @@ def intervals(settings: Sequence[Setting], metric: str) -> str:
     scores = [interval(setting, metric) for setting in drawn]
     ends = [score.mean + sign * _half(score.half_width) for score in scores for sign in (-1, 1)]
     values = [run.number(metric) for setting in drawn for run in setting.runs]
-    labels = [_end(setting.label or "all runs", 26) for setting in drawn]
+    labels = [_end(setting.short or "all runs", 28) for setting in drawn]
     places = [float(len(drawn) - row) for row in range(len(drawn))]
     chart = Chart(
         Axis.around(title(metric), [*ends, *(v for v in values if v is not None)]),
@@ -61,14 +63,14 @@ def intervals(settings: Sequence[Setting], metric: str) -> str:
     )
     for setting, score, place in zip(drawn, scores, places, strict=True):
         runs = [(v, place) for run in setting.runs if (v := run.number(metric)) is not None]
-        chart.points(Series("runs", runs, 7, [run.name for run in setting.runs]))
+        chart.points(Series("runs", runs, 7, [run.name for run in setting.runs]), quiet=True)
         if score.half_width > 0:
             chart.interval(score.mean - score.half_width, score.mean + score.half_width, place)
         chart.points(Series("mean", [(score.mean, place)], 1, [f"{score.mean:.4f}"]))
     more = len(settings) - len(drawn)
-    caption = "Dots: runs; squares: means; bars: 95 % t-intervals over seeds. " + (
-        f"{more} settings with lower validation scores are in the table only." if more else ""
-    )
+    caption = (
+        f"Dots: runs; squares: means; bars: 95 % t-intervals over seeds. {_keys(settings)}"
+    ) + (f" {more} settings with lower validation scores are in the table only." if more else "")
     return figure(title(metric), chart, caption)
 
 
@@ -107,7 +109,8 @@ def costs(settings: Sequence[Setting], metric: str) -> str:
         "parameters": "parameters of the embedder",
         "images_per_second": "images per second in training",
     }
-    return "".join(_cost(settings, metric, name, label) for name, label in names.items())
+    drawn = "".join(_cost(settings, metric, name, label) for name, label in names.items())
+    return f'<div class="figures">{drawn}</div>' if drawn else ""
 
 
 def _lines(
@@ -127,6 +130,8 @@ def _lines(
     horizontal = Axis.around(x, across, log) if log else Axis(x, min(0.0, *across), max(across))
     if horizontal.low == horizontal.high:
         horizontal = Axis(x, 0, 1)
+    if log:
+        horizontal = replace(horizontal, ticks=tuple((k, f"{k:g}") for k in sorted(set(across))))
     count = sum(map(len, lines))
     text = f"{name}: {count} lines, values from {min(up):.4g} to {max(up):.4g}"
     chart = Chart(horizontal, Axis.around(y, up), text)
@@ -136,15 +141,16 @@ def _lines(
             continue
         for points in of_setting:
             chart.line(Series(setting.label, points, look))
-            if len(points) <= 12:
+            if len(points) <= FEW and count <= FEW:
                 chart.points(Series(setting.label, points, look))
-    named = [(s.label, look) for look, s in enumerate(settings[:LOOKS]) if s.label and lines[look]]
+    named = [(s.short, look) for look, s in enumerate(settings[:LOOKS]) if s.short and lines[look]]
     grey = sum(map(len, lines[LOOKS:]))
     caption = f"{count} run{'s' if count != 1 else ''}" + (
         f"; the {LOOKS} settings with the best validation scores in colour, {grey} others grey."
         if grey
         else "."
     )
+    caption = f"{caption} {_keys(settings)}"
     return figure(name, chart, caption, legend(named, lines=True) if named else "")
 
 
@@ -164,11 +170,13 @@ def _effect(
         values = sorted(float(value) for value in by_value)
         log = values[0] > 0 and values[-1] / values[0] >= SPREAD
         axis = Axis.around(key, values, log)
+        if len(values) <= LOOKS:
+            axis = replace(axis, ticks=tuple((value, shown(value)) for value in values))
         place = {value: float(value) for value in by_value}
     else:
         ordered = sorted(by_value, key=lambda value: -float(np.mean(by_value[value])))
         place = {value: float(row) for row, value in enumerate(ordered)}
-        room = max(4, 58 // len(ordered))
+        room = max(4, 72 // len(ordered))
         ticks = tuple((place[value], _end(shown(value), room)) for value in ordered)
         axis = Axis(key, -0.5, len(ordered) - 0.5, ticks=ticks)
     means = sorted((place[value], float(np.mean(found))) for value, found in by_value.items())
@@ -179,7 +187,7 @@ def _effect(
         f"{key}: " + "; ".join(f"{shown(v)}: {np.mean(s):.4f}" for v, s in by_value.items()),
     )
     titles = [f"{shown(value)}: {score:.4f}" for value, score in scored]
-    chart.points(Series("runs", [(place[v], score) for v, score in scored], 7, titles))
+    chart.points(Series("runs", [(place[v], score) for v, score in scored], 7, titles), quiet=True)
     if numeric:
         chart.line(Series("mean", means, 1))
     chart.points(Series("mean", means, 1, [f"mean {mean:.4f}" for _, mean in means]))
@@ -208,13 +216,22 @@ def _cost(settings: Sequence[Setting], metric: str, name: str, label: str) -> st
         Axis.around(title(metric), [score for _, score, _ in every]),
         f"{title(metric)} of {len(every)} runs over {label}.",
     )
-    for look, (setting, found) in enumerate(points.items()):
+    for look, (setting, found) in reversed(list(enumerate(points.items()))):  # the best on top
         places = [(cost, score) for cost, score, _ in found]
         names = [f"{setting.label} ({run})" for _, _, run in found]
-        chart.points(Series(setting.label, places, min(look, LOOKS), names))
-    named = [(s.label, look) for look, s in enumerate(settings[:LOOKS]) if s.label and points[s]]
-    named += [("others", LOOKS)] if len(settings) > LOOKS else []
-    return figure(f"{title(metric)} and {label}", chart, f"{len(every)} runs.", legend(named))
+        grey = look >= LOOKS
+        chart.points(Series(setting.label, places, 7 if grey else look, names), quiet=grey)
+    named = [(s.short, look) for look, s in enumerate(settings[:LOOKS]) if s.short and points[s]]
+    caption = f"{len(every)} runs. {_keys(settings)}"
+    caption += " Other settings are grey." if len(settings) > LOOKS else ""
+    name = f"{title(metric)} and {label.split(',')[0]}"
+    return figure(name, chart, caption, legend(named) if named else "")
+
+
+def _keys(settings: Sequence[Setting]) -> str:
+    """What the values in a legend are values of."""
+    keys = ", ".join(settings[0].values)
+    return escape(f"Settings: {keys}.") if keys else ""
 
 
 def _half(width: float) -> float:

@@ -24,6 +24,7 @@ from lookalike.reports.saved import SavedRun
 from lookalike.reports.tables import COSTS, title
 from lookalike.reports.thumbnails import Sheets
 
+LINK = 40  # characters of a link
 ALSO = ("recall_at_1", "map_at_r", "r_precision", "map")  # shown beside the metric asked for
 
 
@@ -82,7 +83,7 @@ def page(comparison: Comparison, kept: Mapping[SavedRun, TestedImages | None], l
     ]
     filled = [(name, heading, body) for name, heading, body in sections if body]
     heading = runs[0].name if len(runs) == 1 else f"{len(runs)} runs"
-    links = "".join(f'<a href="#{name}">{escape(h)}</a>' for name, h, _ in filled)
+    links = "".join(f'<a href="#{name}">{escape(_end(h, LINK))}</a>' for name, h, _ in filled)
     bodies = "".join(f'<h2 id="{name}">{escape(h)}</h2>{body}' for name, h, body in filled)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -267,6 +268,10 @@ def _origin(runs: Sequence[SavedRun]) -> str:
         f"<p>Made {datetime.now():%Y-%m-%d %H:%M} from {len(runs)} finished runs in</p>"
         f"<pre>{escape(listing)}</pre><p>Commits: {commits}.<br>{versions}.</p>"
     )
+
+
+def _end(text: str, length: int) -> str:
+    return text if len(text) <= length else f"{text[:10]}…{text[11 - length :]}"
 
 
 def _asset(name: str) -> str:

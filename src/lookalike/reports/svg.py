@@ -104,7 +104,8 @@ class Chart:
         paths = "".join(self._path(points) for points in lines)
         self.parts.append(f'<path class="many" d="{paths}"/>')
 
-    def points(self, series: Series) -> None:
+    def points(self, series: Series, quiet: bool = False) -> None:
+        """Markers; `quiet` ones are grey and shine through each other."""
         marker = MARKERS[series.look % len(MARKERS)]
         drawn = []
         for number, point in enumerate(series.points):
@@ -114,7 +115,8 @@ class Chart:
             drawn.append(
                 f'<path transform="translate({across} {down})" d="{marker}">{inside}</path>'
             )
-        self.parts.append(f'<g class="points s{series.look % COLOURS}">{"".join(drawn)}</g>')
+        kind = "quiet-points" if quiet else f"points s{series.look % COLOURS}"
+        self.parts.append(f'<g class="{kind}">{"".join(drawn)}</g>')
 
     def steps(self, series: Series, filled: bool = False) -> None:
         """Bins: each point is a left edge and its height; the last one ends the last bin."""
@@ -203,7 +205,7 @@ def _number(value: float) -> str:
     return f"{value / 1e3:g} k" if abs(value) >= 1e4 else f"{value:.6g}"
 
 
-def _ticks(low: float, high: float, about: int = 5) -> list[float]:
+def _ticks(low: float, high: float, about: int = 7) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / about
     power = 10.0 ** floor(log10(rough))
