@@ -35,7 +35,7 @@ FOUND = {
     "recipe": 1,
     "reducer": 8,
     "regularizer": 5,
-    "report": 4,
+    "report": 5,
     "rerank": 4,
     "sampler": 5,
     "scheduler": 3,

@@ -1,5 +1,6 @@
 """An experiment: what a configuration describes, built and ready to fit and measure."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 
-from lookalike.checkpoint import CarryConfig, Checkpoint, read_checkpoint
+from lookalike.checkpoint import CarryConfig, Checkpoint, read_checkpoint, rebuild_embedder
 from lookalike.config import build
 from lookalike.data.datamodule import RetrievalData
 from lookalike.data.features import weights_digest
@@ -22,7 +23,7 @@ from lookalike.learner import MetricLearner
 from lookalike.losses.classifier import classifier_of
 from lookalike.models.heads import PrincipalComponents
 from lookalike.reports.callback import DescribeRun
-from lookalike.retrieval.embeddings import embed
+from lookalike.retrieval.embeddings import Embeddings, embed
 from lookalike.throughput import Throughput
 
 
@@ -189,6 +190,18 @@ def open_data(config: DictConfig) -> RetrievalData:
     data.setup()
     config.data.num_classes = data.num_classes
     return data
+
+
+def embed_test_images(
+    checkpoint: Checkpoint, data: RetrievalData, trainer_config: DictConfig
+) -> Embeddings:
+    """The test images as a checkpoint sees them, with their sightings."""
+    trainer = build(trainer_config, logger=False, enable_checkpointing=False)
+    device = trainer.strategy.root_device
+    embedder = rebuild_embedder(checkpoint).to(device)
+    precision = trainer.precision_plugin.forward_context
+    embeddings = embed(embedder, data.test_dataloader(), device, precision)
+    return replace(embeddings, sightings=data.records.sightings[embeddings.ids])
 
 
 def refitting(config: DictConfig, epochs: int) -> DictConfig:
