@@ -8,6 +8,7 @@ from importlib.metadata import version
 VERBS = {
     "train": "train, validate and test; writes a run folder",
     "evaluate": "score a checkpoint: lookalike evaluate checkpoint=RUN/checkpoints/best.ckpt",
+    "benchmark": "cells x folds x seeds with intervals, resumable: benchmark=smoke",
     "prepare": "fetch or draw a data set and check every image: lookalike prepare data=flowers",
 }
 

@@ -41,6 +41,7 @@ def train(config: DictConfig) -> float:
         "wall_time_seconds": round(perf_counter() - started, 1),
         "images_per_second": round(experiment.throughput.images_per_second, 1),
         "training_seconds": round(experiment.throughput.seconds, 1),
+        "setting": experiment.setting(),
         "counts": experiment.data.counts(),
     }
     write_metrics(folder / "metrics.json", scores, facts)
