@@ -102,7 +102,7 @@ def compared(
 
 def titles(lines: Sequence[Line]) -> list[str]:
     """The head of the table."""
-    metrics = [name.removeprefix("test/").replace("_", " ") for name in lines[0].cells]
+    metrics = [name.replace("/", " ").replace("_", " ") for name in lines[0].cells]
     beside = list(dict.fromkeys(title for line in lines for title in line.row.beside))
     return ["", *metrics, *beside, "runs", "minutes a run"]
 
