@@ -1,5 +1,6 @@
 """The table at the end of a multirun of `train`: what was swept, best first by validation."""
 
+import json
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
@@ -32,8 +33,6 @@ class SummariseSweep(Callback):
 
 def rows_of(folder: Path) -> tuple[list[Any], list[str]]:
     """A row for each set of overrides that differ between the runs in a folder, and its metrics."""
-    import json
-
     from lookalike.reports.comparison import Row
 
     runs = []
