@@ -182,7 +182,9 @@ def _notes(spec: Benchmark, runs: Sequence[Run], results: list[dict[str, Any]]) 
 def _command(more: Sequence[str]) -> str:
     """As a user would write it."""
     given = HydraConfig.get().overrides
-    own = [each for each in [*given.task, *given.hydra] if _group(each) != "more"]
+    added = "hydra.mode="  # by Hydra itself
+    written = [each for each in given.hydra if not each.startswith(added)]
+    own = [each for each in [*given.task, *written] if _group(each) != "more"]
     return shlex.join(["lookalike", "benchmark", *own, *more])
 
 

@@ -117,7 +117,10 @@ def texts(line: Line, head: Sequence[str]) -> list[str]:
 
 def print_comparison(lines: Sequence[Line], notes: Iterable[str] = ()) -> None:
     head = titles(lines)
-    table = Table(Column(), *(Column(title, justify="right", no_wrap=True) for title in head[1:]))
+    table = Table(
+        Column(overflow="fold"),
+        *(Column(title, justify="right", no_wrap=True) for title in head[1:]),
+    )
     for line in lines:
         table.add_row(*texts(line, head))
     console = Console()
