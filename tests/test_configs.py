@@ -16,6 +16,7 @@ Compose = Callable[..., DictConfig]
 # A new file must be counted here, so that none is passed over.
 FOUND = {
     "backbone": 10,
+    "benchmark": 6,
     "callbacks": 3,
     "data": 13,
     "debug": 1,
@@ -39,6 +40,7 @@ FOUND = {
     "rerank": 4,
     "sampler": 5,
     "scheduler": 3,
+    "sweep": 4,
     "trainer": 5,
     "transform": 4,
 }
@@ -68,6 +70,7 @@ COMPANIONS = {  # what a choice needs beside it
 }
 SLOW = ("backbone=resnet101", "backbone=resnet50", "backbone=vgg16", "backbone=inception_v3")
 ELSEWHERE = {
+    "benchmark=": "test_benchmark.py",
     "data=": "test_readers_by_config and test_real_data_by_config",
     "experiment=": "test_every_scalar_of_every_experiment_survives",
     "model=": "test_classify.py",
@@ -75,6 +78,7 @@ ELSEWHERE = {
     "paths=": "every command line composes it",
     "recipe=": "data=drawn brings it",
     "report=": "test_reports.py",
+    "sweep=": "test_every_sweep_composes",
     "trainer=ddp": "test_distributed.py",
 }
 
@@ -206,3 +210,16 @@ def test_one_yaml_is_one_constructor_call_with_a_first_line_that_says_what_it_is
         lines = [line for line in file.read_text().splitlines() if "@package" not in line]
         if file.parent.name not in ("paths", "hydra"):
             assert lines[0].startswith("# "), file
+
+
+SWEEPS = sorted((config_folder() / "sweep").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("file", SWEEPS, ids=lambda file: file.stem)
+def test_every_sweep_composes(file: Path, compose: Compose) -> None:
+    """The first and the last value of every parameter, together."""
+    params = OmegaConf.load(file).hydra.sweeper.params
+    assert params
+    for end in (0, -1):
+        chosen = [f"{key}={values.split(',')[end]}" for key, values in params.items()]
+        compose("train", f"sweep={file.stem}", *chosen)

@@ -1,6 +1,8 @@
-"""What suits the machine at hand: the number format of training, and processes that read images."""
+"""The machine at hand: its name, and the number format and reading processes that suit it."""
 
 import os
+import platform
+from pathlib import Path
 
 import torch
 
@@ -26,6 +28,22 @@ def best_precision(accelerator: str = "auto") -> str:
 
 def usable_workers() -> int:
     """One for each core that this process may use, but not more than can be fed."""
+    return min(_usable_cores(), MOST_WORKERS)
+
+
+def machine() -> str:
+    """Processor, cores that this process may use, and accelerator if there is one."""
+    text = f"{_processor()}, {_usable_cores()} cores"
+    return f"{text}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else text
+
+
+def _usable_cores() -> int:
     where_linux = hasattr(os, "sched_getaffinity")
-    cores = len(os.sched_getaffinity(0)) if where_linux else os.cpu_count() or 1
-    return min(cores, MOST_WORKERS)
+    return len(os.sched_getaffinity(0)) if where_linux else os.cpu_count() or 1
+
+
+def _processor() -> str:
+    described = Path("/proc/cpuinfo")
+    lines = described.read_text().splitlines() if described.exists() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor())

@@ -53,6 +53,7 @@ def train(config: DictConfig) -> float:
         "images_per_second": round(experiment.throughput.images_per_second, 1),
         "training_seconds": round(experiment.throughput.seconds, 1),
         "parameters": sum(p.numel() for p in experiment.learner.embedder.parameters()),
+        "setting": experiment.setting(),
         "counts": experiment.data.counts(),
     }
     write_metrics(folder / "metrics.json", scores, facts)

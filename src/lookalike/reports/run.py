@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Column, Table
 
+from lookalike.device import machine
 from lookalike.reports.finished import FinishedRun, Report
 
 PACKAGES = (
@@ -29,9 +30,17 @@ COUNTS = {"queries": "queries", "queries_without_positive": "no positive"}
 
 @rank_zero_only
 def write_metrics(file: Path, scores: Mapping[str, float], facts: Mapping[str, Any]) -> None:
-    """metrics.json: the scores by name, then what is needed to judge them."""
-    content = {**scores, **facts, "versions": versions(), "git_commit": git_commit()}
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    """metrics.json: the scores by name, then what is needed to judge them; whole or not there."""
+    content = {
+        **scores,
+        **facts,
+        "hardware": machine(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(file)
 
 
 @rank_zero_only
