@@ -78,10 +78,10 @@ def test_a_sweep_is_one_group_of_whole_runs_on_wandb(cli: Cli, tiny: tuple[str, 
 
         history = [dictionary(r.history.item) for r in records if r.HasField("history")]
         assert sum("val/map_at_r" in step for step in history) == 2
-        (last,) = [step for step in history if "examples" in step]
-        assert last["examples"]["_type"] == "table-file"
-        assert last["report/curves"]["_type"] == "image-file"
-        table = json.loads((file.parent / "files" / last["examples"]["path"]).read_text())
+        (last,) = [step for step in history if "examples/_type" in step]
+        assert last["examples/_type"] == "table-file"
+        assert last["report/curves/_type"] == "image-file"
+        table = json.loads((file.parent / "files" / last["examples/path"]).read_text())
         assert table["columns"] == ["query", "class", "nearest", "right", "similarity"]
         assert len(table["data"]) == 16
         for row in table["data"]:
@@ -100,7 +100,7 @@ def test_a_sweep_is_one_group_of_whole_runs_on_wandb(cli: Cli, tiny: tuple[str, 
             if r.HasField("request") and r.request.HasField("log_artifact")
         ]
         models = [artifact for artifact in artifacts if artifact.type == "model"]
-        assert [list(model.aliases) for model in models] == [["best"], ["last"]]
+        assert [list(model.aliases) for model in models] == [["best", "latest"], ["last", "latest"]]
         assert any(r.HasField("exit") and r.exit.exit_code == 0 for r in records)
         assert read_checkpoint(folder / "checkpoints" / "best.ckpt")  # still plain data
     assert len(groups) == 1

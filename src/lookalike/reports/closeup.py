@@ -122,7 +122,7 @@ def _recall(found: Neighbours) -> str:
         Axis("recall@k, share of queries", low, 1.005),
         f"Recall at k rises from {recall[0]:.3f} at 1 to {recall[-1]:.3f} at {len(recall)}.",
     )
-    chart.line(Series("recall@k", points, 1), emphasis=True)
+    chart.line(Series("recall@k", points), emphasis=True)
     caption = f"Of {asked.sum()} queries with a relevant image; recall@1 is {recall[0]:.3f}."
     return figure("Recall at k", chart, caption)
 
@@ -206,7 +206,7 @@ def _hubs(tested: TestedImages, found: Neighbours, lens: Lens) -> str:
         f"How often an image is among the {lens.k} nearest: skewness {skewness(counts):.2f}.",
     )
     bins = [*((float(n), float(share)) for n, share in enumerate(shares)), (len(shares), 0.0)]
-    series = Series("images", bins, 1)
+    series = Series("images", bins)
     chart.steps(series, filled=True)
     chart.steps(series)
     largest = np.argsort(-counts, kind="stable")[:4]

@@ -74,7 +74,11 @@ def page(comparison: Comparison, kept: Mapping[SavedRun, TestedImages | None], l
         ("curves", "Learning", _curves(comparison)),
         ("effects", "Hyper-parameters", _effects(comparison)),
         ("costs", "Cost and quality", overview.costs(comparison.settings, comparison.test)),
-        ("difference", "Two runs compared", _difference(comparison)),
+        (
+            "difference",
+            "Two runs compared" if len(runs) > 1 else "Configuration",
+            _difference(comparison),
+        ),
         *(
             (f"run{number}", f"Close-up: {run.name}", _close_up(run, tested, lens, sheets))
             for number, (run, tested) in enumerate(kept.items())

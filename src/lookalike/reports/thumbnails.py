@@ -21,7 +21,7 @@ def picture(path: str, caption: str, frame: str = "") -> str:
     mark = {"right": "✓ ", "wrong": "✗ "}.get(frame, "")
     return (
         f'<figure class="tile {frame}"><img src="{_data(path)}" width="{SIDE}" height="{SIDE}" '
-        f'alt="{escape(caption)}" loading="lazy">'
+        f'alt="{escape(caption)}" decoding="async">'
         f"<figcaption>{mark}{escape(caption)}</figcaption></figure>"
     )
 
