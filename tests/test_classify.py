@@ -134,7 +134,8 @@ def test_training_is_chosen_by_the_classifier_and_evaluate_repeats_it(
     counts = np.array([row[1:] for row in table[1:]], dtype=int)
     assert counts.sum() == written["counts"]["test_images"]
     assert counts.trace() / counts.sum() == pytest.approx(written["test/accuracy"])
-    assert Image.open("run/confusion.png").width > 100
+    with Image.open("run/confusion.png") as figure:
+        assert figure.width > 100
     cli("evaluate", "checkpoint=run/checkpoints/best.ckpt", "hydra.run.dir=again")
     again = json.loads(Path("again/metrics.json").read_text())
     for name in ("accuracy", "loss", "recall_within_class", "map_at_r"):
@@ -170,7 +171,8 @@ def test_classify_with_a_checkpoint_and_a_vote(
     rows = list(csv.DictReader(Path("alone/predictions.csv").read_text().splitlines()))
     assert len(rows) == 6 * 2
     assert float(rows[0]["probability"]) == pytest.approx(probabilities[0].max(), abs=1e-5)
-    assert Image.open("alone/predictions.png").width > 300
+    with Image.open("alone/predictions.png") as sheet:
+        assert sheet.width > 300
     # three times the same model: the vote is the model's
     voted = cli("classify", f"images={images}", f"checkpoint=[{trained},{trained},{trained}]",
                 "num_workers=0", "hydra.run.dir=voted")  # fmt: skip

@@ -54,7 +54,7 @@ def test_a_sweep_is_one_group_of_whole_runs_on_wandb(cli: Cli, tiny: tuple[str, 
         "train", "-m", *tiny, "seed=0,1", "logger=wandb", "loss=triplet", "report=curves",
         "trainer.max_epochs=2",
     )  # fmt: skip
-    files = sorted(Path("outputs").glob("train/*/wandb/offline-run-*/run-*.wandb"))
+    files = sorted(Path("outputs").glob("train/*/*/wandb/offline-run-*/run-*.wandb"))
     assert len(files) == 2  # the second job did not write into the first one's
     groups = set()
     for file in files:
