@@ -2,13 +2,16 @@
 
 import csv
 import json
+import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image
+from torch import nn
 
 from lookalike.data.decoding import read_image
 from lookalike.data.records import Records
@@ -16,8 +19,18 @@ from lookalike.evaluation.plan import Evaluation
 from lookalike.reports.answers import Answers, answers
 from lookalike.reports.curves import read_curves
 from lookalike.reports.finished import FinishedRun
-from lookalike.reports.pairs import Pairs
-from lookalike.reports.sheet import FRAME, NEITHER, RIGHT, WRONG, Tile, contact_sheet, shortened
+from lookalike.reports.pairs import Pairs, pair_distances
+from lookalike.reports.sheet import (
+    FRAME,
+    LINE,
+    NEITHER,
+    RIGHT,
+    WRONG,
+    Tile,
+    contact_sheet,
+    shortened,
+    title_font,
+)
 from lookalike.retrieval.embeddings import Embeddings
 
 Cli = Callable[..., Any]
@@ -35,7 +48,8 @@ def finished(class_folders: Path, tmp_path: Path) -> FinishedRun:
     vectors = np.random.default_rng(0).normal(size=(36, 3)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     embeddings = Embeddings(vectors, records.labels, np.arange(36))
-    return FinishedRun(tmp_path, Evaluation(), 1, records, embeddings, loss=None)  # type: ignore[arg-type]
+    untrained = replace(embeddings, vectors=np.roll(vectors, 1, axis=0))
+    return FinishedRun(tmp_path, Evaluation(), 1, records, embeddings, untrained, nn.Identity())
 
 
 @pytest.mark.parametrize("k", [3, 50])
@@ -72,8 +86,18 @@ def test_pairs_are_measured_and_shown(finished: FinishedRun) -> None:
     numbers = json.loads(files[0].read_text())
     assert numbers["pairs_alike"] == numbers["pairs_unlike"] == 30
     assert 0 <= numbers["equal_error_rate"] <= 1
+    assert numbers["epoch_0/auc"] != numbers["auc"]
+    alone = json.loads(Pairs(5).write(replace(finished, untrained=None))[0].read_text())
+    assert alone == {name: value for name, value in numbers.items() if "epoch_0" not in name}
     heights = [read_image(Pairs(5, shown).write(finished)[2]).height for shown in (1, 4, 100)]
     assert heights[1] - heights[0] == 3 * (heights[2] - heights[1]) / 2  # 1, 4 and all 6 classes
+
+
+def test_distances_of_pairs_by_a_loop(finished: FinishedRun) -> None:
+    pairs = np.array([[0, 1], [5, 5], [35, 2]])
+    vectors = finished.embeddings.vectors.tolist()
+    expected = [math.dist(vectors[a], vectors[b]) for a, b in pairs.tolist()]
+    assert pair_distances(finished.embeddings, pairs) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_same_seed_draws_the_same_pairs(finished: FinishedRun) -> None:
@@ -113,18 +137,24 @@ def test_a_sheet_has_room_for_the_longest_row_and_title(class_folders: Path) -> 
     titled = Tile(tile.path, ("one", "two"))
     plain = contact_sheet([[tile, tile, tile], [tile]], side=32)
     assert plain.size == (3 * (32 + 2 * FRAME + 10) + 10, 2 * (32 + 2 * FRAME + 10) + 10)
-    assert contact_sheet([[tile, tile, tile], [titled]], side=32).height - plain.height == 2 * 17
+    assert contact_sheet([[tile, tile, tile], [titled]], side=32).height - plain.height == 2 * LINE
     assert contact_sheet([[tile, None, tile]], side=32).width < plain.width
 
 
 def test_long_titles_keep_their_end() -> None:
-    font = ImageFont.load_default(13)
+    font = title_font()
     assert shortened("rose", 128, font) == "rose"
     short = shortened("n02102973-Irish_water_spaniel_of_the_longest_kind", 128, font)
     assert short.startswith("...")
     assert short.endswith("the_longest_kind")
     assert font.getlength(short) <= 128
     assert shortened("rose", 0, font) == ""
+
+
+@pytest.mark.parametrize("letter", ["²", "é", "ø", "Ж"])
+def test_titles_have_letters_beyond_ascii(letter: str) -> None:
+    missing = title_font().getmask(chr(0x10FFFF))  # what is drawn for a letter that is not there
+    assert bytes(title_font().getmask(letter)) != bytes(missing)
 
 
 def test_curves_are_read_by_epoch(tmp_path: Path) -> None:
@@ -170,6 +200,8 @@ def test_a_report_sees_what_was_trained(
     assert len(plain.records.ids("val")) == 12
     assert len(refitted.records.ids("val")) == 0
     for run in seen:
+        assert run.untrained is not None
+        assert not np.allclose(run.untrained.vectors, run.embeddings.vectors)
         assert run.embeddings.ids.tolist() == run.records.ids("test").tolist()
         assert not run.loss.training
 

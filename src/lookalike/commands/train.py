@@ -36,6 +36,7 @@ def train(config: DictConfig) -> float:
     log.info(experiment.setting())
 
     scores = experiment.measure("epoch_0/") if plan.before_training else {}
+    untrained = experiment.evaluation.tested if plan.before_training else None
     chosen, best = experiment.fit(config.resume)
     fitted, tested = experiment, best
     if plan.refit:
@@ -63,6 +64,7 @@ def train(config: DictConfig) -> float:
         epochs=best.epochs,
         records=fitted.data.records,
         embeddings=experiment.evaluation.tested,
+        untrained=untrained,
         loss=fitted.loss_of(tested),
     )
     written = write_reports(reports, finished)
@@ -71,7 +73,7 @@ def train(config: DictConfig) -> float:
         finished,
         scores | facts,
         {"best": chosen, "last": folder / "checkpoints" / "last.ckpt"},
-        written,
+        written or (),  # nothing on other ranks
     )
     return scores[plan.monitored]
 

@@ -48,7 +48,8 @@ class TupleBatches(Sampler[list[int]]):
                 f"a batch of {batch_size} images holds no whole number of tuples of {size}. Set "
                 f"data.batch_size={max(1, batch_size // size) * size}."
             )
-        self.dealt = UniformBatches(np.arange(count), np.zeros(0), batch_size // size, seed=seed)
+        rows = np.arange(count)
+        self.dealt = UniformBatches(rows, rows, batch_size // size, seed=seed)
 
     def tuples(self) -> Ids:
         """The tuples of this epoch, (T, S) int64."""

@@ -39,7 +39,7 @@ class RetrievalEvaluation(Callback):
         self.records = records
         self.prefix = ""  # before every logged name, such as "epoch_0/"
         self.scores: dict[str, float] = {}  # of the last evaluation
-        self.tested: Embeddings | None = None  # of the last test, from all ranks
+        self.tested = collect([])  # embeddings of the last test, from all ranks
         self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

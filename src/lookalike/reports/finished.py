@@ -20,6 +20,7 @@ class FinishedRun:
     epochs: trained until the chosen checkpoint.
     records: of all images, with the splits that the tested network was trained on.
     embeddings: of the test images, in order of id, by the tested network.
+    untrained: the same by the network before training, null if that was not measured.
     loss: as it was trained, in evaluation mode on the CPU; a classifier or proxies live in it.
     """
 
@@ -28,6 +29,7 @@ class FinishedRun:
     epochs: int
     records: Records
     embeddings: Embeddings
+    untrained: Embeddings | None
     loss: nn.Module
 
 

@@ -1,6 +1,8 @@
 """Pairs: how well the distance of two test images tells whether they show the same class."""
 
 import json
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +18,14 @@ from lookalike.evaluation.verification import (
 )
 from lookalike.reports.finished import FinishedRun
 from lookalike.reports.sheet import Tile, contact_sheet
+from lookalike.retrieval.embeddings import Embeddings
 
 
 class Pairs:
     """verification.json and roc.png of seeded test pairs, and pairs.png, some of them.
 
-    On the picture a pair is right if the threshold of the best accuracy judges it rightly.
+    The same pairs are measured before training too, if the plan measures epoch 0. On the picture
+    a pair is right if the threshold of the best accuracy judges it rightly.
 
     Args:
         per_class: pairs alike, and as many unlike.
@@ -35,43 +39,61 @@ class Pairs:
         self.seed = seed
 
     def write(self, run: FinishedRun) -> list[Path]:
-        rng = np.random.default_rng(self.seed)
         tested = run.embeddings
-        rows = np.arange(len(tested))
-        pairs = draw_pairs(rows, tested.labels, rng, self.per_class)  # (P, 2) rows
-        first, second = tested.vectors[pairs].astype(np.float64).swapaxes(0, 1)
-        distances = np.linalg.norm(first - second, axis=1)
-        alike = np.equal(*tested.labels[pairs].T)
-        roc = roc_curve(distances, alike)
-        metrics = verification_metrics(roc)
+        rng = np.random.default_rng(self.seed)
+        pairs = draw_pairs(np.arange(len(tested)), tested.labels, rng, self.per_class)  # rows
+        curves = {"trained": pair_roc(tested, pairs)}
+        metrics = verification_metrics(curves["trained"])
+        if run.untrained is not None:
+            curves["before training"] = before = pair_roc(run.untrained, pairs)
+            starts = verification_metrics(before)
+            metrics |= {f"epoch_0/{name}": value for name, value in starts.items()}
 
         numbers, curve, picture = (
             run.folder / name for name in ("verification.json", "roc.png", "pairs.png")
         )
         numbers.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
-        draw_roc(roc, curve)
-        tiles = _tiles(run, tested.ids[pairs], distances, alike, metrics["threshold"])
-        starts = np.arange(0, len(pairs) // 2, self.per_class)  # of each class, among the alike
-        chosen = np.sort(rng.choice(starts, min(self.shown, len(starts)), replace=False))
-        half = len(pairs) // 2
-        sheet = [[*tiles[row], None, *tiles[row + half]] for row in chosen]
-        contact_sheet(sheet).save(picture)
+        draw_roc(curves, curve)
+        show = partial(_tiles, run, metrics["threshold"])
+        rows = [[*show(alike), None, *show(unlike)] for alike, unlike in self._some(pairs)]
+        contact_sheet(rows).save(picture)
         return [numbers, curve, picture]
 
+    def _some(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A pair alike and a pair unlike of some classes, (shown, 2, 2)."""
+        alike, unlike = np.split(pairs, 2)  # by class, `per_class` each
+        classes = len(alike) // self.per_class
+        rng = np.random.default_rng(self.seed)
+        chosen = np.sort(rng.choice(classes, min(self.shown, classes), replace=False))
+        return np.stack([alike, unlike], axis=1)[chosen * self.per_class]
 
-def draw_roc(roc: RocCurve, file: Path) -> None:
-    """The curve, the point of equal errors, and chance."""
+
+def pair_roc(embeddings: Embeddings, pairs: NDArray[np.int64]) -> RocCurve:
+    """How pairs of rows (P, 2) are told apart by their distance."""
+    first, second = embeddings.labels[pairs].T
+    return roc_curve(pair_distances(embeddings, pairs), first == second)
+
+
+def pair_distances(embeddings: Embeddings, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Euclidean distances of pairs of rows (P, 2), (P,) in [0, 2]."""
+    first, second = pairs.T
+    difference = embeddings.vectors[first] - embeddings.vectors[second]  # (P, D)
+    return np.linalg.norm(difference, axis=1).astype(np.float64)
+
+
+def draw_roc(curves: Mapping[str, RocCurve], file: Path) -> None:
+    """Curves by name, at most three, with their points of equal errors; and chance."""
     from matplotlib.figure import Figure  # slow to import; without pyplot it draws with Agg
 
     figure = Figure(figsize=(6, 6), dpi=120, layout="constrained")
     axes = figure.subplots()
-    equal = equal_error_rate(roc)
-    axes.plot(
-        roc.false_positive_rate, roc.true_positive_rate, "-", color="#0072b2", linewidth=2,
-        label=f"pairs, AUC {area_under_curve(roc):.3f}",
-    )  # fmt: skip
-    axes.plot([0, 1], [0, 1], ":", color="0.4", label="chance, AUC 0.5")
-    axes.plot(equal, 1 - equal, "o", color="#d55e00", label=f"equal error rate {equal:.3f}")
+    looks = (("#0072b2", "-"), ("#d55e00", "--"), ("#000000", "-."))
+    for (name, roc), (colour, style) in zip(curves.items(), looks, strict=False):
+        equal = equal_error_rate(roc)
+        label = f"{name}: AUC {area_under_curve(roc):.3f}, equal error rate {equal:.3f} (dot)"
+        axes.plot(roc.false_positive_rate, roc.true_positive_rate, style, color=colour, label=label)
+        axes.plot(equal, 1 - equal, "o", color=colour)
+    axes.plot([0, 1], [0, 1], ":", color="0.4", label="chance: AUC 0.5")
     axes.set(
         title="are two images of one class?",
         aspect="equal",
@@ -79,26 +101,19 @@ def draw_roc(roc: RocCurve, file: Path) -> None:
         ylabel="true positive rate: share of pairs alike called alike",
     )
     axes.grid(color="0.9")
-    axes.legend(loc="lower right")
+    axes.legend(loc="lower right", fontsize="small")
     figure.savefig(file)
 
 
-def _tiles(
-    run: FinishedRun,
-    pairs: NDArray[np.int64],
-    distances: NDArray[np.float64],
-    alike: NDArray[np.bool_],
-    threshold: float,
-) -> list[tuple[Tile, Tile]]:
-    """Two tiles for every pair of ids (P, 2)."""
+def _tiles(run: FinishedRun, threshold: float, pair: NDArray[np.int64]) -> tuple[Tile, Tile]:
+    """The images of two rows, titled with their classes, their distance and what they are."""
     records = run.records
-    tiles = []
-    for pair, distance, is_alike in zip(pairs, distances, alike, strict=True):
-        words = f"distance {distance:.3f}", "alike" if is_alike else "unlike"
-        right = bool((distance <= threshold) == is_alike)
-        first, second = (
-            Tile(records.paths[row], (records.class_names[records.labels[row]], word), right)
-            for row, word in zip(pair, words, strict=True)
-        )
-        tiles.append((first, second))
-    return tiles
+    distance = float(pair_distances(run.embeddings, pair[None])[0])
+    first, second = run.embeddings.ids[pair].tolist()
+    alike = records.labels[first] == records.labels[second]
+    right = bool((distance <= threshold) == alike)
+
+    def tile(row: int, words: str) -> Tile:
+        return Tile(records.paths[row], (records.class_names[records.labels[row]], words), right)
+
+    return tile(first, f"distance {distance:.3f}"), tile(second, "alike" if alike else "unlike")
