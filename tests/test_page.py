@@ -242,7 +242,7 @@ def kept(class_folders: Path, tmp_path: Path) -> Path:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     folder = write_run(tmp_path / "runs", 0)
     embeddings = Embeddings(vectors, records.labels, np.arange(36), records.sightings)
-    run = FinishedRun(folder, Evaluation(), 1, records, embeddings, None, loss=None)  # type: ignore[arg-type]
+    run = FinishedRun(folder, Evaluation(), 1, records, embeddings, untrained=None, loss=None)  # type: ignore[arg-type]
     assert KeepEmbeddings().write(run) == [folder / "embeddings.npz"]
     gone.unlink()
     return folder

@@ -74,7 +74,7 @@ def train(config: DictConfig) -> float:
         finished,
         scores | facts,
         {"best": chosen, "last": folder / "checkpoints" / "last.ckpt"},
-        written,
+        written or (),  # nothing on other ranks
     )
     return scores[plan.monitored]
 

@@ -23,8 +23,7 @@ from lookalike.reports.sheet import contact_sheet
 
 log = logging.getLogger(__name__)
 
-# how long W&B may wait for its server and for a login, seconds; then the run goes on without
-PATIENCE = {"init_timeout": 30, "login_timeout": 30}
+PATIENCE = 30.0  # seconds that W&B may wait for its server or a login; then the run goes offline
 UPLOAD = "60"  # seconds that the end of a run may wait for the rest to be uploaded
 # how a run is carried out, and what only repeats another part of the configuration
 NOISE = ("callbacks", "embedder", "learner", "logger", "paths", "report", "resume")
@@ -74,7 +73,8 @@ def open_wandb(
     settings |= {"dir": save_dir, "group": group or (time if "MULTIRUN" in mode else None)}
     wandb.finish(exit_code=1)  # an earlier job of this sweep that was cut off
     try:
-        run = wandb.init(**settings, settings=wandb.Settings(**PATIENCE))
+        waits = wandb.Settings(init_timeout=PATIENCE, login_timeout=PATIENCE)
+        run = wandb.init(**settings, settings=waits)
     except wandb.Error as error:
         run = wandb.init(**settings, mode="offline")
         log.warning(
@@ -166,7 +166,7 @@ def _to_tensorboard(
     pictures: Sequence[Path],
 ) -> None:
     tests = {f"hparam/{name}": v for name, v in numbers.items() if name.startswith("test/")}
-    logger.log_hyperparams(dict(logger.hparams), tests)
+    logger.log_hyperparams(logger.hparams, tests)
     writer = logger.experiment
     examples = [tiles(run.records, *found) for found in _examples(run)]
     writer.add_image("examples", np.asarray(contact_sheet(examples)), run.epochs, dataformats="HWC")

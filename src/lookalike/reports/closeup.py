@@ -85,7 +85,7 @@ def _neighbours(tested: TestedImages, found: Neighbours, lens: Lens) -> str:
     )
     blocks = []
     for title, rows, caption, opened in parts:
-        lines = "".join(_answer(tested, found, int(row), values[row]) for row in rows)
+        lines = "".join(_answer(tested, found, int(row), float(values[row])) for row in rows)
         state = " open" if opened else ""
         blocks.append(
             f"<details{state}><summary><h4>{title}</h4> {caption}</summary>{lines}</details>"
