@@ -55,4 +55,5 @@ def cosine(query: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[n
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """The vectors (N, D), at length 1."""
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
