@@ -16,6 +16,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch.nn.functional import cross_entropy
 
 from lookalike.checkpoint import rebuild_classifier
+from lookalike.data.decoding import read_image
 from lookalike.data.reading import find_records
 from lookalike.data.records import Records
 from lookalike.errors import InputError
@@ -134,8 +135,7 @@ def test_training_is_chosen_by_the_classifier_and_evaluate_repeats_it(
     counts = np.array([row[1:] for row in table[1:]], dtype=int)
     assert counts.sum() == written["counts"]["test_images"]
     assert counts.trace() / counts.sum() == pytest.approx(written["test/accuracy"])
-    with Image.open("run/confusion.png") as figure:
-        assert figure.width > 100
+    assert read_image("run/confusion.png").width > 100
     cli("evaluate", "checkpoint=run/checkpoints/best.ckpt", "hydra.run.dir=again")
     again = json.loads(Path("again/metrics.json").read_text())
     for name in ("accuracy", "loss", "recall_within_class", "map_at_r"):
@@ -171,8 +171,7 @@ def test_classify_with_a_checkpoint_and_a_vote(
     rows = list(csv.DictReader(Path("alone/predictions.csv").read_text().splitlines()))
     assert len(rows) == 6 * 2
     assert float(rows[0]["probability"]) == pytest.approx(probabilities[0].max(), abs=1e-5)
-    with Image.open("alone/predictions.png") as sheet:
-        assert sheet.width > 300
+    assert read_image("alone/predictions.png").width > 300
     # three times the same model: the vote is the model's
     voted = cli("classify", f"images={images}", f"checkpoint=[{trained},{trained},{trained}]",
                 "num_workers=0", "hydra.run.dir=voted")  # fmt: skip

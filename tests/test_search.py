@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from lookalike.checkpoint import load_embedder
+from lookalike.data.decoding import read_image
 from lookalike.errors import InputError
 from lookalike.retrieval.lookup import check_threshold, look_up
 from lookalike.retrieval.nearest import cosine, euclidean, nearest, unit
@@ -140,8 +141,7 @@ def test_search_in_everything_in_a_class_and_in_the_predicted_one(
     named = cli("classify", *given, "hydra.run.dir=named")
     searched = {row["query"]: row["searched_in"] for row in found}
     assert [searched[path] for path in sorted(searched)] == named
-    with Image.open("predicted/matches.png") as sheet:
-        assert sheet.width > 300
+    assert read_image("predicted/matches.png").width > 300
 
 
 def test_no_match_is_an_answer(cli: Cli, trained: str, class_folders: Path, tmp_path: Path) -> None:
