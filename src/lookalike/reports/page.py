@@ -231,10 +231,7 @@ def _difference(comparison: Comparison) -> str:
     keys = [key for key in every if len({value_of(run, key) for run in runs}) > 1]
     held = {
         "keys": keys,
-        "runs": [
-            {"name": run.name, "values": [shown(value_of(run, key)) for key in keys]}
-            for run in runs
-        ],
+        "runs": [{"name": run.name, "values": [_held(run, key) for key in keys]} for run in runs],
     }
     # "</script>" inside of a value would end it
     data = json.dumps(held, separators=(",", ":")).replace("<", "\\u003c")
@@ -245,6 +242,12 @@ def _difference(comparison: Comparison) -> str:
         "<thead><tr><th>key</th><th>first</th><th>second</th></tr></thead><tbody></tbody></table>"
         "</div></div>"
     )
+
+
+def _held(run: SavedRun, key: str) -> str:
+    """A value, or nothing where the run's configuration has no such key."""
+    has = key in run.choices or key in run.config
+    return shown(value_of(run, key)) if has else ""
 
 
 def _close_up(run: SavedRun, tested: TestedImages | None, lens: Lens, sheets: Sheets) -> str:
