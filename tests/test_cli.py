@@ -91,6 +91,7 @@ def test_a_sweep_leaves_a_folder_for_every_job(tiny: tuple[str, ...], tmp_path: 
     assert not shown.stderr or "raised" not in shown.stderr  # Hydra hides a callback's errors
 
 
+@pytest.mark.slow
 def test_wandb_offline_and_tensorboard_together(tiny: tuple[str, ...], tmp_path: Path) -> None:
     shown = lookalike("train", *tiny, "logger=[wandb,tensorboard]", folder=tmp_path)
     assert shown.returncode == 0, shown.stderr

@@ -92,13 +92,17 @@ def answers_sheet(answers: Answers) -> Image.Image:
     return contact_sheet(
         [
             [
-                Tile(path, ["query", f"in {place}"], box=answers.queries.box(row)),
+                Tile(path, _question(place, found), box=answers.queries.box(row)),
                 *(_tile(answers, match) for match in found),
             ]
             for row, (path, place, found) in enumerate(answers.rows(DRAWN))
         ],
         side=160,
     )
+
+
+def _question(place: str, found: Sequence[Match]) -> list[str]:
+    return ["query", f"in {place}", *([] if found else ["no match"])]
 
 
 def _tile(answers: Answers, match: Match) -> Tile:
