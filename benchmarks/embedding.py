@@ -34,6 +34,7 @@ def experiment(weights: str, folder: str) -> Experiment:
         "experiment=flowers_losses",
         f"backbone.weights={weights}",
         "head=identity",
+        "~head.whitening",
         "trainer.precision=bf16-mixed",
     )
     return Experiment(config, Path(folder))
