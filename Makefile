@@ -7,7 +7,7 @@ FAISS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 READY := $(VENV)/.ready-$(FAISS)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint format types wheel clean
+.PHONY: help setup train test test-all bench lint format types wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,25 @@ test: $(READY) ## the fast tests, and those on real images where they are
 
 test-all: $(READY) ## all tests
 	$(BIN)/pytest $(ARGS)
+
+# benchmarks that need MobileNetV2's ImageNet weights, then the others
+WITH_WEIGHTS := training embedding frozen input_accuracy
+RIVALS := .rivals/bin/python
+LOOKALIKE_DATA ?= data
+
+bench: $(READY) .rivals/.ready ## time us beside others, about an hour (args: WEIGHTS=file; Flowers below LOOKALIKE_DATA)
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/losses.py
+	$(BIN)/python benchmarks/input.py --images $(LOOKALIKE_DATA)/flowers-102 --rivals $(RIVALS)
+	$(BIN)/python benchmarks/evaluation.py --rivals $(RIVALS)
+	set -e; for topic in $(WITH_WEIGHTS); do $(BIN)/python benchmarks/$$topic.py --weights $(WEIGHTS); done
+	$(BIN)/python benchmarks/report.py
+
+.rivals/.ready: benchmarks/rivals.txt
+	$(BIN)/uv venv --quiet --allow-existing .rivals
+	$(BIN)/uv pip install --quiet --python $(RIVALS) -r $<
+	@touch $@
 
 lint: $(READY) ## ruff
 	$(BIN)/ruff check .

@@ -1,6 +1,6 @@
 """Reading images: files and caches to training batches, beside what a user would write.
 
-    python benchmarks/input.py --images FOLDER
+    python benchmarks/input.py --images FOLDER --rivals .rivals/bin/python
 
 FOLDER holds any JPEG photographs, at any depth; 400 of them are upscaled to a short side of 500
 pixels and encoded again (quality 90), the size of photographs on the web. One thread, no worker.
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torchvision
 from PIL import Image
+from rival import Worker
 from side_by_side import Row, Table, rows, take_turns, write
 from torchvision import transforms as v1
 from torchvision.transforms import v2
@@ -26,6 +27,7 @@ from lookalike.data.decoding import decode
 from lookalike.data.images import ImageBatches, ImageFiles
 from lookalike.data.transforms import RandomViews
 
+COMMAND = "python benchmarks/input.py --images FOLDER --rivals .rivals/bin/python"
 COUNT, SHORT_SIDE, BATCH = 400, 500, 50
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -33,15 +35,17 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--images", type=Path, required=True)
+    parser.add_argument("--rivals", help="Python of the environment of rivals.txt")
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
     torch.set_num_threads(1)
     folder = Path(tempfile.mkdtemp())
     try:
         paths = photographs(given.images, folder)
-        write(
-            "input", [pipelines(paths, folder, given.rounds), stream(paths, folder, given.rounds)]
-        )
+        tables = [pipelines(paths, folder, given.rounds), stream(paths, folder, given.rounds)]
+        if given.rivals:
+            tables.append(stores(paths, folder, given.rivals, given.rounds))
+        write("input", tables)
     finally:
         shutil.rmtree(folder)
 
@@ -52,12 +56,18 @@ def photographs(source: Path, folder: Path) -> list[str]:
     chosen = found[:: max(1, len(found) // COUNT)][:COUNT]
     paths = []
     for number, file in enumerate(chosen):
-        with Image.open(file) as image:
-            scale = SHORT_SIDE / min(image.size)
-            size = (round(image.width * scale), round(image.height * scale))
-            paths.append(str(folder / f"{number:04d}.jpg"))
-            image.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(paths[-1], quality=90)
+        paths.append(str(folder / f"{number:04d}.jpg"))
+        enlarge(file, Path(paths[-1]))
     return paths
+
+
+def enlarge(file: Path, target: Path) -> None:
+    """Write an image upscaled to SHORT_SIDE."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with Image.open(file) as image:
+        scale = SHORT_SIDE / min(image.size)
+        size = (round(image.width * scale), round(image.height * scale))
+        image.convert("RGB").resize(size, Image.Resampling.LANCZOS).save(target, quality=90)
 
 
 def usual(paths: list[str]) -> Callable[[], object]:
@@ -122,7 +132,7 @@ def pipelines(paths: list[str], folder: Path, rounds: int) -> Table:
     kilobytes = median(Path(path).stat().st_size for path in paths) / 1000
     return Table(
         title="Training views of 128 px from photographs, one process, one thread",
-        command="python benchmarks/input.py --images FOLDER",
+        command=COMMAND,
         unit="images/s",
         reference="PIL + torchvision v1, float",
         rows=rows(speeds, "PIL + torchvision v1, float", targets, lower_is_better=False),
@@ -145,10 +155,33 @@ def stream(paths: list[str], folder: Path, rounds: int) -> Table:
     fraction = 0.25 / median(seconds[name])
     return Table(
         title="1000 training views of 224 px from a warm cache, one process, one thread",
-        command="python benchmarks/input.py --images FOLDER",
+        command=COMMAND,
         unit="s",
         reference="0.25 s",
         rows=[Row(name, seconds[name], fraction, 1.0)],
+    )
+
+
+def stores(paths: list[str], folder: Path, rivals_python: str, rounds: int) -> Table:
+    """Decoded images read from our cache and from other libraries' stores."""
+    cached = cached_images(paths, RandomViews(128).short_side, folder / "cache")
+    order = np.random.default_rng(0).permutation(len(paths)).tolist()
+    script = str(Path(__file__).with_name("cache_worker.py"))
+    workers = {
+        name: Worker(rivals_python, script, name, str(cached.folder), str(folder))
+        for name in ("litdata", "datasets")
+    }
+    ours = "lookalike, data.cache=disk"
+    seconds = take_turns({**workers, ours: lambda: [cached[row].clone() for row in order]}, rounds)
+    for worker in workers.values():
+        worker.close()
+    speeds = {name: tuple(len(paths) / s for s in each) for name, each in seconds.items()}
+    return Table(
+        title="Decoded images from their store, in random order, one process, one thread",
+        command=COMMAND,
+        unit="images/s",
+        reference="litdata",
+        rows=rows(speeds, "litdata", {ours: 1.0}, lower_is_better=False),
     )
 
 

@@ -35,6 +35,13 @@ RIVALS = {  # ours -> what it stands for
     "loss=triplet": "losses.TripletMarginLoss",
     "loss=ntxent": "losses.NTXentLoss",
     "loss=lifted_structure": "losses.LiftedStructureLoss",
+    "loss=tuplet_margin": "losses.TupletMarginLoss",
+    "loss=margin": "losses.MarginLoss",
+    "loss=snr": "losses.SignalToNoiseRatioContrastiveLoss",
+    "loss=smooth_ap": "losses.SmoothAPLoss",
+    "loss=pnp": "losses.PNPLoss",
+    "loss=histogram": "losses.HistogramLoss",
+    "loss=threshold_consistent_margin": "losses.ThresholdConsistentMarginLoss",
     "miner=triplet_margin": "miners.TripletMarginMiner",
     "miner=angular": "miners.AngularMiner",
     "miner=batch_hard": "miners.BatchHardMiner",
@@ -97,7 +104,7 @@ def call_of(part: nn.Module, size: int, batch: int) -> Callable[[], None]:
 
 def embedded(size: int, batch: int) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(0)
-    labels = torch.arange(batch) // IMAGES_PER_CLASS
+    labels = torch.arange(batch) % (batch // IMAGES_PER_CLASS)  # halves alike, for two views
     centres = torch.randn(len(labels.unique()), size, generator=generator)
     noise = torch.randn(batch, size, generator=generator)
     return normalize(0.7 * centres[labels] + noise).requires_grad_(), labels

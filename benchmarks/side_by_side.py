@@ -4,8 +4,6 @@ A benchmark script fills a `Table` and calls `write`; `report.py` makes RESULTS.
 """
 
 import json
-import os
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date
@@ -108,6 +106,8 @@ def rows(
 
 def write(topic: str, tables: list[Table]) -> None:
     """Print the tables and keep them, with machine, versions and date, for report.py."""
+    from lookalike.device import machine
+
     RESULTS.mkdir(exist_ok=True)
     packages = dict.fromkeys(name for table in tables for name in table.packages)
     content = {
@@ -131,14 +131,6 @@ def lines_of(table: Table) -> list[str]:
     return [*lines, ""]
 
 
-def machine() -> str:
-    """Processor, cores, and accelerator if there is one."""
-    import torch
-
-    text = f"{_processor()}, {len(os.sched_getaffinity(0))} cores"
-    return f"{text}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else text
-
-
 def _line(row: Row) -> str:
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
     target = "" if row.target is None else f"≥ {row.target:g}"
@@ -152,13 +144,6 @@ def _line(row: Row) -> str:
 def _figure(value: float) -> str:
     """Three digits that count."""
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.processor()
 
 
 def _version(package: str) -> str | None:

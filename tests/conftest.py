@@ -3,8 +3,11 @@
 import importlib
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import hydra
@@ -57,6 +60,19 @@ def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = (colour + light).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{image}.png")
     return root
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """An empty folder, and the address at which a local server gives out its files."""
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
 
 
 Compose = Callable[..., DictConfig]

@@ -72,14 +72,26 @@ def test_a_sweep_leaves_a_folder_for_every_job(tiny: tuple[str, ...], tmp_path: 
         folder=tmp_path,
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr
-    folders = sorted(path.parent for path in tmp_path.glob("outputs/train/*/metrics.json"))
+    folders = sorted(path.parent for path in tmp_path.glob("outputs/train/*_sweep/*/metrics.json"))
     assert len(folders) == 6
     for folder in folders:
         assert "val/map_at_r" in json.loads((folder / "metrics.json").read_text())
         assert (folder / ".hydra" / "overrides.yaml").is_file()
         assert (folder / "checkpoints" / "best.ckpt").is_file()
+    summary = (folders[0].parent / "summary.md").read_text()
+    rows = [line.split(" | ") for line in summary.splitlines() if line.startswith("| loss=")]
+    assert {row[0].removeprefix("| ") for row in rows} == {
+        "loss=triplet", "loss=contrastive", "loss=softmax_triplet",
+    }  # fmt: skip
+    assert [row[3] for row in rows] == ["2", "2", "2"]
+    means = [float(row[1].split()[0]) for row in rows]
+    assert means == sorted(means, reverse=True)
+    assert "\u00b1" in rows[0][1]
+    assert "loss=" in shown.stdout
+    assert not shown.stderr or "raised" not in shown.stderr  # Hydra hides a callback's errors
 
 
+@pytest.mark.slow
 def test_wandb_offline_and_tensorboard_together(tiny: tuple[str, ...], tmp_path: Path) -> None:
     shown = lookalike("train", *tiny, "logger=[wandb,tensorboard]", folder=tmp_path)
     assert shown.returncode == 0, shown.stderr

@@ -5,7 +5,8 @@ import io
 import re
 import tarfile
 import threading
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -21,6 +22,7 @@ CONTENT = bytes(range(256)) * 1200  # 307 200 bytes: several chunks
 SHA256 = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 
 Mode = Literal["w", "w:gz"]
+Pack = Callable[[Path, dict[str, bytes]], Path]
 
 
 class Server(ThreadingHTTPServer):
@@ -261,6 +263,13 @@ def tar_of(archive: Path, members: dict[str, bytes], mode: Mode = "w:gz") -> Pat
     return archive
 
 
+def zip_of(archive: Path, members: dict[str, bytes]) -> Path:
+    with zipfile.ZipFile(archive, "w") as packed:
+        for name, content in members.items():
+            packed.writestr(name, content)
+    return archive
+
+
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_extract_brings_the_wanted_entries_only(tmp_path: Path, mode: Mode) -> None:
     members = {"jpg/1.jpg": b"one", "jpg/2.jpg": b"two", "list.mat": b"list", "rest.txt": b"rest"}
@@ -268,6 +277,42 @@ def test_extract_brings_the_wanted_entries_only(tmp_path: Path, mode: Mode) -> N
     extract(archive, tmp_path, "jpg", "list.mat")
     assert visible(tmp_path) == ["all.tar", "jpg", "list.mat"]
     assert (tmp_path / "jpg" / "2.jpg").read_bytes() == b"two"
+
+
+@pytest.mark.parametrize("pack", [tar_of, zip_of])
+def test_entries_below_others_are_lifted_out(tmp_path: Path, pack: Pack) -> None:
+    members = {"set/jpg/a/1.jpg": b"one", "set/list.txt": b"list", "set/rest.txt": b"rest"}
+    archive = pack(tmp_path / ("all.zip" if pack is zip_of else "all.tar"), members)
+    extract(archive, tmp_path, "set/list.txt", "set/jpg")
+    assert visible(tmp_path) == [archive.name, "jpg", "list.txt"]
+    assert (tmp_path / "jpg" / "a" / "1.jpg").read_bytes() == b"one"
+    (tmp_path / "list.txt").write_bytes(b"mine")
+    archive.unlink()
+    extract(archive, tmp_path, "set/list.txt", "set/jpg")
+    assert (tmp_path / "list.txt").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("damage", ["torn", "flipped", "no archive"])
+def test_a_damaged_zip_leaves_nothing(tmp_path: Path, damage: str) -> None:
+    archive = zip_of(tmp_path / "all.zip", {"jpg/1.jpg": b"one" * 999, "jpg/2.jpg": b"two"})
+    content = archive.read_bytes()
+    flipped = content[:99] + b"?" + content[100:]
+    damaged = {"torn": content[:-99], "flipped": flipped, "no archive": b"<html>"}
+    archive.write_bytes(damaged[damage])
+    with pytest.raises(InputError, match=r"Could not unpack .*all\.zip"):
+        extract(archive, tmp_path, "jpg")
+    assert visible(tmp_path) == ["all.zip"]
+
+
+@pytest.mark.parametrize("name", ["../evil.txt", "jpg/../../../evil.txt", "/evil.txt"])
+def test_a_zip_never_climbs_out(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "a" / "b"
+    folder.mkdir(parents=True)
+    archive = zip_of(folder / "all.zip", {"jpg/1.jpg": b"one", name: b"evil"})
+    extract(archive, folder, "jpg")
+    assert visible(folder) == ["all.zip", "jpg"]
+    assert not Path("/evil.txt").exists()
+    assert [file.parent.name for file in tmp_path.rglob("evil.txt")] in ([], ["jpg"])
 
 
 def test_extract_leaves_what_is_there(tmp_path: Path) -> None:

@@ -3,11 +3,7 @@
 import hashlib
 import json
 import tarfile
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import numpy as np
 import pytest
@@ -117,9 +113,10 @@ def test_a_foreign_mat_file_is_an_input_error(root: Path) -> None:
 
 
 @pytest.fixture
-def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def official(tmp_path: Path, site: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Path:
     """Folder served as the official site, holding a tiny data set with its checksums."""
-    folder = tmp_path / "site"
+    folder, address = site
+    monkeypatch.setattr(module, "SOURCE", address)
     write_mats(folder)
     write_images(tmp_path / "packed")
     with tarfile.open(folder / "102flowers.tgz", "w:gz") as tar:
@@ -127,13 +124,7 @@ def official(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for file in folder.iterdir():
         checksum = f"md5:{hashlib.md5(file.read_bytes()).hexdigest()}"
         monkeypatch.setitem(module.CHECKSUMS, file.name, checksum)
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    handler = partial(SimpleHTTPRequestHandler, directory=str(folder))
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        monkeypatch.setattr(module, "SOURCE", f"http://127.0.0.1:{server.server_port}/")
-        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        yield folder
-        server.shutdown()
+    return folder
 
 
 def test_prepare_brings_everything(official: Path, tmp_path: Path, root: Path) -> None:

@@ -2,12 +2,19 @@
 
 import pytest
 import torch
+from pytorch_metric_learning import losses
 from torch import nn
 from torch.nn.functional import normalize
 
 from lookalike import schedules
+from lookalike.errors import InputError
+from lookalike.losses.anchor_sums import NTXentLoss
 from lookalike.losses.centroid_triplet import CentroidTripletLoss
+from lookalike.losses.class_weights import ClassWeightedReducer
+from lookalike.losses.manifold import ManifoldLoss
+from lookalike.losses.refusals import explained
 from lookalike.losses.softmax import SoftmaxLoss
+from lookalike.losses.two_views import TwoViews
 from lookalike.losses.weighted_sum import WeightedSum
 
 
@@ -64,6 +71,68 @@ def test_weighted_sum_keeps_its_terms_apart() -> None:
     assert len(list(loss.parameters())) == 2
     with pytest.raises(ValueError, match="weights"):
         WeightedSum(parts, {"centroid": 1.0})
+
+
+def test_two_views_make_every_image_a_class_of_its_own() -> None:
+    embeddings, _ = batch()
+    labels = torch.tensor([5, 5, 5, 2, 5, 5, 5, 2])
+    loss = TwoViews(losses.SelfSupervisedLoss(NTXentLoss(temperature=0.5)))
+    costs = []
+    for view in range(8):
+        others = [j for j in range(8) if j != view]
+        logits = embeddings[view] @ embeddings[others].T / 0.5
+        costs.append(-logits.log_softmax(0)[others.index((view + 4) % 8)])
+    torch.testing.assert_close(loss(embeddings[:8], labels), torch.stack(costs).mean())
+
+
+def test_two_views_scale_what_they_compare() -> None:
+    embeddings, _ = batch()
+    labels = torch.zeros(8, dtype=torch.int64)
+    found = TwoViews(losses.VICRegLoss(), scale=3.0)(embeddings[:8], labels)
+    expected = losses.VICRegLoss()(3 * embeddings[:4], ref_emb=3 * embeddings[4:8])
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("labels", "mined", "message"),
+    [
+        ([1, 2, 1, 3], None, "sampler=views"),
+        ([1, 1, 1], None, "sampler=views"),
+        ([1, 2, 1, 2], (), "miner=none"),
+    ],
+)
+def test_two_views_refuse(labels: list[int], mined: object, message: str) -> None:
+    embeddings, _ = batch()
+    with pytest.raises(InputError, match=message):
+        TwoViews(losses.VICRegLoss())(embeddings[: len(labels)], torch.tensor(labels), mined)
+
+
+def test_manifold_gives_each_class_one_proxy() -> None:
+    embeddings, _ = batch()
+    labels = torch.tensor([0, 1, 2, 3, 4, 5, 6, 0, 1])
+    loss = ManifoldLoss(num_classes=7, l=6, K=3)
+    counts = loss.proxy_of.bincount()
+    assert sorted(counts.tolist()) == [2, 2, 3]
+    rival = losses.ManifoldLoss(l=6, K=3)
+    rival.load_state_dict({"proxies": loss.proxies.detach()})
+    expected = rival(embeddings, indices_tuple=loss.proxy_of[labels])
+    torch.testing.assert_close(loss(embeddings, labels), expected)
+
+
+def test_class_weights_equal_a_loop() -> None:
+    embeddings, labels = batch()
+    weights = [float(label + 1) for label in range(10)]
+    loss = losses.NCALoss(reducer=ClassWeightedReducer(weights))
+    each = [losses.NCALoss(reducer=ClassWeightedReducer(one)) for one in torch.eye(10).tolist()]
+    expected = sum(weights[label] * each[label](embeddings, labels) for label in range(10))
+    torch.testing.assert_close(loss(embeddings, labels), expected)
+
+
+def test_what_no_remedy_is_known_for_is_raised_as_it_is() -> None:
+    with pytest.raises(ValueError, match="a bug"), explained(nn.Identity()):
+        raise ValueError("a bug")
+    with pytest.raises(InputError, match=r"Identity .* Set miner=none"), explained(nn.Identity()):
+        raise ValueError("indices_tuple is not supported for this loss function")
 
 
 def rates(schedule: object, steps: int = 100, **options: float) -> list[float]:

@@ -10,7 +10,12 @@ from torch.nn.functional import normalize
 
 from lookalike.data import mining
 from lookalike.errors import InputError
-from lookalike.losses.anchor_sums import LiftedStructureLoss, NTXentLoss
+from lookalike.losses.anchor_sums import LiftedStructureLoss, NTXentLoss, TupletMarginLoss
+from lookalike.losses.histograms import DynamicSoftMarginLoss, HistogramLoss
+from lookalike.losses.margin import MarginLoss
+from lookalike.losses.smoothed_ranks import PNPLoss, SmoothAPLoss
+from lookalike.losses.snr import SignalToNoiseRatioContrastiveLoss
+from lookalike.losses.threshold_consistent_margin import ThresholdConsistentMarginLoss
 from lookalike.losses.triplet_margin import TripletMarginLoss
 
 BATCHES = {
@@ -37,7 +42,7 @@ def value_and_gradient(
     value = loss(leaf, labels, indices)
     value.backward()
     assert torch.isfinite(leaf.grad).all()
-    return value.detach(), leaf.grad
+    return value.detach().float(), leaf.grad.float()  # the rivals' precision
 
 
 def as_set(triplets: tuple[Tensor, ...]) -> set[tuple[int, ...]]:
@@ -82,7 +87,7 @@ def test_semihard_triplets_equal_a_triple_loop() -> None:
     torch.testing.assert_close(value, torch.stack(found).mean())
 
 
-@pytest.mark.parametrize("loss", [TripletMarginLoss, NTXentLoss, LiftedStructureLoss])
+@pytest.mark.parametrize("loss", [TripletMarginLoss, NTXentLoss, LiftedStructureLoss, MarginLoss])
 @pytest.mark.parametrize(
     "miner",
     [miners.MultiSimilarityMiner(), miners.UniformHistogramMiner(), miners.BatchHardMiner()],
@@ -129,14 +134,190 @@ def test_a_misspelt_kind_of_triplet() -> None:
         TripletMarginLoss("semi-hard")
 
 
+UNLISTED = [
+    (NTXentLoss, {}),
+    (LiftedStructureLoss, {}),
+    (MarginLoss, {}),
+    (MarginLoss, {"distance": distances.CosineSimilarity(), "beta": 0.4}),
+    (SignalToNoiseRatioContrastiveLoss, {}),
+    (SignalToNoiseRatioContrastiveLoss, {"pos_margin": 0.1, "neg_margin": 2.5}),
+    (ThresholdConsistentMarginLoss, {}),
+    (ThresholdConsistentMarginLoss, {"margin_plus": -0.9, "margin_minus": 0.95}),
+    (TupletMarginLoss, {}),
+    (HistogramLoss, {}),
+    (HistogramLoss, {"n_bins": 5}),
+    (DynamicSoftMarginLoss, {}),
+    (PNPLoss, {}),
+    *((PNPLoss, {"variant": variant, "b": 3, "alpha": 2}) for variant in ("Ds", "Dq", "Iu", "Ib")),
+]
+UNTIED = (TupletMarginLoss, HistogramLoss)  # the rival fails on equal images
+of_the_rival = pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")  # HistogramLoss
+every_unlisted = pytest.mark.parametrize(("loss", "options"), UNLISTED)
+
+
+def for_the_rival(loss: type[nn.Module], labels: Tensor) -> Tensor:
+    """Embeddings that hurt as much as the rival bears."""
+    if loss in UNTIED:
+        generator = torch.Generator().manual_seed(0)
+        return normalize(torch.randn(len(labels), 6, generator=generator)).double()
+    return embeddings_of(labels, 64 if loss is DynamicSoftMarginLoss else 6)
+
+
+@of_the_rival
 @every_batch
-@pytest.mark.parametrize("loss", [NTXentLoss, LiftedStructureLoss])
-def test_sums_of_anchors_equal_the_rival(labels: Tensor, loss: type[nn.Module]) -> None:
+@every_unlisted
+def test_sums_without_a_list_equal_the_rival(
+    labels: Tensor, loss: type[nn.Module], options: dict[str, object]
+) -> None:
+    embeddings = for_the_rival(loss, labels)
+    torch.testing.assert_close(
+        value_and_gradient(loss(**options), embeddings, labels),
+        value_and_gradient(getattr(losses, loss.__name__)(**options), embeddings, labels),
+    )
+
+
+NOTHING = torch.zeros(0, dtype=torch.int64)
+MINED = {
+    "pairs, one twice": tuple(
+        torch.tensor(part)
+        for part in ([6, 6, 9, 5], [5, 5, 8, 6], [6, 6, 9, 2, 0], [3, 7, 1, 3, 5])
+    ),
+    "triplets, one twice": tuple(
+        torch.tensor(part) for part in ([6, 6, 9, 5], [5, 5, 8, 6], [3, 3, 1, 7])
+    ),
+    "no pairs": (NOTHING,) * 4,
+    "no triplets": (NOTHING,) * 3,
+    "no positives": (NOTHING, NOTHING, torch.tensor([6, 0]), torch.tensor([3, 5])),
+}
+
+
+@of_the_rival
+@pytest.mark.parametrize(("loss", "options"), [each for each in UNLISTED if each[0] is not PNPLoss])
+@pytest.mark.parametrize("mined", MINED.values(), ids=MINED)
+def test_mined_pairs_count_as_for_the_rival(
+    mined: tuple[Tensor, ...], loss: type[nn.Module], options: dict[str, object]
+) -> None:
+    labels = BATCHES["uneven, some classes with one image"]
+    embeddings = for_the_rival(loss, labels)
+    torch.testing.assert_close(
+        value_and_gradient(loss(**options), embeddings, labels, mined),
+        value_and_gradient(getattr(losses, loss.__name__)(**options), embeddings, labels, mined),
+    )
+
+
+@every_batch
+@pytest.mark.parametrize("num_classes", [None, 10], ids=["one beta", "a beta a class"])
+@pytest.mark.parametrize("indices", [None, "triplets"], ids=["every pair", "listed"])
+def test_margin_learns_beta_as_the_rival(
+    labels: Tensor, num_classes: int | None, indices: str | None
+) -> None:
+    embeddings = embeddings_of(labels)
+    mined = miners.BatchHardMiner()(embeddings, labels) if indices else None
+    found = []
+    for kind in (MarginLoss, losses.MarginLoss):
+        loss = kind(learn_beta=True, nu=0.3, beta=0.9, num_classes=num_classes)
+        found.append(value_and_gradient(loss, embeddings, labels, mined))
+        assert isinstance(loss.beta, nn.Parameter)
+        found[-1] += (torch.zeros_like(loss.beta) if loss.beta.grad is None else loss.beta.grad,)
+    torch.testing.assert_close(*found)
+
+
+def test_margin_with_few_triplets_or_other_reducers_lists_them() -> None:
+    labels = BATCHES["usual"]
+    embeddings = embeddings_of(labels)
+    for options in ({"reducer": reducers.MeanReducer()}, {"triplets_per_anchor": 3}):
+        found = []
+        for kind in (MarginLoss, losses.MarginLoss):
+            torch.manual_seed(0)
+            found.append(value_and_gradient(kind(**options), embeddings, labels))
+        torch.testing.assert_close(*found)
+
+
+def test_a_fixed_beta_follows_the_loss_to_its_device() -> None:
+    assert MarginLoss(num_classes=3).to("meta").beta.device.type == "meta"
+    assert not MarginLoss(num_classes=3).state_dict()  # it's in the configuration
+
+
+@every_batch
+@pytest.mark.parametrize("loss", UNTIED)
+def test_equal_images_where_the_rival_fails(labels: Tensor, loss: type[nn.Module]) -> None:
+    value, _ = value_and_gradient(loss(), embeddings_of(labels), labels)
+    assert torch.isfinite(value)
+
+
+def test_histogram_of_equal_images_equals_a_double_loop() -> None:
+    labels = BATCHES["uneven, some classes with one image"]
+    embeddings = embeddings_of(labels)
+    sizes = [int((labels == own).sum()) for own in labels]
+    similar: dict[bool, list[float]] = {True: [], False: []}
+    for i in range(len(labels)):
+        for j in range(i):
+            if max(sizes[i], sizes[j]) > 1:  # or neither is the anchor of a triplet
+                similar[bool(labels[i] == labels[j])].append(float(embeddings[i] @ embeddings[j]))
+    nodes = [k / 50 - 1 for k in range(101)]
+
+    def density(values: list[float], node: float) -> float:
+        return sum(max(0.0, 1 - 50 * abs(value - node)) for value in values) / len(values)
+
+    expected = sum(
+        density(similar[False], node)
+        * sum(density(similar[True], below) for below in nodes[: k + 1])
+        for k, node in enumerate(nodes)
+    )
+    assert expected > 0.1
+    found, _ = value_and_gradient(HistogramLoss(), embeddings, labels)
+    assert float(found) == pytest.approx(expected, abs=1e-4)
+
+
+def test_dynamic_soft_margin_remembers_as_the_rival() -> None:
+    labels = BATCHES["usual"]
+    ours, rival = DynamicSoftMarginLoss(), losses.DynamicSoftMarginLoss()
+    for seed in range(3):
+        embeddings = embeddings_of(labels, size=64, seed=seed)  # no gap beyond its last node
+        found, _ = value_and_gradient(ours, embeddings, labels)
+        with torch.no_grad():  # its second backward pass fails
+            torch.testing.assert_close(found, rival(embeddings, labels))
+
+
+def test_a_gap_beyond_the_last_node_of_a_dynamic_soft_margin_counts_there() -> None:
+    embeddings = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])
+    value, _ = value_and_gradient(DynamicSoftMarginLoss(), embeddings, torch.tensor([0, 0, 1]))
+    assert value == pytest.approx((2 * 1.0 + 0 * 0.0) / 2)
+
+
+def test_smooth_ap_equals_the_rival_where_it_is_right() -> None:
+    labels = torch.arange(4).repeat_interleave(4)
     embeddings = embeddings_of(labels)
     torch.testing.assert_close(
-        value_and_gradient(loss(), embeddings, labels),
-        value_and_gradient(getattr(losses, loss.__name__)(), embeddings, labels),
+        value_and_gradient(SmoothAPLoss(), embeddings, labels),
+        value_and_gradient(losses.SmoothAPLoss(), embeddings, labels),
     )
+    mined = miners.MultiSimilarityMiner()(embeddings, labels)
+    torch.testing.assert_close(
+        value_and_gradient(SmoothAPLoss(), embeddings, labels, mined),
+        value_and_gradient(losses.SmoothAPLoss(), embeddings, labels, mined),
+    )
+
+
+@every_batch
+def test_smooth_ap_equals_a_triple_loop(labels: Tensor) -> None:
+    embeddings = embeddings_of(labels).double()
+    similarities = embeddings @ embeddings.T
+
+    def rank(query: int, item: int, among: list[int]) -> Tensor:
+        gaps = [similarities[query, j] - similarities[query, item] for j in among if j != item]
+        return sum((torch.sigmoid(gap / 0.01) for gap in gaps), torch.tensor(1.0))
+
+    precisions = []
+    for query, own in enumerate(labels):
+        relevant = [j for j in range(len(labels)) if labels[j] == own]
+        ratios = [
+            rank(query, item, relevant) / rank(query, item, list(range(len(labels))))
+            for item in relevant
+        ]
+        precisions.append(sum(ratios) / len(ratios))
+    value, _ = value_and_gradient(SmoothAPLoss(), embeddings, labels)
+    torch.testing.assert_close(value, (1 - torch.stack(precisions).mean()).float())
 
 
 def test_lifted_structure_of_a_pair_without_negatives_costs_nothing() -> None:

@@ -41,6 +41,23 @@ def test_refitting_trains_on_validation_and_never_on_test() -> None:
     np.testing.assert_array_equal(refitted.ids("test"), found.ids("test"))
 
 
+@pytest.mark.parametrize("protocol", ["zero_shot", "official"])
+def test_a_set_that_parts_its_classes_keeps_its_halves(protocol: str) -> None:
+    splits = [part for label in range(20) for part in ["test" if label % 3 else "train"] * 10]
+    found = assign_splits(records(20, splits=splits), protocol, folds=2, fold=1)
+    assert classes_of(found, "train") == [0, 6, 12, 18]
+    assert classes_of(found, "val") == [3, 9, 15]
+    assert classes_of(found, "test") == [label for label in range(20) if label % 3]
+
+
+@pytest.mark.parametrize("other", ["train", "val", ""])
+def test_a_split_that_shares_a_class_or_has_other_parts_is_no_halves(other: str) -> None:
+    splits = ["test"] * 100 + ["train"] * 100
+    splits[0] = other
+    found = assign_splits(records(20, splits=splits), "zero_shot")
+    assert classes_of(found, "test") == list(range(10, 20))
+
+
 @pytest.mark.parametrize(("classes", "folds"), [(3, 2), (6, 2), (7, 4), (8, 4)])
 def test_too_few_classes_for_zero_shot(classes: int, folds: int) -> None:
     with pytest.raises(InputError, match=r"Set data\.protocol=seen_classes"):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageFont
+from PIL import Image
 from torch import nn
 
 from lookalike.data.decoding import read_image
@@ -20,7 +20,17 @@ from lookalike.reports.answers import Answers, answers
 from lookalike.reports.curves import read_curves
 from lookalike.reports.finished import FinishedRun
 from lookalike.reports.pairs import Pairs, pair_distances
-from lookalike.reports.sheet import FRAME, NEITHER, RIGHT, WRONG, Tile, contact_sheet, shortened
+from lookalike.reports.sheet import (
+    FRAME,
+    LINE,
+    NEITHER,
+    RIGHT,
+    WRONG,
+    Tile,
+    contact_sheet,
+    shortened,
+    title_font,
+)
 from lookalike.retrieval.embeddings import Embeddings
 
 Cli = Callable[..., Any]
@@ -87,7 +97,7 @@ def test_distances_of_pairs_by_a_loop(finished: FinishedRun) -> None:
     pairs = np.array([[0, 1], [5, 5], [35, 2]])
     vectors = finished.embeddings.vectors.tolist()
     expected = [math.dist(vectors[a], vectors[b]) for a, b in pairs.tolist()]
-    assert pair_distances(finished.embeddings, pairs) == pytest.approx(expected)
+    assert pair_distances(finished.embeddings, pairs) == pytest.approx(expected, rel=1e-5)
 
 
 def test_the_same_seed_draws_the_same_pairs(finished: FinishedRun) -> None:
@@ -127,18 +137,24 @@ def test_a_sheet_has_room_for_the_longest_row_and_title(class_folders: Path) -> 
     titled = Tile(tile.path, ("one", "two"))
     plain = contact_sheet([[tile, tile, tile], [tile]], side=32)
     assert plain.size == (3 * (32 + 2 * FRAME + 10) + 10, 2 * (32 + 2 * FRAME + 10) + 10)
-    assert contact_sheet([[tile, tile, tile], [titled]], side=32).height - plain.height == 2 * 17
+    assert contact_sheet([[tile, tile, tile], [titled]], side=32).height - plain.height == 2 * LINE
     assert contact_sheet([[tile, None, tile]], side=32).width < plain.width
 
 
 def test_long_titles_keep_their_end() -> None:
-    font = ImageFont.load_default(13)
+    font = title_font()
     assert shortened("rose", 128, font) == "rose"
     short = shortened("n02102973-Irish_water_spaniel_of_the_longest_kind", 128, font)
     assert short.startswith("...")
     assert short.endswith("the_longest_kind")
     assert font.getlength(short) <= 128
     assert shortened("rose", 0, font) == ""
+
+
+@pytest.mark.parametrize("letter", ["²", "é", "ø", "Ж"])
+def test_titles_have_letters_beyond_ascii(letter: str) -> None:
+    missing = title_font().getmask(chr(0x10FFFF))  # what is drawn for a letter that is not there
+    assert bytes(title_font().getmask(letter)) != bytes(missing)
 
 
 def test_curves_are_read_by_epoch(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from lookalike.data import sampling
-from lookalike.data.sampling import ClassBatches, InOrder, UniformBatches
+from lookalike.data.sampling import ClassBatches, InOrder, TwoViewBatches, UniformBatches
 from lookalike.errors import InputError
 
 UNBALANCED = np.repeat(np.arange(9), [1, 2, 3, 5, 8, 13, 21, 34, 4])
@@ -15,7 +15,9 @@ IDS = np.arange(100, 100 + len(UNBALANCED))
 LABEL_OF = dict(zip(IDS.tolist(), UNBALANCED.tolist(), strict=True))
 
 
-def batches(sampler: ClassBatches | UniformBatches, epoch: int = 0) -> list[list[int]]:
+def batches(
+    sampler: ClassBatches | TwoViewBatches | UniformBatches, epoch: int = 0
+) -> list[list[int]]:
     sampler.set_epoch(epoch)
     found = list(sampler)
     assert len(found) == len(sampler)
@@ -114,3 +116,18 @@ def test_fewer_classes_than_p_is_said(caplog: pytest.LogCaptureFixture) -> None:
         sampler = ClassBatches(IDS, UNBALANCED, batch_size=64, images_per_class=4)
     assert "batches of 9 classes x 7 images" in caplog.text
     assert {len(batch) for batch in sampler} == {63}
+
+
+def test_two_views_are_the_same_images_twice_and_an_epoch_is_one_pass() -> None:
+    labels = np.repeat(np.arange(10), 4)
+    sampler = TwoViewBatches(np.arange(40), labels, batch_size=16)
+    found = batches(sampler)
+    assert len(found) == 5
+    assert all(batch[:8] == batch[8:] and len(set(batch)) == 8 for batch in found)
+    assert {row for batch in found for row in batch} == set(range(40))
+    assert batches(sampler, epoch=1) != found == batches(sampler, epoch=0)
+
+
+def test_an_odd_batch_of_two_views() -> None:
+    with pytest.raises(InputError, match="batch_size=8"):
+        TwoViewBatches(IDS, UNBALANCED, batch_size=7)

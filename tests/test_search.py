@@ -107,9 +107,8 @@ def test_threshold_outside_of_cosine_is_refused(wrong: float) -> None:
 @pytest.fixture
 def trained(cli: Cli, tiny: tuple[str, ...]) -> str:
     kept = [o for o in tiny if "images_per_class" not in o]
-    cli("train", *kept, "data.protocol=seen_classes", "loss=softmax", "sampler=uniform",
-        "miner=none", "data.folds=2", "evaluation.before_training=false",
-        "hydra.run.dir=run")  # fmt: skip
+    cli("train", *kept, "loss=softmax", "sampler=uniform", "miner=none",
+        "evaluation.before_training=false", "hydra.run.dir=run")  # fmt: skip
     return "run/checkpoints/best.ckpt"
 
 

@@ -10,6 +10,8 @@ VERBS = {
     "evaluate": "score a checkpoint: lookalike evaluate checkpoint=RUN/checkpoints/best.ckpt",
     "classify": "name what is on any images: lookalike classify images=photos",
     "search": "find what looks alike: lookalike search images=photo.jpg checkpoint=...",
+    "report": "a page on runs, with pictures: lookalike report runs=outputs/train",
+    "benchmark": "cells x folds x seeds with intervals, resumable: benchmark=smoke",
     "prepare": "fetch or draw a data set and check every image: lookalike prepare data=flowers",
 }
 

@@ -64,11 +64,9 @@ def check_arguments(config: Any) -> None:
         InputError: a key is no argument, with the nearest that is.
     """
     for node in _nodes(OmegaConf.to_container(config, resolve=True)):
-        known = inspect.signature(get_object(node["_target_"])).parameters
-        if any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
-            continue
+        known = _arguments(get_object(node["_target_"]))
         for key in node:
-            if not key.startswith("_") and key not in known:
+            if known is not None and not key.startswith("_") and key not in known:
                 raise InputError(
                     f"{node['_target_']} takes no {key!r}; it takes {', '.join(known)}."
                     f"{_nearest(key, list(known))}"
@@ -138,6 +136,22 @@ def _nodes(node: Any) -> Iterator[dict[str, Any]]:
     children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
     for child in children:
         yield from _nodes(child)
+
+
+def _arguments(target: Callable[..., Any]) -> list[str] | None:
+    """The names a call takes, through the constructors that a class hands its `**options` up to;
+    null where it may be any name."""
+    calls = [target]
+    if inspect.isclass(target):
+        calls = [each.__init__ for each in target.__mro__[:-1] if "__init__" in vars(each)]
+    names = []
+    for call in calls or [target]:
+        parameters = inspect.signature(call).parameters.values()
+        named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        names += [each.name for each in parameters if each.kind in named and each.name != "self"]
+        if all(each.kind is not each.VAR_KEYWORD for each in parameters):
+            return list(dict.fromkeys(names))
+    return None
 
 
 def _dotted(node: Any, above: str = "") -> Iterator[str]:

@@ -1,5 +1,6 @@
 """An experiment: what a configuration describes, built and ready to fit and measure."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 
-from lookalike.checkpoint import CarryConfig, Checkpoint, read_checkpoint
+from lookalike.checkpoint import CarryConfig, Checkpoint, read_checkpoint, rebuild_embedder
 from lookalike.config import build
 from lookalike.data.datamodule import RetrievalData
 from lookalike.data.features import weights_digest
+from lookalike.device import best_precision
 from lookalike.errors import InputError
 from lookalike.evaluation.callback import RetrievalEvaluation, check_monitor
 from lookalike.evaluation.plan import Evaluation
@@ -21,7 +23,7 @@ from lookalike.learner import MetricLearner
 from lookalike.losses.classifier import classifier_of
 from lookalike.models.heads import PrincipalComponents
 from lookalike.reports.callback import DescribeRun
-from lookalike.retrieval.embeddings import embed
+from lookalike.retrieval.embeddings import Embeddings, embed
 from lookalike.throughput import Throughput
 
 
@@ -30,7 +32,7 @@ class Experiment:
 
     Args:
         config: of `train`. It learns what only the data and the network know: how many classes
-            train, and the size of the embedding.
+            train, the size of the embedding, and what suits the device.
         folder: for checkpoints and metrics.csv.
     """
 
@@ -40,6 +42,8 @@ class Experiment:
         pl.seed_everything(config.seed, workers=True, verbose=False)
         self.plan: Evaluation = build(config.evaluation)
         self.data = open_data(config)
+        if config.trainer.precision == "auto":
+            config.trainer.precision = best_precision(config.trainer.accelerator)
         self.learner = self._make_learner()
         self.throughput = Throughput()
         records, class_names = self.data.records, self.data.training_class_names
@@ -51,6 +55,17 @@ class Experiment:
         if self.data.cache == "features":
             self._keep_features()
         self._start_head()
+
+    def setting(self) -> str:
+        """The device and what suits it, in a line."""
+        device = self.trainer.strategy.root_device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        layout = "channels_last" if self.config.channels_last else "channels first"
+        return (
+            f"{name}{threads}, {self.config.trainer.precision}, {layout}, "
+            f"{self.data.num_workers} workers, data.cache={self.data.cache}"
+        )
 
     def measure(self, prefix: str) -> dict[str, float]:
         """Validation and test scores of the weights as they are, under prefixed names."""
@@ -175,6 +190,18 @@ def open_data(config: DictConfig) -> RetrievalData:
     data.setup()
     config.data.num_classes = data.num_classes
     return data
+
+
+def embed_test_images(
+    checkpoint: Checkpoint, data: RetrievalData, trainer_config: DictConfig
+) -> Embeddings:
+    """The test images as a checkpoint sees them, with their sightings."""
+    trainer = build(trainer_config, logger=False, enable_checkpointing=False)
+    device = trainer.strategy.root_device
+    embedder = rebuild_embedder(checkpoint).to(device)
+    precision = trainer.precision_plugin.forward_context
+    embeddings = embed(embedder, data.test_dataloader(), device, precision)
+    return replace(embeddings, sightings=data.records.sightings[embeddings.ids])
 
 
 def refitting(config: DictConfig, epochs: int) -> DictConfig:

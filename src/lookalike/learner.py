@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lookalike.data.images import Batch
 from lookalike.errors import InputError
+from lookalike.losses.refusals import explained
 from lookalike.models.embedder import Embedder
 
 
@@ -60,7 +61,8 @@ class MetricLearner(LightningModule):
         # in float32: PML casts its proxies to the embeddings' type, for good
         with torch.autocast(self.device.type, enabled=False):
             indices = self.miner(embeddings, batch.labels)
-            loss = self.loss(embeddings, batch.labels, indices)
+            with explained(self.loss):
+                loss = self.loss(embeddings, batch.labels, indices)
         terms = {f"train/{name}": term for name, term in getattr(self.loss, "terms", {}).items()}
         self.log_dict({"train/loss": loss} | terms, batch_size=len(batch.labels))
         return loss

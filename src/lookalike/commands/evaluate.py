@@ -4,14 +4,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
-from lookalike.checkpoint import read_checkpoint, rebuild_embedder, rebuild_loss
+from lookalike.checkpoint import read_checkpoint, rebuild_loss
 from lookalike.config import build, run_verb
 from lookalike.errors import InputError
 from lookalike.evaluation.callback import check_monitor, score
-from lookalike.experiment import open_data
+from lookalike.experiment import embed_test_images, open_data
 from lookalike.losses.classifier import classifier_of
 from lookalike.reports.run import print_counts, print_scores, write_metrics
-from lookalike.retrieval.embeddings import embed
 
 
 def evaluate(config: DictConfig) -> float:
@@ -24,14 +23,10 @@ def evaluate(config: DictConfig) -> float:
         trained.data = {**trained.data, "num_classes": None, **config.data}
     data = open_data(trained)
     print_counts(data.counts())
-    trainer = build(trained.trainer, logger=False, enable_checkpointing=False)
-    device = trainer.strategy.root_device
     plan = build(config.evaluation)
-    classifier = classifier_of(rebuild_loss(checkpoint).to(device), checkpoint.class_names)
+    classifier = classifier_of(rebuild_loss(checkpoint), checkpoint.class_names)
     check_monitor(plan, classifier, data.records, data.records.ids("test"))
-    embedder = rebuild_embedder(checkpoint).to(device)
-    precision = trainer.precision_plugin.forward_context
-    embeddings = embed(embedder, data.test_dataloader(), device, precision)
+    embeddings = embed_test_images(checkpoint, data, trained.trainer)
     measured = score(plan, embeddings, data.records, classifier)
     scores = {f"test/{name}": value for name, value in measured.items()}
     file = Path(config.paths.run) / "metrics.json"

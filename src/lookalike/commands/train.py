@@ -11,6 +11,7 @@ from lookalike.checkpoint import read_checkpoint
 from lookalike.config import build, check_arguments, run_verb
 from lookalike.errors import InputError
 from lookalike.experiment import Experiment, refitting
+from lookalike.reports.callback import publish
 from lookalike.reports.finished import FinishedRun
 from lookalike.reports.run import (
     print_counts,
@@ -32,6 +33,7 @@ def train(config: DictConfig) -> float:
     reports = build(config.report)  # now: their arguments are checked before any work
     experiment.data.write_split(folder / "split.csv")
     print_counts(experiment.data.counts())
+    log.info(experiment.setting())
 
     scores = experiment.measure("epoch_0/") if plan.before_training else {}
     untrained = experiment.evaluation.tested if plan.before_training else None
@@ -50,22 +52,29 @@ def train(config: DictConfig) -> float:
         "wall_time_seconds": round(perf_counter() - started, 1),
         "images_per_second": round(experiment.throughput.images_per_second, 1),
         "training_seconds": round(experiment.throughput.seconds, 1),
+        "parameters": sum(p.numel() for p in experiment.learner.embedder.parameters()),
+        "setting": experiment.setting(),
         "counts": experiment.data.counts(),
     }
     write_metrics(folder / "metrics.json", scores, facts)
     print_scores(scores, best.epochs, plan.refit)
     print_outcome(facts["images_per_second"], chosen, folder / "metrics.json")
-    write_reports(
-        reports,
-        FinishedRun(
-            folder=folder,
-            plan=plan,
-            epochs=best.epochs,
-            records=fitted.data.records,
-            embeddings=experiment.evaluation.tested,
-            untrained=untrained,
-            loss=fitted.loss_of(tested),
-        ),
+    finished = FinishedRun(
+        folder=folder,
+        plan=plan,
+        epochs=best.epochs,
+        records=fitted.data.records,
+        embeddings=experiment.evaluation.tested,
+        untrained=untrained,
+        loss=fitted.loss_of(tested),
+    )
+    written = write_reports(reports, finished)
+    publish(
+        experiment.trainer.loggers,
+        finished,
+        scores | facts,
+        {"best": chosen, "last": folder / "checkpoints" / "last.ckpt"},
+        written or (),  # nothing on other ranks
     )
     return scores[plan.monitored]
 

@@ -18,6 +18,7 @@ from lookalike.data.features import Features, kept_features
 from lookalike.data.images import Batch, ImageBatches, ImageFiles, Images
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
+from lookalike.device import usable_workers
 from lookalike.errors import InputError
 from lookalike.evaluation.protocol import assign_splits, without_validation
 
@@ -56,7 +57,8 @@ class RetrievalData(LightningDataModule):
         root: folder to which the paths in split.csv are relative.
         batch_size: images a batch in training, on each device.
         eval_batch_size: images a batch when measuring.
-        num_workers: processes that read images; 0 reads in the main process.
+        num_workers: processes that read images; 0 reads in the main process, null has one for
+            each core.
         cache: "none" decodes files whenever they are needed; "disk" once, into `cache_folder`;
             "features" keeps there what a frozen backbone makes of them (see `keep_features`).
         cache_folder: shared by all runs.
@@ -80,7 +82,7 @@ class RetrievalData(LightningDataModule):
         root: str = "",
         batch_size: int = 64,
         eval_batch_size: int = 64,
-        num_workers: int = 0,
+        num_workers: int | None = 0,
         cache: Literal["none", "disk", "features"] = "none",
         cache_folder: str = "",
         feature_views: int = 4,
@@ -101,7 +103,7 @@ class RetrievalData(LightningDataModule):
         self.root = root
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
-        self.num_workers = num_workers
+        self.num_workers = usable_workers() if num_workers is None else num_workers
         self.cache = cache
         self.cache_folder = cache_folder
         self.feature_views = feature_views
@@ -255,6 +257,7 @@ class RetrievalData(LightningDataModule):
             sampler=sampler,
             batch_size=None,  # the sampler yields whole batches
             num_workers=workers,
+            pin_memory=torch.cuda.is_available(),  # copies to the GPU then overlap with its work
             persistent_workers=persistent and workers > 0,  # not started anew every epoch
         )
 

@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import tarfile
 import time
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -45,13 +46,14 @@ def download(url: str, file: Path, checksum: str) -> None:
 
 
 def extract(archive: Path, folder: Path, *names: str) -> None:
-    """Unpack the top-level entries `names` of a tar archive into `folder`.
+    """Unpack the entries `names` of a tar archive, or of a .zip, into `folder`.
 
-    Each entry appears whole or not at all; one that is there already is left as it is. Raises
-    InputError if the archive is damaged, lacks an entry, or would write outside of `folder`.
+    An entry below others is lifted out of them: "birds/images" becomes folder/images. Each appears
+    whole or not at all; one that is there already is left as it is. Raises InputError if the
+    archive is damaged, lacks an entry, or would write outside of `folder`.
     """
     with _lock(folder):
-        missing = [name for name in names if not (folder / name).exists()]
+        missing = [name for name in names if not (folder / Path(name).name).exists()]
         if missing:
             _unpack(archive, folder, missing)
 
@@ -159,14 +161,23 @@ def _unpack(archive: Path, folder: Path, names: list[str]) -> None:
     staging = folder / f".{archive.name}.unpacking"
     shutil.rmtree(staging, ignore_errors=True)  # left behind by a run that was killed
     try:
-        with Console(stderr=True).status(f"unpacking {archive.name}"), tarfile.open(archive) as tar:
-            tar.extractall(staging, filter="data")
+        with Console(stderr=True).status(f"unpacking {archive.name}"):
+            _unpack_all(archive, staging)
         for name in names:
-            (staging / name).rename(folder / name)
-    except (tarfile.TarError, zlib.error, EOFError, OSError) as error:
+            (staging / name).rename(folder / Path(name).name)
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise InputError(
             f"Could not unpack {archive}: {error}\n"
             "If it is damaged, delete it and run the command again."
         ) from error
     finally:
         shutil.rmtree(staging, ignore_errors=True)
+
+
+def _unpack_all(archive: Path, folder: Path) -> None:
+    if archive.suffix == ".zip":
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(folder)  # leaves ".." out of paths, and makes no links
+    else:
+        with tarfile.open(archive) as tar:
+            tar.extractall(folder, filter="data")

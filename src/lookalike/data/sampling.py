@@ -162,6 +162,42 @@ class UniformBatches(Sampler[list[int]]):
         yield from _own_share(map(_as_list, order.reshape(-1, self.batch_size)))
 
 
+class TwoViewBatches(Sampler[list[int]]):
+    """Batches of B/2 shuffled images, all named twice: the second half are other random views of
+    the first, in the same order.
+
+    Args:
+        ids, labels, batches_per_epoch, seed: of UniformBatches.
+        batch_size: views a batch on each rank, even.
+    """
+
+    def __init__(
+        self,
+        ids: NDArray[np.int64],
+        labels: NDArray[np.int64],
+        batch_size: int,
+        batches_per_epoch: int | None = None,
+        seed: int = 0,
+    ) -> None:
+        if batch_size % 2:
+            raise InputError(
+                f"a batch of {batch_size} can't hold every image twice. Set "
+                f"data.batch_size={batch_size + 1}."
+            )
+        self.once = UniformBatches(ids, labels, batch_size // 2, batches_per_epoch, seed)
+
+    def set_epoch(self, epoch: int) -> None:
+        self.once.set_epoch(epoch)
+
+    def __len__(self) -> int:
+        """Batches an epoch on each rank."""
+        return len(self.once)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.once:
+            yield batch + batch
+
+
 class InOrder(Sampler[list[int]]):
     """Every record once, in order, for measuring; ranks take turns, so nothing is padded."""
 

@@ -24,12 +24,14 @@ def assign_splits(
         records: all of a data set.
         protocol:
             - "zero_shot": the first half of the classes trains and validates, the second half
-              tests (Oh Song et al., CVPR 2016). Every `folds`-th class of the first half,
-              beginning with number `fold`, validates: folds are class-disjoint, as in Musgrave
-              et al., ECCV 2020.
+              tests (Oh Song et al., CVPR 2016). A data set that parts its classes itself, into
+              "train" and "test" without a common one, keeps its halves. Every `folds`-th class of
+              the first half, beginning with number `fold`, validates: folds are class-disjoint, as
+              in Musgrave et al., ECCV 2020.
             - "official": the data set's own seen-class split. If it has no validation part, one
               image in `folds` is cut from each class's training part; a set with only "train"
-              and "val" is tested on its "val".
+              and "val" is tested on its "val". A set that parts its classes is split as by
+              "zero_shot".
             - "seen_classes": every class in every part; of each class one image in five tests,
               and one in `folds` of the rest validates.
             - "query_gallery": the records' roles and splits ("train", "test") as they are, with
@@ -67,10 +69,10 @@ def without_validation(records: Records) -> Records:
 
 
 def _zero_shot(records: Records, folds: int, fold: int) -> NDArray[np.str_]:
-    half = (records.num_classes + 1) // 2
-    numbers = np.arange(half)
+    training = _training_classes(records)
     part_of_class = np.full(records.num_classes, "test", dtype="<U5")
-    part_of_class[:half] = np.where(numbers % folds == fold, "val", "train")
+    part_of_class[training] = "train"
+    part_of_class[training[fold::folds]] = "val"
     fewest = min(int((part_of_class == part).sum()) for part in ("train", "val", "test"))
     if fewest < 2:
         raise InputError(
@@ -81,6 +83,20 @@ def _zero_shot(records: Records, folds: int, fold: int) -> NDArray[np.str_]:
     return part_of_class[records.labels]
 
 
+def _training_classes(records: Records) -> NDArray[np.int64]:
+    if _parts_its_classes(records):
+        return np.unique(records.labels[records.ids("train")])
+    return np.arange((records.num_classes + 1) // 2)
+
+
+def _parts_its_classes(records: Records) -> bool:
+    """Whether the data set's own split is into "train" and "test" without a common class."""
+    if set(np.unique(records.splits).tolist()) != {"train", "test"}:
+        return False
+    training, testing = (records.labels[records.ids(part)] for part in ("train", "test"))
+    return not np.isin(testing, training).any()
+
+
 def _official(records: Records, folds: int, fold: int, seed: int) -> NDArray[np.str_]:
     parts = set(np.unique(records.splits).tolist())
     if "train" not in parts or not parts & {"val", "test"}:
@@ -88,6 +104,8 @@ def _official(records: Records, folds: int, fold: int, seed: int) -> NDArray[np.
             "this data set has no split of its own. Set data.protocol=zero_shot (unseen classes) "
             "or data.protocol=seen_classes."
         )
+    if _parts_its_classes(records):
+        return _zero_shot(records, folds, fold)
     splits = records.splits.astype("<U5")
     if "test" not in parts:
         splits[splits == "val"] = "test"

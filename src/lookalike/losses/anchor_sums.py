@@ -60,6 +60,28 @@ class LiftedStructureLoss(losses.LiftedStructureLoss):
         return _of_pairs(costs, anchors, positives)
 
 
+class TupletMarginLoss(losses.TupletMarginLoss):
+    """Tuplet margin. Yu & Tao, ICCV 2019.
+
+    Arguments, value and gradient are pytorch-metric-learning's. Differs: where a pair's cosine is
+    1, as of equal images, and its angle has no slope, theirs makes NaN and this no gradient.
+    """
+
+    def _compute_loss(
+        self, pos_pairs: Tensor, neg_pairs: Tensor, indices_tuple: Pairs
+    ) -> dict[str, dict[str, Any]]:
+        anchors, positives, negative_anchors, _ = indices_tuple
+        if len(anchors) == 0 or len(negative_anchors) == 0:
+            return self.zero_losses()
+        negatives = logsumexp_by_anchor(
+            self.scale * neg_pairs, negative_anchors, _size(indices_tuple)
+        )
+        most = 1 - torch.finfo(pos_pairs.dtype).eps
+        eased = torch.cos(pos_pairs.clamp(-most, most).acos() - self.margin)
+        costs = softplus(negatives[anchors] - self.scale * eased)
+        return _of_pairs(costs, anchors, positives)
+
+
 def logsumexp_by_anchor(values: Tensor, anchors: Tensor, size: int) -> Tensor:
     """The logarithm of each anchor's sum of exponentials.
 

@@ -4,6 +4,7 @@ import csv
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lookalike.data.records import Records
 from lookalike.reports.finished import FinishedRun
@@ -40,15 +41,21 @@ class Answers:
                 writer.writerows(_lines(run.records, query, ids, distances))
         rng = np.random.default_rng(self.seed)
         rows = np.sort(rng.choice(len(found), min(self.shown, len(found)), replace=False))
-        contact_sheet([_tiles(run.records, *found[row]) for row in rows]).save(picture)
+        contact_sheet([tiles(run.records, *found[row]) for row in rows]).save(picture)
         return [table, picture]
 
 
-def answers(run: FinishedRun, k: int) -> list[tuple[int, list[int], list[float]]]:
-    """(id of a query, ids of its nearest, their squared distances), for every query."""
+def answers(
+    run: FinishedRun, k: int, only: NDArray[np.int64] | None = None
+) -> list[tuple[int, list[int], list[float]]]:
+    """(id of a query, ids of its nearest, their squared distances), for every query.
+
+    `only` names some of the queries, by row.
+    """
     tested = run.embeddings
     roles = run.records.roles[tested.ids]
     queries = tested[roles != "gallery"]
+    queries = queries if only is None else queries[only]
     found = []
     for block in Gallery(tested[roles != "query"]).search(queries, k):
         for ids, scores in zip(block.ids, block.scores, strict=True):
@@ -76,9 +83,11 @@ def _lines(
     ]
 
 
-def _tiles(
+def tiles(
     records: Records, query: int, ids: list[int], distances: list[float]
 ) -> list[Tile | None]:
+    """A query and its answers, for a contact sheet."""
+
     def name(row: int) -> str:
         return records.class_names[records.labels[row]]
 

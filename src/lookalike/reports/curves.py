@@ -1,6 +1,7 @@
 """Curves of a run: training loss and validation scores over epochs, as a picture."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
@@ -28,26 +29,31 @@ class Curve:
 
 
 class Curves:
-    """curves.png: training losses above, validation scores below, the chosen epoch marked."""
+    """curves.png: losses above, validation scores below, the chosen epoch marked.
+
+    Losses are those of training, and what of the validation is better the lower it is.
+    """
 
     def write(self, run: FinishedRun) -> list[Path]:
         from matplotlib.figure import Figure  # slow to import; without pyplot it draws with Agg
 
         curves = read_curves(run.folder / "metrics.csv")
+        best_of = {f"val/{name}": best for name, best in run.plan.directions().items()}
+        panels = (
+            {n: c for n, c in curves.items() if n.startswith("train/") or best_of.get(n) == "min"},
+            {n: c for n, c in curves.items() if best_of.get(n) == "max"},
+        )
         figure = Figure(figsize=(8, 7), dpi=120, layout="constrained")
         losses, scores = figure.subplots(2, 1, sharex=True)
-        above = {n for n in curves if n.startswith("train/") or n == "val/loss"}
-        _draw(losses, {n: c for n, c in curves.items() if n in above}, "train/loss")
-        measured = {f"val/{name}" for name in run.plan.directions()} - above
-        _draw(scores, {n: c for n, c in curves.items() if n in measured}, run.plan.monitored)
-        for axes in (losses, scores):
+        for axes, lines in zip((losses, scores), panels, strict=True):
+            _draw(axes, lines, ("train/loss", run.plan.monitored))
             axes.axvline(run.epochs, color="0.5", linewidth=1)
-        best = curves[run.plan.monitored]
-        chosen = best.epochs == run.epochs  # nowhere, if an earlier run was resumed
-        panel = losses if run.plan.monitored in above else scores
-        panel.plot(best.epochs[chosen], best.values[chosen], "k*", markersize=13)
-        losses.set(title="loss", ylabel="loss")
-        scores.set(title="validation", ylabel="score, in [0, 1]")
+            if run.plan.monitored in lines:
+                best = lines[run.plan.monitored]
+                chosen = best.epochs == run.epochs  # nowhere, if an earlier run was resumed
+                axes.plot(best.epochs[chosen], best.values[chosen], "k*", markersize=13)
+        losses.set(title="losses", ylabel="loss (train: of one batch)")
+        scores.set(title="validation scores", ylabel="in [0, 1]")
         scores.set_xlabel(f"epochs trained; {run.plan.monitor} chose epoch {run.epochs} (star)")
         scores.xaxis.get_major_locator().set_params(integer=True)
         file = run.folder / "curves.png"
@@ -87,14 +93,15 @@ def _steps_per_epoch(rows: list[dict[str, str]]) -> float:
     return (int(validated[-1]["step"]) + 1) / (int(validated[-1]["epoch"]) + 1)
 
 
-def _draw(axes: "Axes", curves: dict[str, Curve], main: str) -> None:
-    """All curves into one panel, each with its own colour and line; the main one is thicker."""
+def _draw(axes: "Axes", curves: dict[str, Curve], main: Sequence[str]) -> None:
+    """All curves into one panel, each with its own colour and line; the main ones are thicker."""
     looks = zip(cycle(COLOURS), cycle(STYLES), strict=False)
-    for name, (colour, style) in zip(sorted(curves, key=lambda n: n != main), looks, strict=False):
+    names = sorted(curves, key=lambda name: name not in main)
+    for name, (colour, style) in zip(names, looks, strict=False):
         few = "o" if len(curves[name].epochs) <= 40 else None  # one point alone makes no line
         axes.plot(
             curves[name].epochs, curves[name].values, marker=few, markersize=3, color=colour,
-            linestyle=style, linewidth=2.2 if name == main else 1.2, label=name,
+            linestyle=style, linewidth=2.2 if name in main else 1.2, label=name,
         )  # fmt: skip
     axes.grid(color="0.9")
     if curves:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -38,37 +39,46 @@ class Pairs:
         self.seed = seed
 
     def write(self, run: FinishedRun) -> list[Path]:
-        rng = np.random.default_rng(self.seed)
         tested = run.embeddings
+        rng = np.random.default_rng(self.seed)
         pairs = draw_pairs(np.arange(len(tested)), tested.labels, rng, self.per_class)  # rows
-        alike = np.equal(*tested.labels[pairs].T)
-        distances = pair_distances(tested, pairs)
-        roc = roc_curve(distances, alike)
-        metrics = verification_metrics(roc)
-        curves = {"trained": roc}
+        curves = {"trained": pair_roc(tested, pairs)}
+        metrics = verification_metrics(curves["trained"])
         if run.untrained is not None:
-            curves["before training"] = roc_curve(pair_distances(run.untrained, pairs), alike)
-            start = verification_metrics(curves["before training"])
-            metrics |= {f"epoch_0/{name}": value for name, value in start.items()}
+            curves["before training"] = before = pair_roc(run.untrained, pairs)
+            starts = verification_metrics(before)
+            metrics |= {f"epoch_0/{name}": value for name, value in starts.items()}
 
         numbers, curve, picture = (
             run.folder / name for name in ("verification.json", "roc.png", "pairs.png")
         )
         numbers.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         draw_roc(curves, curve)
-        tiles = _tiles(run, tested.ids[pairs], distances, alike, metrics["threshold"])
-        half = len(pairs) // 2  # first those alike, by class
-        of_classes = np.arange(0, half, self.per_class)
-        chosen = np.sort(rng.choice(of_classes, min(self.shown, len(of_classes)), replace=False))
-        sheet = [[*tiles[row], None, *tiles[row + half]] for row in chosen]
-        contact_sheet(sheet).save(picture)
+        show = partial(_tiles, run, metrics["threshold"])
+        rows = [[*show(alike), None, *show(unlike)] for alike, unlike in self._some(pairs)]
+        contact_sheet(rows).save(picture)
         return [numbers, curve, picture]
+
+    def _some(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
+        """A pair alike and a pair unlike of some classes, (shown, 2, 2)."""
+        alike, unlike = np.split(pairs, 2)  # by class, `per_class` each
+        classes = len(alike) // self.per_class
+        rng = np.random.default_rng(self.seed)
+        chosen = np.sort(rng.choice(classes, min(self.shown, classes), replace=False))
+        return np.stack([alike, unlike], axis=1)[chosen * self.per_class]
+
+
+def pair_roc(embeddings: Embeddings, pairs: NDArray[np.int64]) -> RocCurve:
+    """How pairs of rows (P, 2) are told apart by their distance."""
+    first, second = embeddings.labels[pairs].T
+    return roc_curve(pair_distances(embeddings, pairs), first == second)
 
 
 def pair_distances(embeddings: Embeddings, pairs: NDArray[np.int64]) -> NDArray[np.float64]:
     """Euclidean distances of pairs of rows (P, 2), (P,) in [0, 2]."""
-    first, second = embeddings.vectors[pairs].astype(np.float64).swapaxes(0, 1)  # (P, D) each
-    return np.linalg.norm(first - second, axis=1)
+    first, second = pairs.T
+    difference = embeddings.vectors[first] - embeddings.vectors[second]  # (P, D)
+    return np.linalg.norm(difference, axis=1).astype(np.float64)
 
 
 def draw_roc(curves: Mapping[str, RocCurve], file: Path) -> None:
@@ -95,22 +105,15 @@ def draw_roc(curves: Mapping[str, RocCurve], file: Path) -> None:
     figure.savefig(file)
 
 
-def _tiles(
-    run: FinishedRun,
-    pairs: NDArray[np.int64],
-    distances: NDArray[np.float64],
-    alike: NDArray[np.bool_],
-    threshold: float,
-) -> list[tuple[Tile, Tile]]:
-    """Two tiles for every pair of ids (P, 2)."""
+def _tiles(run: FinishedRun, threshold: float, pair: NDArray[np.int64]) -> tuple[Tile, Tile]:
+    """The images of two rows, titled with their classes, their distance and what they are."""
     records = run.records
-    tiles = []
-    for pair, distance, is_alike in zip(pairs.tolist(), distances, alike, strict=True):
-        words = f"distance {distance:.3f}", "alike" if is_alike else "unlike"
-        right = bool((distance <= threshold) == is_alike)
-        first, second = (
-            Tile(records.paths[row], (records.class_names[records.labels[row]], word), right)
-            for row, word in zip(pair, words, strict=True)
-        )
-        tiles.append((first, second))
-    return tiles
+    distance = float(pair_distances(run.embeddings, pair[None])[0])
+    first, second = run.embeddings.ids[pair].tolist()
+    alike = records.labels[first] == records.labels[second]
+    right = bool((distance <= threshold) == alike)
+
+    def tile(row: int, words: str) -> Tile:
+        return Tile(records.paths[row], (records.class_names[records.labels[row]], words), right)
+
+    return tile(first, f"distance {distance:.3f}"), tile(second, "alike" if alike else "unlike")

@@ -11,6 +11,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from rich.console import Console
 from rich.table import Column, Table
 
+from lookalike.device import machine
 from lookalike.reports.finished import FinishedRun, Report
 
 PACKAGES = (
@@ -29,9 +30,17 @@ COUNTS = {"queries": "queries", "queries_without_positive": "no positive"}
 
 @rank_zero_only
 def write_metrics(file: Path, scores: Mapping[str, float], facts: Mapping[str, Any]) -> None:
-    """metrics.json: the scores by name, then what is needed to judge them."""
-    content = {**scores, **facts, "versions": _versions(), "git_commit": _git_commit()}
-    file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    """metrics.json: the scores by name, then what is needed to judge them; whole or not there."""
+    content = {
+        **scores,
+        **facts,
+        "hardware": machine(),
+        "versions": versions(),
+        "git_commit": git_commit(),
+    }
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    partial.replace(file)
 
 
 @rank_zero_only
@@ -71,14 +80,16 @@ def print_outcome(images_per_second: float, checkpoint: Path, metrics: Path) -> 
 
 
 @rank_zero_only
-def write_reports(reports: Mapping[str, Report], run: FinishedRun) -> None:
+def write_reports(reports: Mapping[str, Report], run: FinishedRun) -> list[Path]:
     """Have every report written, and say where."""
-    for report in reports.values():
-        for file in report.write(run):
-            print(file)
+    written = [file for report in reports.values() for file in report.write(run)]
+    for file in written:
+        print(file)
+    return written
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of the packages that a score may depend on, those that are installed."""
     found = {}
     for package in PACKAGES:
         try:
@@ -88,7 +99,7 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _git_commit() -> str | None:
+def git_commit() -> str | None:
     """Of the folder in which the command was given; null outside of a repository."""
     answer = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True)
     return answer.stdout.strip() or None

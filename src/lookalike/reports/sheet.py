@@ -6,6 +6,7 @@ Right and wrong differ in colour (blue and vermilion: told apart by the colour-b
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import accumulate, zip_longest
 from pathlib import Path
 
@@ -14,13 +15,11 @@ from torchvision.transforms.v2.functional import to_pil_image
 
 from lookalike.data.decoding import decode
 
-FRAME, GAP, FONT = 5, 10, 13  # pixels
+FRAME, GAP, FONT = 5, 10, 12  # pixels
 LINE = FONT + 4  # height of a line of text, pixels
 SIGN = 20  # side of the square that a tick or a cross stands in, pixels
 DASH = 12  # pixels
 RIGHT, WRONG, NEITHER = "#0072b2", "#d55e00", "#b4b4b4"
-
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,15 @@ def contact_sheet(rows: Sequence[Sequence[Tile | None]], side: int = 128) -> Ima
     return sheet
 
 
-def shortened(text: str, width: float, font: Font) -> str:
+@cache
+def title_font() -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings: Pillow's own font has little beyond ASCII."""
+    from matplotlib import get_data_path  # slow to import
+
+    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", FONT)
+
+
+def shortened(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:
     """The text, without its beginning if it is wider than so many pixels: names differ at the end,
     as in a path or in "n02102973-Irish_water_spaniel"."""
     if font.getlength(text) <= width:
@@ -70,7 +77,7 @@ def _lines(row: Sequence[Tile | None]) -> int:
 
 def _write(sheet: Image.Image, title: Sequence[str], left: int, bottom: int, width: int) -> None:
     """Lines of text that end just above the picture."""
-    font = ImageFont.load_default(FONT)
+    font = title_font()
     pen = ImageDraw.Draw(sheet)
     for number, line in enumerate(title):
         top = bottom - (len(title) - number) * LINE

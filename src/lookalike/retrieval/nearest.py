@@ -48,12 +48,12 @@ def euclidean(query: NDArray[np.float32], others: NDArray[np.float32]) -> NDArra
 
 def cosine(query: NDArray[np.float32], others: NDArray[np.float32]) -> NDArray[np.float64]:
     """Cosine similarities (G,), in [-1, 1], of one vector (D,) to others (G, D)."""
-    others = others.astype(np.float64)
-    lengths = np.linalg.norm(others, axis=1) * np.linalg.norm(query.astype(np.float64))
-    return np.clip(others @ query / np.maximum(lengths, 1e-12), -1, 1)
+    precise = others.astype(np.float64)
+    lengths = np.linalg.norm(precise, axis=1) * np.linalg.norm(query.astype(np.float64))
+    return np.clip(precise @ query / np.maximum(lengths, 1e-12), -1, 1)
 
 
 def unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
     """The vectors (N, D), at length 1."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32)
+    return (vectors / np.maximum(lengths, 1e-12)).astype(np.float32, copy=False)

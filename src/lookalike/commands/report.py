@@ -1,0 +1,49 @@
+"""lookalike report: a page of pictures and tables on one run, on many, or on a sweep."""
+
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from lookalike.checkpoint import read_checkpoint
+from lookalike.config import build, check_arguments, run_verb
+from lookalike.experiment import embed_test_images, open_data
+from lookalike.reports.comparison import monitored
+from lookalike.reports.embeddings import TestedImages, read_embeddings, write_embeddings
+from lookalike.reports.page import Comparison, page
+from lookalike.reports.saved import SavedRun, find_runs
+
+
+def report(config: DictConfig) -> Path:
+    """Writes report.html and tables into this command's folder; returns the page's path."""
+    check_arguments(config.lens)
+    runs = find_runs(config.runs)
+    comparison = Comparison(runs, config.metric or monitored(runs))
+    closely = comparison.runs[: config.closeups]
+    kept = {run: _embeddings(run, config.embed) for run in closely}
+    folder = Path(config.paths.run)
+    for name, text in comparison.files().items():
+        (folder / name).write_text(text, encoding="utf-8")
+        print(folder / name)
+    file = folder / "report.html"
+    file.write_text(page(comparison, kept, build(config.lens)), encoding="utf-8")
+    print(file)
+    return file
+
+
+def _embeddings(run: SavedRun, embed: bool) -> TestedImages | None:
+    """What a run kept; otherwise, if asked, made from its checkpoint and kept from now on."""
+    kept = read_embeddings(run.folder)
+    if kept is not None or not embed:
+        return kept
+    named = Path(run.metrics.get("checkpoint", ""))
+    checkpoint = read_checkpoint(
+        named if named.is_file() else run.folder / "checkpoints" / "best.ckpt"
+    )
+    trained = OmegaConf.create(checkpoint.config)
+    data = open_data(trained)
+    write_embeddings(run.folder, embed_test_images(checkpoint, data, trained.trainer), data.records)
+    return read_embeddings(run.folder)
+
+
+if __name__ == "__main__":
+    run_verb("report", report)

@@ -1,0 +1,17 @@
+"""Classes that count more than others."""
+
+from collections.abc import Sequence
+
+import torch
+from pytorch_metric_learning import reducers
+
+
+class ClassWeightedReducer(reducers.ClassWeightedReducer):
+    """The mean over tuples, each weighted by its anchor's class.
+
+    Args:
+        weights: (C,), of training classes in the order of their labels.
+    """
+
+    def __init__(self, weights: Sequence[float]) -> None:
+        super().__init__(weights=torch.tensor(weights))

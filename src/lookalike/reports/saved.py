@@ -1,0 +1,114 @@
+"""Run folders read back: what `lookalike train` left, for reports on one run or on a thousand."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from glob import glob
+from os import walk
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lookalike.errors import InputError
+from lookalike.reports.curves import Curve, read_curves
+
+FINISHED = "metrics.json"
+# parsing by libyaml, where PyYAML has it, is ten times faster
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, eq=False)
+class SavedRun:
+    """A finished run.
+
+    folder: its own, with metrics.json.
+    metrics: everything in metrics.json; scores under names such as "test/recall_at_1".
+    choices: what was chosen of each group of the configuration, such as loss: "triplet".
+    config: its scalars under dotted names, as composed; interpolations are left as written.
+    curves: by name, such as "val/map_at_r"; empty if nothing was trained.
+    """
+
+    folder: Path
+    metrics: dict[str, Any]
+    choices: dict[str, Any]
+    config: dict[str, Any]
+    curves: dict[str, Curve]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def number(self, name: str) -> float | None:
+        """A number of metrics.json, or None where there is none."""
+        value = self.metrics.get(name)
+        return float(value) if isinstance(value, int | float) else None
+
+
+def find_runs(where: str | Path | Sequence[str | Path]) -> list[SavedRun]:
+    """Finished runs in or below a folder, a glob of folders, or a list of both, ordered by folder.
+
+    Raises:
+        InputError: there are none.
+    """
+    places = [where] if isinstance(where, str | Path) else list(where)
+    folders = {
+        folder.resolve(): folder
+        for place in places
+        for found in sorted(glob(str(place), recursive=True))
+        for folder in _finished(Path(found))
+    }
+    if not folders:
+        listing = ", ".join(map(str, places))
+        raise InputError(
+            f"no finished run (a folder with {FINISHED}) in or below {listing}. "
+            "Give runs=RUN, runs=outputs/train, or runs='outputs/train/*triplet*'; "
+            "`lookalike train` makes one."
+        )
+    return [read_run(folder) for folder in sorted(folders.values(), key=str)]
+
+
+def read_run(folder: Path) -> SavedRun:
+    """One run.
+
+    Raises:
+        InputError: its metrics.json can't be read.
+    """
+    try:
+        metrics = json.loads((folder / FINISHED).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"{folder / FINISHED} is no JSON ({error}). Remove this run.") from error
+    hydra = _yaml(folder / ".hydra" / "hydra.yaml")
+    choices = hydra.get("hydra", {}).get("runtime", {}).get("choices", {})
+    curves = folder / "metrics.csv"
+    return SavedRun(
+        folder=folder,
+        metrics=metrics,
+        choices={group: choice for group, choice in choices.items() if "/" not in group},
+        config=dict(flattened(_yaml(folder / ".hydra" / "config.yaml"))),
+        curves=read_curves(curves) if curves.is_file() else {},
+    )
+
+
+def flattened(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Scalars of nested dicts under dotted names; lists are scalars, written out."""
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from flattened(value, f"{above}.{key}" if above else str(key))
+    elif above:
+        yield above, json.dumps(node) if isinstance(node, list | dict) else node
+
+
+def _finished(place: Path) -> Iterator[Path]:
+    """Folders with metrics.json, not looking for more inside of one."""
+    for folder, inside, files in walk(place):
+        if FINISHED in files:
+            inside.clear()
+            yield Path(folder)
+
+
+def _yaml(file: Path) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    with file.open(encoding="utf-8") as stream:
+        return yaml.load(stream, LOADER) or {}

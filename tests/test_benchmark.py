@@ -1,0 +1,246 @@
+"""Benchmarks: what is run, what is not run again, what is said of it."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from filelock import FileLock
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf
+from scipy import stats
+
+import lookalike.benchmark.runs as runs_module
+from lookalike.benchmark.cells import Benchmark
+from lookalike.benchmark.runs import Run, fingerprint, planned_runs, run_cell
+from lookalike.commands.benchmark import sorted_out
+from lookalike.config import build, config_folder
+from lookalike.errors import InputError
+from lookalike.reports.cell_table import Row, compared, csv_rows, latex, markdown
+
+Compose = Callable[..., DictConfig]
+BENCHMARKS = sorted(file.stem for file in (config_folder() / "benchmark").glob("*.yaml"))
+
+
+def benchmark(**changes: Any) -> Benchmark:
+    given: dict[str, Any] = {
+        "every": ["miner=none"],
+        "axes": [["loss=triplet", "loss=contrastive"], ["embedding_size=4", "embedding_size=8"]],
+        "seeds": [0, 1],
+        "folds": [0, 1],
+    }
+    return Benchmark(**(given | changes))
+
+
+def test_cells_are_a_product_and_starting_points_are_shared(
+    compose: Compose, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    runs = planned_runs(benchmark(), list(tiny), lambda o: compose("train", *o), tmp_path)
+    assert len(runs) == (4 + 2) * 2 * 2
+    labels = [run.label for run in runs if (run.seed, run.fold) == (1, 0)]
+    assert labels == [
+        "embedding_size=4 before training",
+        "embedding_size=8 before training",
+        "loss=triplet embedding_size=4",
+        "loss=triplet embedding_size=8",
+        "loss=contrastive embedding_size=4",
+        "loss=contrastive embedding_size=8",
+    ]
+    assert len({run.folder for run in runs}) == len(runs)
+    assert runs[0].overrides[-3:] == ["trainer.max_epochs=0", "data.fold=0", "seed=0"]
+
+
+def test_a_fingerprint_is_of_what_is_measured(compose: Compose, tiny: tuple[str, ...]) -> None:
+    def of(*overrides: str) -> str:
+        return fingerprint(compose("train", *tiny, *overrides))
+
+    same = [[], ["name=other"], ["paths.outputs=x", "paths.cache=y"], ["logger=tensorboard"]]
+    other = [["seed=1"], ["data.fold=1"], ["loss=triplet"], ["learning_rate.head=1e-5"]]
+    assert len({of(*overrides) for overrides in same}) == 1
+    assert len({of(*overrides) for overrides in [same[0], *other]}) == 5
+
+
+def test_states(tmp_path: Path) -> None:
+    run = Run("a", True, 0, 0, [], tmp_path / "cell")
+    assert run.state() == "left"
+    run.folder.mkdir()
+    (run.folder / "metrics.json").write_text('{"test/map": 0.')  # cut off
+    assert run.state() == "left"
+    (run.folder / "error.txt").write_text("Traceback")
+    assert run.state() == "failed"
+    with FileLock(run.folder / ".lock"):
+        assert run.state() == "running"
+    (run.folder / "metrics.json").write_text('{"test/map": 0.5}')
+    assert run.state() == "done"
+
+
+def test_one_run_fails_alone_and_no_run_is_done_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = []
+
+    def train(config: DictConfig) -> float:
+        done.append(config.paths.run)
+        raise ZeroDivisionError("no classes at all")
+
+    monkeypatch.setattr(runs_module, "train", train)
+    config = OmegaConf.create({"paths": {"run": str(tmp_path)}, "trainer": {"max_epochs": 1}})
+    assert np.isnan(run_cell(config))
+    assert "ZeroDivisionError: no classes at all" in (tmp_path / "error.txt").read_text()
+    with FileLock(tmp_path / ".lock"):  # as another process would
+        assert np.isnan(run_cell(config))
+    (tmp_path / "metrics.json").write_text("{}")
+    run_cell(config)
+    assert len(done) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"axes": [[]]}, "needs axes with entries"),
+        ({"reference": "loss=triplet embedding_size=5"}, "Did you mean 'loss=triplet emb"),
+        ({"metrics": ["recall_at_3"]}, "recall_at_3 are not measured"),
+        ({"every": ["trainer.devices=2"]}, "runs on one device"),
+    ],
+)
+def test_what_does_not_fit_is_found_before_any_run(
+    changes: dict[str, Any],
+    message: str,
+    compose: Compose,
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(InputError, match=message):
+        planned_runs(benchmark(**changes), list(tiny), lambda o: compose("train", *o), tmp_path)
+
+
+def test_overrides_of_train_are_told_apart() -> None:
+    own = ["benchmark=smoke", "status=true", "hydra/launcher=joblib", "--config-dir", "mine"]
+    others = ["trainer=gpu", "+loss.x='a b'", "~data.sampler.images_per_class", "data.source.x=1"]
+    assert sorted_out(own) == own
+    *kept, more = sorted_out([*others[:2], *own, *others[2:]])
+    assert kept == own
+    assert OverridesParser.create().parse_override(more).value() == others
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_composes(name: str, compose: Compose) -> None:
+    spec = build(compose("benchmark", f"benchmark={name}").benchmark)
+    assert len(spec.seeds) >= 2
+    every = [*spec.every, *(each for cell in spec.cells()[-1:] for e in cell for each in e.split())]
+    assert compose("train", *every).callbacks == {}
+
+
+def rows(scores: dict[str, list[float]]) -> list[Row]:
+    return [
+        Row(
+            label,
+            {(s, 0): {"test/map": v, "wall_time_seconds": 60} for s, v in enumerate(values)},
+            compared=label != "start",
+        )
+        for label, values in scores.items()
+    ]
+
+
+def test_the_table() -> None:
+    scores = {
+        "start": [0.1, 0.1, 0.1],
+        "bad_loss": [0.50, 0.51, 0.52],
+        "good": [0.80, 0.82, 0.81],
+        "as good": [0.81, 0.80, 0.80],
+    }
+    lines = compared(rows(scores), ["test/map"])
+    assert [line.row.label for line in lines] == ["good", "as good", "bad_loss", "start"]
+    first = csv_rows(lines)[0]
+    low, high = stats.t.interval(0.95, 2, 0.81, 0.01 / np.sqrt(3))
+    assert first["test/map"] == pytest.approx((low + high) / 2)
+    assert first["test/map/half_width"] == pytest.approx((high - low) / 2)
+    text = markdown(lines, ["A note."]).splitlines()
+    assert text[2] == "| good | 0.8100 ± 0.0248 ≈ | 3 | 1.0 |"
+    assert text[3].split(" | ")[1].endswith("≈")
+    assert "≈" not in "".join(text[4:6])
+    assert text[5].startswith("| start | 0.1000 ± 0.0000 | 3")
+    assert text[-1] == "A note."
+    assert r"bad\_loss & 0.5100 $\pm$ 0.0248 & 3 & 1.0 \\" in latex(lines)
+
+
+def test_a_row_with_a_missing_run_and_one_without_any_seed_in_common() -> None:
+    lines = compared(rows({"one": [0.5], "three": [0.6, 0.7, 0.8]}), ["test/map"])
+    assert [line.row.label for line in lines] == ["three", "one"]
+    assert str(lines[1].cells["test/map"]) == "0.5000 ≈"  # one seed tells nothing
+    assert lines[1].cells["test/map"].p == 1
+
+
+def command(*arguments: str, folder: Path) -> list[str]:
+    return [sys.executable, "-m", "lookalike", "benchmark", f"--config-dir={folder}", *arguments]
+
+
+@pytest.fixture
+def drawn(tmp_path: Path, tiny: tuple[str, ...]) -> list[str]:
+    """A benchmark of two losses and a broken cell, on few drawn flowers."""
+    (tmp_path / "conf" / "benchmark").mkdir(parents=True)
+    spec = {
+        "_target_": "lookalike.benchmark.cells.Benchmark",
+        "every": ["data=drawn", "callbacks=none"],
+        "axes": [["loss=triplet", "loss=contrastive", "loss=triplet loss.margin=wide"]],
+        "folds": [0, 1],
+        "seeds": [0, 1],
+        "metrics": ["map_at_r"],
+    }
+    (tmp_path / "conf" / "benchmark" / "drawn.yaml").write_text(json.dumps(spec))
+    others = [o for o in tiny if not o.startswith(("data=", "data.root="))]
+    small = ["data.source.species=12", "data.source.images_per_species=4", "data.source.size=24"]
+    more = ["data.folds=2", f"paths.cache={tmp_path / 'cache'}", "backbone.image_size=16"]
+    return command("benchmark=drawn", *others, *small, *more, folder=tmp_path / "conf")
+
+
+def finished(folder: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in folder.glob("**/cells/*/metrics.json")}
+
+
+def table(folder: Path) -> list[dict[str, str]]:
+    text = (folder / "outputs" / "benchmark" / "drawn" / "results.csv").read_text()
+    rows = list(csv.DictReader(text.splitlines()))
+    return [{k: v for k, v in row.items() if k != "minutes_a_run"} for row in rows]
+
+
+@pytest.mark.slow
+def test_killed_and_started_again(drawn: list[str], tmp_path: Path) -> None:
+    """The same table as without interruption, and no finished run is done twice."""
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    cut.mkdir()
+    whole.mkdir()
+    process = subprocess.Popen(drawn, cwd=cut, stdout=subprocess.DEVNULL, start_new_session=True)
+    while len(finished(cut)) < 3 and process.poll() is None:
+        time.sleep(0.05)
+    assert process.poll() is None
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    before = finished(cut)
+    assert 3 <= len(before) < 12
+    told = subprocess.run([*drawn, "status=true"], cwd=cut, capture_output=True, text=True)
+    assert f"16 runs: {len(before)} done, 0 running" in told.stdout, told.stderr
+    assert "minutes for the rest" in told.stdout
+    for folder in (cut, whole):
+        ended = subprocess.run(drawn, cwd=folder, capture_output=True, text=True)
+        assert ended.returncode == 0, ended.stderr
+        assert "4 of 16 runs are missing" in (" ".join(ended.stdout.split()))
+        assert len(finished(folder)) == 12  # 2 losses and a starting point
+    assert {file: finished(cut)[file] for file in before} == before
+    assert table(cut) == table(whole)
+    assert [row["runs"] for row in table(cut)] == ["4", "4", "4"]
+    broken = list(cut.glob("**/cells/loss-triplet-loss.margin*/error.txt"))
+    assert len(broken) == 4
+    assert "Traceback" in broken[0].read_text()
+    times = finished(cut)
+    again = subprocess.run(drawn, cwd=cut, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert finished(cut) == times

@@ -1,0 +1,177 @@
+"""Intervals and tests against scipy and plain loops, and by simulation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from lookalike.evaluation.statistics import (
+    best_of,
+    holm,
+    indistinguishable,
+    mean_interval,
+    p_against,
+    paired_bootstrap,
+    paired_difference,
+    per_seed,
+)
+
+
+def runs(rng: np.random.Generator, *shape: int, seed_sd: float = 0.02) -> np.ndarray:
+    """Scores (..., seeds, folds): a seed's and a fold's own level, and noise of each run."""
+    *_, seeds, folds = shape
+    level = rng.normal(0, seed_sd, (*shape[:-1], 1)) + np.linspace(-0.1, 0.1, folds)
+    return 0.6 + level + rng.normal(0, 0.01, (*shape[:-2], seeds, folds))
+
+
+def test_interval_is_scipy_s() -> None:
+    values = np.array([0.61, 0.64, 0.6, 0.7])
+    found = mean_interval(values)
+    low, high = stats.t.interval(0.95, 3, values.mean(), values.std(ddof=1) / 2)
+    assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx(
+        (low, high)
+    )
+    assert found.n == 4
+
+
+def test_too_few_values_have_no_interval() -> None:
+    one, none = mean_interval(np.array([0.5])), mean_interval(np.array([]))
+    assert (one.mean, one.n, none.n) == (0.5, 1, 0)
+    assert np.isnan([one.half_width, none.mean, none.half_width]).all()
+
+
+def test_a_seed_without_all_its_folds_is_left_out() -> None:
+    scores = np.array([[0.5, 0.7], [np.nan, 0.9], [0.6, 0.6]])
+    assert per_seed(scores) == pytest.approx([0.6, 0.6])
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
+    """Averaging a seed's folds first keeps 95 %; seeds x folds as if independent does not."""
+    rng = np.random.default_rng(0)
+    covered = naive = 0
+    for _ in range(2000):
+        scores = runs(rng, 4, 4)
+        averaged, pooled = mean_interval(per_seed(scores)), mean_interval(scores.ravel())
+        covered += abs(averaged.mean - 0.6) <= averaged.half_width
+        # without the folds' own levels, which no seed changes
+        level = mean_interval((scores - np.linspace(-0.1, 0.1, 4)).ravel())
+        naive += abs(pooled.mean - 0.6) <= level.half_width
+    assert 0.935 <= covered / 2000 <= 0.965
+    assert naive / 2000 < 0.85
+
+
+def test_the_paired_test_is_scipy_s_on_means_of_folds() -> None:
+    rng = np.random.default_rng(1)
+    first, second = runs(rng, 5, 3), runs(rng, 5, 3)
+    expected = stats.ttest_rel(first.mean(1), second.mean(1))
+    found = paired_difference(first, second)
+    interval = expected.confidence_interval(0.95)
+    assert (found.p, found.low, found.high) == pytest.approx(
+        (expected.pvalue, interval.low, interval.high)
+    )
+    first[2, 1] = np.nan
+    kept = [0, 1, 3, 4]
+    expected = stats.ttest_rel(first[kept].mean(1), second[kept].mean(1))
+    assert paired_difference(first, second).p == pytest.approx(expected.pvalue)
+
+
+def test_differences_without_spread() -> None:
+    same = np.array([[0.5], [0.25], [0.75]])
+    assert paired_difference(same, same).p == 1
+    assert paired_difference(same + 0.125, same).p == 0
+    assert paired_difference(same[:1] + 0.125, same[:1]).p == 1  # one seed tells nothing
+
+
+def test_the_paired_test_is_wrong_as_often_as_it_says() -> None:
+    """Two equal cells whose seeds rise and fall together."""
+    rng = np.random.default_rng(2)
+    wrong = 0
+    for _ in range(2000):
+        shared = rng.normal(0, 0.05, (5, 1))
+        first, second = (shared + rng.normal(0, 0.01, (5, 2)) for _ in range(2))
+        wrong += paired_difference(first, second).p < 0.05
+    assert 0.035 <= wrong / 2000 <= 0.065
+
+
+def test_pairing_finds_what_seeds_hide() -> None:
+    rng = np.random.default_rng(3)
+    shared = rng.normal(0, 0.05, (5, 1))
+    second = shared + rng.normal(0, 0.002, (5, 1))
+    first = shared + 0.02 + rng.normal(0, 0.002, (5, 1))
+    assert paired_difference(first, second).p < 0.01
+    assert stats.ttest_ind(first[:, 0], second[:, 0]).pvalue > 0.1
+
+
+def test_the_bootstrap_is_scipy_s() -> None:
+    rng = np.random.default_rng(4)
+    first, second = rng.beta(4, 1, 300), rng.beta(3.5, 1, 300)
+    found = paired_bootstrap(first, second)
+    expected = stats.bootstrap(
+        (first - second,), np.mean, n_resamples=10_000, method="percentile", rng=rng
+    ).confidence_interval
+    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=0.003)
+    assert found.p == pytest.approx(stats.ttest_rel(first, second).pvalue, abs=0.01)
+    assert paired_bootstrap(first, second) == found  # the same every time
+
+
+def test_the_bootstrap_is_wrong_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(5)
+    wrong = covered = 0
+    for _ in range(500):
+        difficulty = rng.random(150)
+        first, second = ((rng.random(150) < difficulty).astype(float) for _ in range(2))
+        found = paired_bootstrap(first, second, resamples=500)
+        wrong += found.p < 0.05
+        covered += found.low <= 0 <= found.high
+    assert 0.025 <= wrong / 500 <= 0.08
+    assert 0.92 <= covered / 500 <= 0.975
+
+
+def test_queries_without_a_value_are_left_out_of_the_bootstrap() -> None:
+    first, second = np.array([1.0, np.nan, 0.0]), np.array([0.0, np.nan, 0.0])
+    assert paired_bootstrap(first, second).mean == 0.5
+    with pytest.raises(ValueError, match="same queries"):
+        paired_bootstrap(first, np.array([0.0, 1.0, 0.0]))
+
+
+def test_holm_step_by_step() -> None:
+    """The smallest of m is held against alpha / m, the next against alpha / (m - 1), until one
+    fails."""
+    rng = np.random.default_rng(6)
+    for _ in range(200):
+        p_values = rng.random(6) ** 3
+        rejected = set()
+        for step, index in enumerate(np.argsort(p_values)):
+            if p_values[index] > 0.05 / (6 - step):
+                break
+            rejected.add(int(index))
+        assert set(np.flatnonzero(holm(p_values) <= 0.05).tolist()) == rejected
+    assert holm(np.array([0.5, 0.5])).tolist() == [1, 1]
+    assert holm(np.array([])).tolist() == []
+
+
+def test_which_cells_are_told_apart_from_the_best() -> None:
+    rng = np.random.default_rng(7)
+    scores = runs(rng, 4, 6, 2, seed_sd=0.0) + np.array([0.0, 0.3, 0.296, 0.1])[:, None, None]
+    scores[3, 1:] = np.nan  # one seed tells nothing
+    assert best_of(scores) == 1
+    assert indistinguishable(scores).tolist() == [False, True, True, True]
+    everything = holm(
+        np.array(
+            [paired_difference(scores[i], scores[j]).p for i in range(4) for j in range(i + 1, 4)]
+        )
+    )
+    assert p_against(scores)[0] == everything[0]  # the pair (0, 1)
+    named = holm(np.array([paired_difference(scores[0], scores[j]).p for j in (1, 2, 3)]))
+    assert p_against(scores, reference=0) == pytest.approx([1, *named])
+
+
+def test_equal_cells_are_seldom_told_apart_from_the_best() -> None:
+    """Correcting for the pairs with the best alone would err too often: the best was picked."""
+    rng = np.random.default_rng(8)
+    wrong = wrong_if_named = 0
+    for _ in range(600):
+        scores = rng.normal(0.6, 0.01, (5, 6, 1))
+        wrong += not indistinguishable(scores).all()
+        wrong_if_named += (p_against(scores, best_of(scores)) <= 0.05).any()
+    assert wrong / 600 <= 0.06
+    assert wrong_if_named / 600 > 0.08
