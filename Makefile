@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 # faiss-cpu and faiss-gpu can't live together: an NVIDIA driver decides
 FAISS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 READY := $(VENV)/.ready-$(FAISS)
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-all bench lint format types wheel clean
@@ -26,10 +27,10 @@ train: $(READY) ## the main job on drawn flowers (args: ARGS="data=flowers ...")
 	$(BIN)/lookalike train $(ARGS)
 
 test: $(READY) ## the fast tests, and those on real images where they are
-	$(BIN)/pytest -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow" $(ARGS)
 
 test-all: $(READY) ## all tests
-	$(BIN)/pytest $(ARGS)
+	$(PYTEST) $(ARGS)
 
 # benchmarks that need MobileNetV2's ImageNet weights, then the others
 WITH_WEIGHTS := training embedding frozen input_accuracy
