@@ -111,7 +111,7 @@ def test_scores_of_a_classifier_only_for_the_classes_it_knows() -> None:
     order = ("c", "a", "b")  # not that of the records
     cpu = torch.device("cpu")
     scores = score(
-        Evaluation(), own, records, EmbeddingClassifier(lambda v: v @ weight, order, cpu)
+        Evaluation(), own, own, records, EmbeddingClassifier(lambda v: v @ weight, order, cpu)
     )
     named = [order[row] for row in (own.vectors @ weight.numpy()).argmax(1)]
     assert scores["accuracy"] == pytest.approx(
@@ -119,7 +119,7 @@ def test_scores_of_a_classifier_only_for_the_classes_it_knows() -> None:
     )
     assert scores["recall_within_class"] == scores["accuracy"]  # every query has a positive here
     fewer = EmbeddingClassifier(lambda v: v @ weight, ("c", "a", "other"), cpu)
-    assert "accuracy" not in score(Evaluation(), own, records, fewer)
+    assert "accuracy" not in score(Evaluation(), own, own, records, fewer)
 
 
 def test_training_is_chosen_by_the_classifier_and_evaluate_repeats_it(

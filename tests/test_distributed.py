@@ -13,7 +13,7 @@ import pytest
 
 from lookalike.data.records import Records
 from lookalike.evaluation import callback
-from lookalike.evaluation.callback import score
+from lookalike.evaluation.callback import of_all_ranks, score
 from lookalike.evaluation.metrics import values_of
 from lookalike.evaluation.plan import Evaluation
 from lookalike.retrieval.embeddings import Embeddings
@@ -31,7 +31,7 @@ def test_scores_of_ranks_equal_those_of_one_process(monkeypatch: pytest.MonkeyPa
     records = Records.create(
         ["x.png"] * 50, [str(label) for label in everything.labels], roles=roles, groups=cameras
     )
-    alone = score(plan, everything, records)
+    alone = score(plan, everything, of_all_ranks(everything, records), records)
 
     shares = [everything[1::2], everything[::2], everything[:0]]
     apart = replace(everything, sightings=records.sightings)
@@ -44,7 +44,7 @@ def test_scores_of_ranks_equal_those_of_one_process(monkeypatch: pytest.MonkeyPa
         return list(shares if isinstance(own, Embeddings) else values)
 
     monkeypatch.setattr(callback, "_gathered", gathered)
-    assert score(plan, shares[0], records) == alone
+    assert score(plan, shares[0], of_all_ranks(shares[0], records), records) == alone
 
 
 @pytest.mark.slow

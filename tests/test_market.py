@@ -12,7 +12,7 @@ from PIL import Image
 from lookalike.data.market import Market
 from lookalike.data.records import Records
 from lookalike.errors import InputError
-from lookalike.evaluation.callback import score
+from lookalike.evaluation.callback import of_all_ranks, score
 from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.protocol import assign_splits
 from lookalike.experiment import Experiment
@@ -151,7 +151,8 @@ def test_scores_equal_the_official_rules(tmp_path: Path, seed: int, ties: bool) 
     rows = records.ids("test")
     seen = np.array([vectors[Path(path).name] for path in records.paths[rows]], np.float32)
     plan = Evaluation(k=(1, 5, 10), minp=True, monitor="map")
-    scores = score(plan, Embeddings(seen, records.labels[rows], rows), records)
+    own = Embeddings(seen, records.labels[rows], rows)
+    scores = score(plan, own, of_all_ranks(own, records), records)
     expected = official(names, vectors)
     assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=1e-12)
     assert scores["queries"] == 15
@@ -163,7 +164,8 @@ def test_a_query_seen_by_one_camera_only_is_left_out() -> None:
         list("abcd"), ["1", "1", "2", "2"], groups=["x", "x", "x", "y"], splits=["test"] * 4
     )
     vectors = np.eye(4, dtype=np.float32)
-    scores = score(Evaluation(), Embeddings(vectors, records.labels, np.arange(4)), records)
+    own = Embeddings(vectors, records.labels, np.arange(4))
+    scores = score(Evaluation(), own, of_all_ranks(own, records), records)
     assert scores["queries_without_positive"] == 2
 
 

@@ -27,7 +27,7 @@ def evaluate(config: DictConfig) -> float:
     classifier = classifier_of(rebuild_loss(checkpoint), checkpoint.class_names)
     check_monitor(plan, classifier, data.records, data.records.ids("test"))
     embeddings = embed_test_images(checkpoint, data, trained.trainer)
-    measured = score(plan, embeddings, data.records, classifier)
+    measured = score(plan, embeddings, embeddings, data.records, classifier)
     scores = {f"test/{name}": value for name, value in measured.items()}
     file = Path(config.paths.run) / "metrics.json"
     write_metrics(file, scores, {"checkpoint": str(config.checkpoint), "counts": data.counts()})

@@ -87,10 +87,11 @@ class RetrievalEvaluation(Callback):
     def _score_and_log(self, pl_module: LightningModule, split: str) -> None:
         own = collect(self._parts)
         self._parts = []
+        everything = of_all_ranks(own, self.records)
         if split == "test":
-            self.tested = _kept_apart(_merge(_gathered(own)), self.records)
+            self.tested = everything
         classifier = classifier_of(pl_module.get_submodule("loss"), self.class_names)
-        scores = score(self.plan, own, self.records, classifier)
+        scores = score(self.plan, own, everything, self.records, classifier)
         self.scores = {f"{self.prefix}{split}/{name}": value for name, value in scores.items()}
         pl_module.log_dict(self.scores)
 
@@ -103,6 +104,7 @@ def stop_early(plan: Evaluation, patience: int) -> EarlyStopping:
 def score(
     plan: Evaluation,
     own: Embeddings,
+    everything: Embeddings,
     records: Records,
     classifier: EmbeddingClassifier | None = None,
 ) -> dict[str, float]:
@@ -115,10 +117,10 @@ def score(
     Args:
         plan: what to measure.
         own: the embeddings made by this rank; without distributed training, all of them.
+        everything: those of all ranks, as `of_all_ranks` puts them together.
         records: who asks, who is found, and which images never meet; ids are their rows.
         classifier: that was trained with the embedding.
     """
-    everything = _kept_apart(_merge(_gathered(own)), records)
     queries = _kept_apart(own, records)[records.roles[own.ids] != "gallery"]
     gallery = everything[records.roles[everything.ids] != "query"]
     as_found = isinstance(plan.rerank, AsFound)
@@ -145,6 +147,11 @@ def score(
     counts = {"queries": float(len(ids)), "queries_without_positive": float(without_positive)}
     costs = {} if as_found else {"ranking_seconds": seconds}
     return means | clusters | counts | costs
+
+
+def of_all_ranks(own: Embeddings, records: Records) -> Embeddings:
+    """The embeddings of every rank, each image once, in order of id, with their sightings."""
+    return _kept_apart(_merge(_gathered(own)), records)
 
 
 def _classified(
