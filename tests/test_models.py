@@ -12,6 +12,7 @@ from lookalike.errors import InputError
 from lookalike.models.backbones import Backbone, torchvision_backbone
 from lookalike.models.embedder import Embedder
 from lookalike.models.finetuning import Freeze, Thaw, layers
+from lookalike.models.folding import fold_batch_norm
 from lookalike.models.heads import MLP, Bottleneck, Identity, Linear, PrincipalComponents
 from lookalike.models.pooling import AveragePooling, Flatten, GeMPooling
 
@@ -64,6 +65,42 @@ def test_backbone_equals_torchvision_up_to_its_classifier(
             logits = classifier(features.mean((2, 3)))
         torch.testing.assert_close(logits, full(batch))
     assert ours.width == features.shape[1]
+
+
+@pytest.mark.parametrize(
+    ("name", "last"),
+    [("resnet18", "layer4"), ("mobilenet_v2", "features"), ("googlenet", "inception5b")],
+)
+def test_folding_batch_norm_changes_the_steps_and_not_the_result(name: str, last: str) -> None:
+    torch.manual_seed(0)
+    full = backbone(name=name, last=last)
+    for _ in range(3):  # statistics other than 0 and 1
+        full(torch.rand(8, 3, 64, 64))
+    batch = torch.rand(2, 3, 64, 64)
+    with torch.inference_mode():
+        expected = full.eval()(batch)
+        folded = fold_batch_norm(full.network)
+        torch.testing.assert_close(folded(batch), expected, rtol=1e-3, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+
+
+def test_a_network_that_decides_as_it_goes_is_not_folded() -> None:
+    class Deciding(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images if images.sum() > 0 else -images
+
+    network = Deciding().eval()
+    assert fold_batch_norm(network) is network
+
+
+def test_measuring_leaves_the_trained_network_alone() -> None:
+    trained = embedder()
+    before = {name: value.clone() for name, value in trained.state_dict().items()}
+    measuring = trained.for_measuring()
+    torch.testing.assert_close(measuring(images(3)).norm(dim=1), torch.ones(3))
+    assert trained.training
+    assert not measuring.training
+    torch.testing.assert_close(dict(trained.state_dict()), before, rtol=0, atol=0)
 
 
 def test_weights_may_lack_the_classifier_or_bring_another_one(tmp_path: Path) -> None:

@@ -101,13 +101,13 @@ def read_checkpoint(file: str | Path) -> Checkpoint:
 
 
 def rebuild_embedder(checkpoint: Checkpoint) -> Embedder:
-    """The trained embedder, in evaluation mode, on the CPU."""
+    """The trained embedder on the CPU, to measure and search with."""
     config = deepcopy(checkpoint.config["embedder"])
     if "weights" in config["backbone"]:
         config["backbone"]["weights"] = None  # the checkpoint has its own
     embedder = build(config)
     embedder.load_state_dict(checkpoint.part("embedder"))
-    return embedder.eval()
+    return embedder.for_measuring()
 
 
 def rebuild_loss(checkpoint: Checkpoint) -> nn.Module:

@@ -156,31 +156,26 @@ class Experiment:
                 "freeze=all (and pooling=average, or pooling.learn=false), or data.cache=disk."
             )
         device = self.trainer.strategy.root_device
-        embedder.eval().to(device)
+        measuring = embedder.for_measuring().to(device)
 
         def compute(images: Tensor) -> Tensor:
-            with self.trainer.precision_plugin.forward_context():
-                return embedder.features(images.to(device, non_blocking=True))
+            return measuring.features(images.to(device, non_blocking=True))
 
-        network = weights_digest(embedder.backbone, embedder.pooling), self.config.trainer.precision
+        network = weights_digest(embedder.backbone, embedder.pooling)
         self.data.keep_features(compute, embedder.width, network)
-        embedder.train()
 
     def _start_head(self) -> None:
         """Start a head of principal components from the features before training."""
         embedder = self.learner.embedder
         if isinstance(embedder.head, PrincipalComponents):
             device = self.trainer.strategy.root_device
-            embedder.eval().to(device)
             features = embed(
-                embedder.features,
+                embedder.for_measuring().to(device).features,
                 self.data.train_dataloader_in_order(),
                 device,
-                self.trainer.precision_plugin.forward_context,
                 "Features for the principal components",
             )
-            embedder.head.start(torch.from_numpy(features.vectors).to(device))
-            embedder.train()
+            embedder.head.start(torch.from_numpy(features.vectors))
 
 
 def open_data(config: DictConfig) -> RetrievalData:
@@ -199,8 +194,7 @@ def embed_test_images(
     trainer = build(trainer_config, logger=False, enable_checkpointing=False)
     device = trainer.strategy.root_device
     embedder = rebuild_embedder(checkpoint).to(device)
-    precision = trainer.precision_plugin.forward_context
-    embeddings = embed(embedder, data.test_dataloader(), device, precision)
+    embeddings = embed(embedder, data.test_dataloader(), device)
     return replace(embeddings, sightings=data.records.sightings[embeddings.ids])
 
 

@@ -49,6 +49,7 @@ class MetricLearner(LightningModule):
         self.make_scheduler = scheduler
         self.learning_rate = learning_rate
         self.planned_epochs = planned_epochs
+        self._measure: Callable[[Tensor], Tensor]
 
     def forward(self, images: Tensor) -> Tensor:
         return self.embedder(images)
@@ -67,11 +68,23 @@ class MetricLearner(LightningModule):
         self.log_dict({"train/loss": loss} | terms, batch_size=len(batch.labels))
         return loss
 
+    def on_validation_epoch_start(self) -> None:
+        # its method, not the copy: a module would be saved as a part of this one
+        self._measure = self.embedder.for_measuring().forward
+
+    def on_test_epoch_start(self) -> None:
+        self._measure = self.embedder.for_measuring().forward
+
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.embedder(batch.images)
+        return self._embed_to_measure(batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self.embedder(batch.images)
+        return self._embed_to_measure(batch)
+
+    def _embed_to_measure(self, batch: Batch) -> Tensor:
+        """In float32 whatever the training computes in: bfloat16 costs recall."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self._measure(batch.images)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer(self._parameter_groups())

@@ -41,7 +41,6 @@ def classify(config: DictConfig) -> list[str]:
                 each,
                 records,
                 trainer.strategy.root_device,
-                trainer.precision_plugin.forward_context,
                 config.batch_size,
                 config.num_workers,
             ),

@@ -41,7 +41,6 @@ def search(config: DictConfig) -> int:
             embedder.unnormalised,
             in_order(records, transform, config.batch_size, config.num_workers),
             trainer.strategy.root_device,
-            trainer.precision_plugin.forward_context,
             description,
         ).vectors
 
@@ -112,7 +111,6 @@ def _places(
             each,
             queries,
             trainer.strategy.root_device,
-            trainer.precision_plugin.forward_context,
             config.batch_size,
             config.num_workers,
         )

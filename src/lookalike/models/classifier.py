@@ -1,8 +1,7 @@
 """Classifiers: images -> the probabilities of named classes."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,14 +52,13 @@ def predict(
     classifier: Classifier,
     records: Records,
     device: torch.device,
-    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
     batch_size: int = 64,
     num_workers: int = 0,
 ) -> NDArray[np.float32]:
     """The probability of every class for every image, (N, C); rows add up to 1."""
     batches = in_order(records, classifier.transform, batch_size, num_workers)
     network = classifier.network.to(device)
-    logits = embed(network, batches, device, precision, f"Classifying with {classifier.name}")
+    logits = embed(network, batches, device, f"Classifying with {classifier.name}")
     return torch.from_numpy(logits.vectors).softmax(1).numpy()
 
 

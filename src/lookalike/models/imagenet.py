@@ -10,6 +10,7 @@ from lookalike.data.transforms import centred
 from lookalike.errors import InputError
 from lookalike.models.backbones import load_weights, state_dict_of
 from lookalike.models.classifier import Classifier
+from lookalike.models.folding import fold_batch_norm
 
 
 class Normalised(nn.Module):
@@ -59,7 +60,7 @@ def imagenet_classifier(name: str, weights: str) -> Classifier:
     (size,), (resize,) = view.crop_size, view.resize_size
     return Classifier(
         name=name,
-        network=Normalised(network, view.mean, view.std).eval(),
+        network=Normalised(fold_batch_norm(network.eval()), view.mean, view.std).eval(),
         class_names=tuple(enum.meta["categories"]),
         transform=centred(size, resize),
     )

@@ -1,7 +1,6 @@
 """Embeddings: a set of images as unit vectors, and how they are made from a loader."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -80,7 +79,6 @@ def embed(
     compute: Callable[[Tensor], Tensor],
     batches: DataLoader[Batch],
     device: torch.device,
-    precision: Callable[[], AbstractContextManager[object]] = nullcontext,
     description: str = "Embedding",
 ) -> Embeddings:
     """Run a network over a loader, with a progress bar.
@@ -89,11 +87,9 @@ def embed(
         compute: images (B, 3, H, W) uint8 -> (B, D), in evaluation mode, on the device.
         batches: of the images.
         device: where to compute.
-        precision: gives a context that is entered around every batch, such as an autocast.
     """
     parts = []
     for images, labels, ids in track(batches, description, total=len(batches), transient=True):
-        with precision():
-            vectors = compute(images.to(device, non_blocking=True)).float()
+        vectors = compute(images.to(device, non_blocking=True)).float()
         parts.append((vectors.cpu(), labels, ids))
     return collect(parts)
