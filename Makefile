@@ -33,7 +33,7 @@ test-all: $(READY) ## all tests
 	$(PYTEST) $(ARGS)
 
 # benchmarks that need MobileNetV2's ImageNet weights, then the others
-WITH_WEIGHTS := training embedding frozen input_accuracy
+WITH_WEIGHTS := training training_accuracy embedding frozen input_accuracy
 RIVALS := .rivals/bin/python
 LOOKALIKE_DATA ?= data
 

@@ -2,9 +2,8 @@
 
     python benchmarks/training.py --weights FILE
 
-FILE: ImageNet weights of MobileNetV2. The images
-are Oxford Flowers-102's below LOOKALIKE_DATA. Every contender is a process of its own, and all
-steps count, the start of its workers included.
+FILE: ImageNet weights of MobileNetV2. The images are Oxford Flowers-102's below LOOKALIKE_DATA.
+Every contender is a process of its own, and all steps count, the start of its workers included.
 """
 
 import argparse

@@ -1,0 +1,74 @@
+"""Whether training faster costs recall: the plain script and `lookalike train`, an epoch each.
+
+    python benchmarks/training_accuracy.py --weights FILE
+
+Oxford Flowers-102 below LOOKALIKE_DATA, zero-shot; FILE: ImageNet weights of MobileNetV2. Each
+contender measures its own test embeddings; the definitions of the metrics agree.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from side_by_side import Table, rows, write
+from training import FILES, PACKAGES, PLAIN, settings, write_table
+
+from lookalike.experiment import Experiment
+
+SEEDS = (0, 1, 2)
+NETWORK = "mobilenet_v2"
+COMMAND = "python benchmarks/training_accuracy.py --weights FILE"
+RECALL, SPEED = "recall@1", "images/s"
+
+
+def plain(seed: int, weights: str, table: str) -> dict[str, float]:
+    script = str(Path(__file__).with_name("plain_script.py"))
+    command = [sys.executable, script, table, "--weights", weights, "--score", "--seed", str(seed)]
+    run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    found = json.loads(run.stdout)
+    return {RECALL: found["precision_at_1"], SPEED: found["images_per_second"]}
+
+
+def lookalike(seed: int, weights: str, folder: Path) -> dict[str, float]:
+    config = settings(folder, NETWORK, weights, f"seed={seed}")
+    config.trainer.limit_train_batches = 1.0
+    experiment = Experiment(config, folder)
+    _, final = experiment.fit()
+    scores = experiment.test(final)
+    speed = experiment.throughput.images_per_second
+    return {RECALL: scores["test/recall_at_1"], SPEED: speed}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--weights", required=True)
+    given = parser.parse_args()
+    found: dict[str, list[dict[str, float]]] = {PLAIN: [], FILES: []}
+    with tempfile.TemporaryDirectory() as folder:
+        table = Path(folder) / "records.csv"
+        write_table(table)
+        for seed in SEEDS:
+            found[PLAIN].append(plain(seed, given.weights, str(table)))
+            found[FILES].append(lookalike(seed, given.weights, Path(folder) / str(seed)))
+            print(seed, {name: runs[-1] for name, runs in found.items()})
+    targets = {RECALL: 1.0, SPEED: 1.6}
+    write("training_accuracy", [compared(unit, least, found) for unit, least in targets.items()])
+
+
+def compared(unit: str, least: float, found: dict[str, list[dict[str, float]]]) -> Table:
+    values = {name: tuple(run[unit] for run in runs) for name, runs in found.items()}
+    return Table(
+        f"{unit}: {NETWORK}, one epoch of the training half of Flowers, seeds {SEEDS}",
+        COMMAND,
+        unit,
+        PLAIN,
+        rows(values, PLAIN, {FILES: least}, lower_is_better=False),
+        packages=PACKAGES,
+    )
+
+
+if __name__ == "__main__":
+    main()
