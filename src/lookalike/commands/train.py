@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from lookalike.checkpoint import read_checkpoint
 from lookalike.config import build, check_arguments, run_verb
+from lookalike.device import peak_memory
 from lookalike.errors import InputError
 from lookalike.experiment import Experiment, refitting
 from lookalike.reports.callback import publish
@@ -51,6 +52,7 @@ def train(config: DictConfig) -> float:
         "checkpoint": str(chosen),
         "wall_time_seconds": round(perf_counter() - started, 1),
         "images_per_second": round(experiment.throughput.images_per_second, 1),
+        "peak_mebibytes": peak_memory(),
         "training_seconds": round(experiment.throughput.seconds, 1),
         "parameters": sum(p.numel() for p in experiment.learner.embedder.parameters()),
         "setting": experiment.setting(),
@@ -58,7 +60,9 @@ def train(config: DictConfig) -> float:
     }
     write_metrics(folder / "metrics.json", scores, facts)
     print_scores(scores, best.epochs, plan.refit)
-    print_outcome(facts["images_per_second"], chosen, folder / "metrics.json")
+    print_outcome(
+        facts["images_per_second"], facts["peak_mebibytes"], chosen, folder / "metrics.json"
+    )
     finished = FinishedRun(
         folder=folder,
         plan=plan,

@@ -74,9 +74,14 @@ def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
 
 
 @rank_zero_only
-def print_outcome(images_per_second: float, checkpoint: Path, metrics: Path) -> None:
-    """How fast it trained, and where what it leaves is; paths are not wrapped, to be copied."""
-    print(f"{images_per_second:.0f} images/s in training\n{checkpoint}\n{metrics}")
+def print_outcome(
+    images_per_second: float, peak: Mapping[str, int], checkpoint: Path, metrics: Path
+) -> None:
+    """How fast it trained, how much memory it took at most, and where what it leaves is; paths are
+    not wrapped, to be copied."""
+    held = ", ".join(f"{mebibytes} MiB of {what}" for what, mebibytes in peak.items())
+    print(f"{images_per_second:.0f} images/s in training, at most {held}".replace("_", " "))
+    print(checkpoint, metrics, sep="\n")
 
 
 @rank_zero_only
