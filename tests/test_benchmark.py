@@ -21,8 +21,8 @@ from scipy import stats
 import lookalike.benchmark.runs as runs_module
 from lookalike.benchmark.cells import Benchmark
 from lookalike.benchmark.runs import Run, fingerprint, planned_runs, run_cell
-from lookalike.commands.benchmark import sorted_out
-from lookalike.config import build, config_folder
+from lookalike.commands.benchmark import OWN
+from lookalike.config import build, config_folder, gather_overrides
 from lookalike.errors import InputError
 from lookalike.reports.cell_table import Row, compared, csv_rows, latex, markdown
 
@@ -125,8 +125,8 @@ def test_what_does_not_fit_is_found_before_any_run(
 def test_overrides_of_train_are_told_apart() -> None:
     own = ["benchmark=smoke", "status=true", "hydra/launcher=joblib", "--config-dir", "mine"]
     others = ["trainer=gpu", "+loss.x='a b'", "~data.sampler.images_per_class", "data.source.x=1"]
-    assert sorted_out(own) == own
-    *kept, more = sorted_out([*others[:2], *own, *others[2:]])
+    assert gather_overrides(own, OWN) == own
+    *kept, more = gather_overrides([*others[:2], *own, *others[2:]], OWN)
     assert kept == own
     assert OverridesParser.create().parse_override(more).value() == others
 

@@ -43,6 +43,7 @@ FOUND = {
     "sweep": 4,
     "trainer": 5,
     "transform": 4,
+    "tune": 9,
 }
 FILES = sorted(
     file
@@ -71,6 +72,7 @@ COMPANIONS = {  # what a choice needs beside it
 SLOW = ("backbone=resnet101", "backbone=resnet50", "backbone=vgg16", "backbone=inception_v3")
 ELSEWHERE = {
     "benchmark=": "test_benchmark.py",
+    "tune=": "test_tuning.py",
     "data=": "test_readers_by_config and test_real_data_by_config",
     "experiment=": "test_every_scalar_of_every_experiment_survives",
     "model=": "test_classify.py",

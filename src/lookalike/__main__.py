@@ -12,6 +12,7 @@ VERBS = {
     "search": "find what looks alike: lookalike search images=photo.jpg checkpoint=...",
     "report": "a page on runs, with pictures: lookalike report runs=outputs/train",
     "benchmark": "cells x folds x seeds with intervals, resumable: benchmark=smoke",
+    "tune": "search hyper-parameters by validation, resumable: tune=multi_similarity",
     "prepare": "fetch or draw a data set and check every image: lookalike prepare data=flowers",
 }
 

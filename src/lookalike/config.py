@@ -57,6 +57,28 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, ListConfig) else [value]
 
 
+def gather_overrides(arguments: Sequence[str], own: Sequence[str]) -> list[str]:
+    """The command line of a verb that starts runs of `train`, whose overrides go into more=[...].
+
+    Args:
+        arguments: as they were given.
+        own: groups and keys of the verb itself.
+    """
+    kept, others = [], []
+    for argument in arguments:
+        is_override = "=" in argument or argument.startswith("~")
+        of_train = is_override and not argument.startswith("-") and subject(argument) not in own
+        (others if of_train else kept).append(argument)
+    quoted = ("'" + other.replace("'", "\\'") + "'" for other in others)
+    return [*kept, f"more=[{','.join(quoted)}]"] if others else kept
+
+
+def subject(override: str) -> str:
+    """What an override is about, such as "data" of "+data.fold=1"."""
+    found = re.match(r"[+~]*(\w+)", override)
+    return found[1] if found else ""
+
+
 def check_arguments(config: Any) -> None:
     """Compare every node that has a `_target_` with the signature it will be called with.
 

@@ -1,7 +1,6 @@
 """lookalike benchmark: cells x folds x seeds of `train`, resumable, and the table of them."""
 
 import csv
-import re
 import shlex
 import sys
 from collections import Counter, defaultdict
@@ -21,7 +20,7 @@ from omegaconf import DictConfig
 
 from lookalike.benchmark.cells import Benchmark, Published
 from lookalike.benchmark.runs import Run, planned_runs, run_cell
-from lookalike.config import build, run_verb
+from lookalike.config import build, gather_overrides, run_verb, subject
 from lookalike.errors import InputError
 from lookalike.reports.cell_table import (
     Row,
@@ -40,7 +39,7 @@ def benchmark(config: DictConfig) -> int:
     spec: Benchmark = build(config.benchmark)
     folder = Path(config.paths.run)
     given = HydraConfig.get().overrides
-    more = [*(each for each in given.task if _group(each) == "paths"), *config.more]
+    more = [*(each for each in given.task if subject(each) == "paths"), *config.more]
     compose = partial(_compose, list(given.hydra))
     runs = planned_runs(spec, more, compose, folder / "cells")
     states = [run.state() for run in runs]
@@ -52,23 +51,6 @@ def benchmark(config: DictConfig) -> int:
             _launch(left, hydra.compose("train", [*given.hydra, place], return_hydra_config=True))
         _report(spec, runs, folder, _command(config.more))
     return sum(run.result() is not None for run in runs)
-
-
-def sorted_out(arguments: Sequence[str]) -> list[str]:
-    """A command line with the overrides of `train` gathered in more=[...]."""
-    own, others = [], []
-    for argument in arguments:
-        is_override = "=" in argument or argument.startswith("~")
-        of_train = is_override and not argument.startswith("-") and _group(argument) not in OWN
-        (others if of_train else own).append(argument)
-    quoted = ("'" + other.replace("'", "\\'") + "'" for other in others)
-    return [*own, f"more=[{','.join(quoted)}]"] if others else own
-
-
-def _group(override: str) -> str:
-    """What an override is about, such as "data" of "+data.fold=1"."""
-    found = re.match(r"[+~]*(\w+)", override)
-    return found[1] if found else ""
 
 
 def _compose(hydra_overrides: list[str], overrides: list[str]) -> DictConfig:
@@ -184,7 +166,7 @@ def _command(more: Sequence[str]) -> str:
     given = HydraConfig.get().overrides
     added = "hydra.mode="  # by Hydra itself
     written = [each for each in given.hydra if not each.startswith(added)]
-    own = [each for each in [*given.task, *written] if _group(each) != "more"]
+    own = [each for each in [*given.task, *written] if subject(each) != "more"]
     return shlex.join(["lookalike", "benchmark", *own, *more])
 
 
@@ -204,5 +186,5 @@ def _write_csv(file: Path, rows: list[dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = sorted_out(sys.argv[1:])
+    sys.argv[1:] = gather_overrides(sys.argv[1:], OWN)
     run_verb("benchmark", benchmark)

@@ -1,0 +1,79 @@
+"""lookalike tune: hyper-parameters chosen by validation, and a benchmark to test them with."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from filelock import FileLock, Timeout
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from lookalike.config import build, gather_overrides, run_verb, subject
+from lookalike.errors import InputError
+from lookalike.reports.trials import print_trials, write_trials
+from lookalike.tuning.space import Tuning, overrides_of
+from lookalike.tuning.study import Compose, ranked, tuned
+
+OWN = ("hydra", "more", "name", "paths", "tune")  # the rest is for `train`
+
+
+def tune(config: DictConfig) -> float:
+    """Do the trials that are left; returns the best mean validation score."""
+    tuning: Tuning = build(config.tune)
+    folder = Path(config.paths.run)
+    folder.mkdir(parents=True, exist_ok=True)
+    given = HydraConfig.get().overrides
+    paths = [each for each in given.task if subject(each) == "paths"]
+    every = [*given.hydra, *paths, *tuning.every, *config.more]
+    try:
+        with FileLock(folder / ".lock").acquire(timeout=0):
+            study = tuned(tuning, composer(every), folder)
+    except Timeout:
+        raise InputError(
+            f"another process is searching in {folder}; name=<another> searches beside it"
+        ) from None
+    best = ranked(study)
+    if not best:
+        raise InputError(f"no trial was finished; what went wrong is in {folder}/trials.csv")
+    print_trials(study)
+    write_trials(folder / "trials.csv", study)
+    chosen = folder / "benchmark" / f"{config.name}_tuned.yaml"
+    write_benchmark(chosen, tuning, list(config.more), study.trials[0].params, best[0].params)
+    print(folder / "trials.csv")
+    print(f"lookalike benchmark --config-dir {folder} benchmark={chosen.stem}")
+    assert best[0].value is not None
+    return best[0].value
+
+
+def composer(every: Sequence[str]) -> Compose:
+    """Configurations of `train` with these overrides before those that are asked for."""
+
+    def compose(overrides: Sequence[str]) -> DictConfig:
+        return hydra.compose("train", [*every, *overrides])
+
+    return compose
+
+
+def write_benchmark(
+    file: Path, tuning: Tuning, more: list[str], default: dict[str, Any], best: dict[str, Any]
+) -> None:
+    """A benchmark that trains the default and the best anew, with fresh seeds, and tests them."""
+    lines = list(dict.fromkeys(" ".join(overrides_of(each)) for each in (default, best)))
+    content = {
+        "_target_": "lookalike.benchmark.cells.Benchmark",
+        "every": [*tuning.every, *more],
+        "axes": [lines],
+        "folds": list(tuning.folds),
+        "seeds": list(tuning.reproductions),
+        "metrics": ["map_at_r", "recall_at_1"],
+        "reference": lines[0],
+    }
+    file.parent.mkdir(exist_ok=True)
+    OmegaConf.save(OmegaConf.create(content), file)
+
+
+if __name__ == "__main__":
+    sys.argv[1:] = gather_overrides(sys.argv[1:], OWN)
+    run_verb("tune", tune)

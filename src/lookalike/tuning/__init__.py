@@ -1,0 +1,1 @@
+"""Hyper-parameters searched by validation alone, with Optuna."""
