@@ -10,10 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from PIL import Image
 
 import lookalike
-from lookalike.checkpoint import read_checkpoint
+from lookalike.checkpoint import read_checkpoint, rebuild_embedder
+from lookalike.experiment import open_data
+from lookalike.retrieval.embeddings import embed
 
 Cli = Callable[..., Any]
 
@@ -99,6 +102,28 @@ def test_evaluate_repeats_the_test_score(
         "data.protocol=seen_classes", "evaluation.monitor=recall_at_1", "name=other",
     )  # fmt: skip
     assert 0 <= other <= 1
+
+
+def test_several_checkpoints_are_measured_as_one(
+    cli: Cli, tiny: tuple[str, ...], capsys: Any
+) -> None:
+    for fold in (0, 1):
+        cli("train", *tiny, f"data.fold={fold}", f"hydra.run.dir=fold{fold}")
+    cli("train", *tiny, "data.protocol=seen_classes", "data.folds=2", "hydra.run.dir=others")
+    files = [f"{name}/checkpoints/best.ckpt" for name in ("fold0", "fold1", "others")]
+    together = cli("evaluate", f"checkpoint=[{files[0]},{files[1]}]")
+    apart = [read_checkpoint(file) for file in files[:2]]
+    data = open_data(OmegaConf.create(apart[0].config))
+    cpu = torch.device("cpu")
+    vectors = [embed(rebuild_embedder(c), data.test_dataloader(), cpu) for c in apart]
+    cosine = vectors[0].vectors @ vectors[0].vectors.T + vectors[1].vectors @ vectors[1].vectors.T
+    np.fill_diagonal(cosine, -np.inf)
+    right = vectors[0].labels[cosine.argmax(1)] == vectors[0].labels
+    assert metrics(run_folder("evaluate"))["test/recall_at_1"] == pytest.approx(right.mean())
+    assert 0 <= together <= 1
+    with pytest.raises(SystemExit):
+        cli("evaluate", f"checkpoint=[{files[0]},{files[2]}]")
+    assert "different images" in capsys.readouterr().err
 
 
 def test_refit_trains_on_the_validation_classes_too(cli: Cli, tiny: tuple[str, ...]) -> None:

@@ -1,7 +1,7 @@
 """Embeddings: a set of images as unit vectors, and how they are made from a loader."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -45,6 +45,21 @@ class Embeddings:
         return Embeddings(
             self.vectors[rows], self.labels[rows], self.ids[rows], self.sightings[rows]
         )
+
+
+def concatenated(parts: Sequence[Embeddings]) -> Embeddings:
+    """What several networks make of the same images, as one: vectors side by side, at length 1.
+
+    The 512-d setting of Musgrave et al., ECCV 2020: a network from each of four folds, 128-d each.
+
+    Raises:
+        ValueError: they are not of the same images.
+    """
+    first, *others = parts
+    if any(not np.array_equal(first.ids, other.ids) for other in others):
+        raise ValueError("embeddings of different images can't be concatenated")
+    vectors = np.concatenate([part.vectors for part in parts], axis=1)
+    return replace(first, vectors=vectors / np.float32(np.sqrt(len(parts))))
 
 
 def count_relevant(queries: Embeddings, gallery: Embeddings) -> NDArray[np.int64]:
