@@ -48,6 +48,7 @@ RIVALS = {  # ours -> what it stands for
     "miner=distance_weighted": "miners.DistanceWeightedMiner",
     "miner=uniform_histogram": "miners.UniformHistogramMiner",
 }
+NOT_FOR_ANY_BATCH = ("miner=in_pairs", "miner=in_triplets")  # they only number what was drawn
 RIVAL_OPTIONS = {"loss=triplet": ["~loss.type_of_triplets"]}
 AIMS = {64: 0.5, 128: 0.5, 256: 1.0, 512: 1.0, 1024: 2.0, 2048: 2.0}  # least ratio to a rival
 PACKAGES = ("torch", "pytorch-metric-learning")
@@ -74,7 +75,8 @@ def compose(*overrides: str) -> DictConfig:
 
 def every_choice() -> list[str]:
     files = [*config_folder().glob("loss/*.yaml"), *config_folder().glob("miner/*.yaml")]
-    return [f"{file.parent.name}={file.stem}" for file in sorted(files)]
+    choices = [f"{file.parent.name}={file.stem}" for file in sorted(files)]
+    return [choice for choice in choices if choice not in NOT_FOR_ANY_BATCH]
 
 
 def built(choice: str, size: int, rival: bool = False) -> nn.Module:

@@ -22,7 +22,7 @@ from lookalike.retrieval.neighbours import descending
 from lookalike.retrieval.shortlist import LARGEST, shortlist
 
 TILE = 2048  # queries or gallery items at once
-BLOCK = 2**24  # float64 products at once: 128 MiB
+BLOCK = 2**25  # products at once: 128 MiB
 PAIRS = 2**22  # pairs that are kept at once
 SMALL = 4096  # galleries up to this are quicker ranked whole
 DEEPEST = 1 / 64  # of the gallery; queries that need more are quicker ranked whole
@@ -218,8 +218,12 @@ def _irrelevant(queries: Embeddings, gallery: Embeddings) -> NDArray[np.float32]
 
 
 def _products(queries: Embeddings, gallery: Embeddings) -> NDArray[np.float32]:
-    exact = queries.vectors.astype(np.float64) @ gallery.vectors.T.astype(np.float64)
-    return exact.astype(np.float32)
+    exact = queries.vectors.astype(np.float64)
+    products = np.empty((len(queries), len(gallery)), np.float32)
+    for start in range(0, len(gallery), TILE):
+        tile = slice(start, start + TILE)  # of the gallery: in float64 the cache holds it
+        products[:, tile] = exact @ gallery.vectors[tile].T.astype(np.float64)
+    return products
 
 
 def _sorted(scores: NDArray[np.float32]) -> NDArray[np.float32]:
