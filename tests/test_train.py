@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 import lookalike
 from lookalike.checkpoint import read_checkpoint, rebuild_embedder
-from lookalike.experiment import open_data
+from lookalike.experiment import Experiment, open_data
 from lookalike.retrieval.embeddings import embed
 
 Cli = Callable[..., Any]
@@ -203,6 +203,23 @@ def test_what_thaws_learns_from_its_epoch_on_resumed_or_not(
         steps = {int(state["step"]) for state in content["optimizer_states"][0]["state"].values()}
         assert len(steps) == 2  # what thawed has made half as many
         assert max(steps) == 2 * min(steps)
+
+
+@pytest.mark.parametrize("freeze", ["freeze=all", "freeze=batch_norm"])
+def test_frozen_batch_norm_keeps_still_through_a_whole_fit(
+    freeze: str, compose: Callable[..., DictConfig], tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    network = ("backbone=resnet18", "backbone.weights=null", "backbone.image_size=32")
+    experiment = Experiment(compose("train", *tiny, *network, freeze), tmp_path / "run")
+    backbone = experiment.learner.embedder.backbone
+    before = {name: buffer.clone() for name, buffer in backbone.named_buffers()}
+    weights = [parameter.clone() for parameter in backbone.parameters()]
+    experiment.fit()
+    torch.testing.assert_close(dict(backbone.named_buffers()), before, rtol=0, atol=0)
+    learned = any(
+        not torch.equal(p, w) for p, w in zip(backbone.parameters(), weights, strict=True)
+    )
+    assert learned == (freeze == "freeze=batch_norm")
 
 
 def test_a_finished_run_is_never_written_over(cli: Cli, tiny: tuple[str, ...], capsys: Any) -> None:

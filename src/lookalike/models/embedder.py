@@ -47,6 +47,7 @@ class Embedder(nn.Module):
         self.register_buffer("std", _per_channel(backbone.std), persistent=False)
         self.to(memory_format=self.memory_format)
         freeze.stop_gradients(backbone)
+        self.train()  # Lightning trains with the modes that it finds
 
     @property
     def embedding_size(self) -> int:
