@@ -86,6 +86,17 @@ def test_a_search_goes_on_where_it_was_killed(
     assert len(calls) == before
 
 
+def test_another_setting_needs_another_name(
+    calls: list[tuple[float, int]], triplet: Any, tmp_path: Path
+) -> None:
+    tuned(tuning(trials=1), triplet, tmp_path)
+    with pytest.raises(InputError, match="name=<another>"):
+        tuned(tuning(trials=2), lambda given: triplet(["embedding_size=64", *given]), tmp_path)
+    with pytest.raises(InputError, match="name=<another>"):
+        tuned(tuning(trials=2, folds=(0, 1, 2)), triplet, tmp_path)
+    assert len(calls) == 2
+
+
 def test_values_with_which_training_diverges_are_told(
     triplet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -34,11 +34,11 @@ def tune(config: DictConfig) -> float:
         raise InputError(
             f"another process is searching in {folder}; name=<another> searches beside it"
         ) from None
+    write_trials(folder / "trials.csv", study)
     best = ranked(study)
     if not best:
         raise InputError(f"no trial was finished; what went wrong is in {folder}/trials.csv")
     print_trials(study)
-    write_trials(folder / "trials.csv", study)
     chosen = folder / "benchmark" / f"{config.name}_tuned.yaml"
     write_benchmark(chosen, tuning, list(config.more), study.trials[0].params, best[0].params)
     print(folder / "trials.csv")

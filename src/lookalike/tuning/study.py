@@ -14,7 +14,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, TrialState
 
+from lookalike.benchmark.runs import fingerprint
 from lookalike.config import build
+from lookalike.errors import InputError
 from lookalike.experiment import Experiment
 from lookalike.tuning.space import Tuning, overrides_of
 
@@ -29,9 +31,14 @@ def tuned(tuning: Tuning, compose: Compose, folder: Path) -> optuna.Study:
 
     Trials are proposed by TPE (Watanabe, arXiv:2304.11127) and given up after a fold on which their
     mean is below the median (Golovin et al., "Google Vizier", KDD 2017). No test image is read.
+
+    Raises:
+        InputError: the folder has a search with another setting, or the default lies outside the
+            space.
     """
     config = compose([])
     study = _open(tuning, config, folder)
+    _check_same(study, tuning, config, folder)
     _repeat_interrupted(study)
     if not study.trials:
         study.enqueue_trial(tuning.defaults(config))
@@ -80,6 +87,18 @@ def _open(tuning: Tuning, config: DictConfig, folder: Path) -> optuna.Study:
         sampler=optuna.samplers.TPESampler(seed=tuning.seed + begun, n_startup_trials=5),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=FEWEST),
     )
+
+
+def _check_same(study: optuna.Study, tuning: Tuning, config: DictConfig, folder: Path) -> None:
+    """Trials of different settings can't be compared; only their number may grow."""
+    space = {key: dict(given) for key, given in tuning.space.items()}
+    setting = [fingerprint(config), space, list(tuning.folds), tuning.seed]
+    if study.user_attrs.setdefault("setting", setting) != setting:
+        raise InputError(
+            f"{folder} holds a search with another setting, whose trials can't be compared with "
+            "these. Give this one a name of its own: name=<another>."
+        )
+    study.set_user_attr("setting", setting)
 
 
 def _repeat_interrupted(study: optuna.Study) -> None:
