@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from pytorch_metric_learning import distances, losses, reducers
+from pytorch_metric_learning.utils.loss_and_miner_utils import get_all_pairs_indices
 
 from lookalike.data import sampling
 from lookalike.data.tuples import (
@@ -207,6 +208,20 @@ def test_the_squared_contrastive_loss_by_a_loop(margin: float) -> None:
         alike = labels[first] == labels[first + 1]
         costs.append(distance**2 if alike else max(0.0, margin - distance) ** 2)
     assert value.item() == pytest.approx(np.mean(costs))
+
+
+def test_every_pair_at_once_costs_what_they_cost_one_by_one() -> None:
+    labels = torch.arange(40) % 6
+    pairs = get_all_pairs_indices(labels)
+    values, gradients = [], []
+    for indices in (None, pairs):
+        vectors = unit_vectors(40).requires_grad_()
+        value = SquaredContrastiveLoss(1.2)(vectors, labels, indices)
+        value.backward()
+        values.append(value.item())
+        gradients.append(vectors.grad)
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    torch.testing.assert_close(gradients[0], gradients[1], rtol=1e-4, atol=1e-6)
 
 
 def test_equal_images_give_the_contrastive_loss_a_finite_gradient() -> None:

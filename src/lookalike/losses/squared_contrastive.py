@@ -4,7 +4,7 @@ import torch
 from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_pairs
 from torch import Tensor, nn
 
-from lookalike.data.mining import Pairs, Triplets
+from lookalike.data.mining import Pairs, Triplets, matches
 
 
 class SquaredContrastiveLoss(nn.Module):
@@ -30,9 +30,16 @@ class SquaredContrastiveLoss(nn.Module):
     ) -> Tensor:
         """embeddings (B, D), labels (B,), mined indices (null for every pair) -> scalar; 0
         without any pair."""
+        if indices is None:
+            alike, unlike = matches(labels, labels)
+            distance = torch.cdist(embeddings, embeddings)  # differences would be (B, B, D)
+            costs = distance.square() * alike + self._unlike(distance) * unlike
+            return costs.sum() / (alike | unlike).sum().clamp(min=1)
         first, second, third, fourth = convert_to_pairs(indices, labels)
         alike = (embeddings[first] - embeddings[second]).square().sum(1)  # (P,)
         distance = torch.linalg.vector_norm(embeddings[third] - embeddings[fourth], dim=1)
-        unlike = (self.margin - distance).clamp(min=0).square()  # (U,)
-        costs = torch.cat([alike, unlike])
+        costs = torch.cat([alike, self._unlike(distance)])
         return costs.sum() / max(1, len(costs))
+
+    def _unlike(self, distance: Tensor) -> Tensor:
+        return (self.margin - distance).clamp(min=0).square()
