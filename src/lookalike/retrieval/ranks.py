@@ -9,7 +9,7 @@ Ranks down to a `depth` come from shortlists, whole ranks from counting: a leave
 then computes every product once for both of its queries.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -72,7 +72,7 @@ def rank_relevant(
             done[found[0]] = True
             yield found
         rows = rows[~done]
-    yield from _whole(queries, gallery, rows)
+    yield from _whole(queries, gallery, rows, None if depth is None else depth[rows])
 
 
 def _equal(queries: Embeddings, gallery: Embeddings) -> bool:
@@ -169,14 +169,20 @@ class _Block:
 
 
 def _whole(
-    queries: Embeddings, gallery: Embeddings, rows: NDArray[np.int64]
+    queries: Embeddings,
+    gallery: Embeddings,
+    rows: NDArray[np.int64],
+    depth: NDArray[np.int64] | None,
 ) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
-    """All ranks, by counting. Whatever has the same label lies together."""
+    """Ranks of the rows by counting, all or down to their depth, (len(rows),). Whatever has the
+    same label lies together."""
     if not len(rows) or not len(gallery):
         return
     everyone = queries is gallery and len(rows) == len(gallery)
     gallery = gallery[np.argsort(gallery.labels, kind="stable")]
-    rows = rows[np.argsort(queries.labels[rows], kind="stable")]
+    order = np.argsort(queries.labels[rows], kind="stable")
+    rows = rows[order]
+    deepest = np.full(len(rows), len(gallery)) if depth is None else depth[order]
     asked = queries[rows]
     if everyone and _padded(count_relevant(asked, gallery)) <= 8 * PAIRS:
         yield from _count_both_ways(asked, rows)
@@ -185,7 +191,7 @@ def _whole(
     for start in range(0, len(rows), step):
         part = slice(start, start + step)
         block = _Block.of(rows[part], asked[part], gallery)
-        block.count(_irrelevant(asked[part], gallery))
+        block.count(_highest(_irrelevant(asked[part], gallery), int(deepest[part].max())))
         yield block.rows, block.ranks()
 
 
@@ -217,6 +223,14 @@ def _irrelevant(queries: Embeddings, gallery: Embeddings) -> NDArray[np.float32]
     return scores
 
 
+def _highest(scores: NDArray[np.float32], count: int) -> NDArray[np.float32]:
+    """The `count` highest of each row, in any order; who has them all ahead ranks below `count`."""
+    if 2 * count >= scores.shape[1]:  # then sorting them all is as quick
+        return scores
+    _in_threads(lambda rows: rows.partition(scores.shape[1] - count), scores)
+    return scores[:, -count:]
+
+
 def _products(queries: Embeddings, gallery: Embeddings) -> NDArray[np.float32]:
     exact = queries.vectors.astype(np.float64)
     products = np.empty((len(queries), len(gallery)), np.float32)
@@ -229,6 +243,12 @@ def _products(queries: Embeddings, gallery: Embeddings) -> NDArray[np.float32]:
 def _sorted(scores: NDArray[np.float32]) -> NDArray[np.float32]:
     """Each row in ascending order; numpy sorts several times faster than torch, but alone."""
     ordered = np.array(scores, order="C")
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        list(threads.map(np.ndarray.sort, np.array_split(ordered, torch.get_num_threads())))
+    _in_threads(np.ndarray.sort, ordered)
     return ordered
+
+
+def _in_threads(work: Callable[[NDArray], object], rows: NDArray) -> None:
+    """Work on parts of the rows, in place, at the same time."""
+    count = torch.get_num_threads()
+    with ThreadPoolExecutor(count) as threads:
+        list(threads.map(work, np.array_split(rows, count)))
