@@ -65,7 +65,8 @@ def main() -> None:
 
     epochs = column("epoch")
     title = f"Training a head on MobileNetV2, {EPOCHS} epochs, seeds {SEEDS}"
-    before = f"1 s is asked for; {column('before')[FEATURES][0]:.0f} s before the first, to compute them once"
+    once = f"{column('before')[FEATURES][0]:.0f} s before the first, to compute them once"
+    before = f"1 s is asked for; {once}"
     seconds = rows(epochs, IMAGES, notes={FEATURES: before})
     ratio_of_a_second = median(epochs[IMAGES])  # that is what an epoch may take
     seconds[1] = Row(FEATURES, epochs[FEATURES], seconds[1].ratio, ratio_of_a_second, before)
