@@ -148,3 +148,13 @@ def test_arguments_out_of_range() -> None:
         KReciprocal(original_weight=2)
     with pytest.raises(InputError, match="neighbours >= 1"):
         QueryExpansion(0)
+
+
+def test_embeddings_that_differ_by_rounding_only_can_be_reranked() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.standard_normal(128) + 3e-8 * rng.standard_normal((72, 128))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    everything = Embeddings(vectors, np.arange(72) % 6, np.arange(72))
+    with np.errstate(all="raise"):
+        for found in KReciprocal()(Gallery(everything), everything, 10, everything):
+            assert np.isfinite(found.scores).all()

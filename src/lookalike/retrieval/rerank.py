@@ -143,7 +143,8 @@ def _ranking(vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], N
         greatest.append(_squared_distances(products.min(axis=1)))
         products[np.arange(len(products)), np.arange(len(vectors))[rows]] = np.inf
         nearest.append(_largest(products, k)[1])
-    return np.concatenate(nearest), np.concatenate(greatest).clip(1e-12)
+    # not below what float32 rounds away: of embeddings that are all alike, nothing is far
+    return np.concatenate(nearest), np.concatenate(greatest).clip(1e-6)
 
 
 def _members(ranking: NDArray[np.int64]) -> csr_array:
