@@ -42,9 +42,8 @@ PLAIN = "plain script: torchvision + PML, float32"
 FILES, DISK = "lookalike train", "lookalike train, data.cache=disk"
 LIMIT = "limit: bare loop on our settings, images in memory"
 GAP = (
-    "What lies between: files are decoded on the cores that train, and every step counts, those "
-    "too in which workers start and a process that has waited for its turn reads its pages again. "
-    "In one process, alternating, steps without Lightning and without workers were no faster."
+    "Files are decoded on the cores that train, and every step counts, those too in which workers "
+    "start. What else lies between is not known yet."
 )
 PACKAGES = ("torch", "torchvision", "pytorch-lightning", "pytorch-metric-learning")
 
