@@ -22,7 +22,7 @@ import lookalike.benchmark.runs as runs_module
 from lookalike.benchmark.cells import Benchmark
 from lookalike.benchmark.runs import Run, fingerprint, planned_runs, run_cell
 from lookalike.commands.benchmark import OWN
-from lookalike.config import build, config_folder, gather_overrides
+from lookalike.config import build, check_arguments, config_folder, gather_overrides
 from lookalike.errors import InputError
 from lookalike.reports.cell_table import Row, compared, csv_rows, latex, markdown
 
@@ -109,6 +109,7 @@ def test_one_run_fails_alone_and_no_run_is_done_twice(
         ({"reference": "loss=triplet embedding_size=5"}, "Did you mean 'loss=triplet emb"),
         ({"metrics": ["recall_at_3"]}, "recall_at_3 are not measured"),
         ({"every": ["trainer.devices=2"]}, "runs on one device"),
+        ({"every": ["+head.whitening=1"]}, "takes no 'whitening'"),
     ],
 )
 def test_what_does_not_fit_is_found_before_any_run(
@@ -135,8 +136,10 @@ def test_overrides_of_train_are_told_apart() -> None:
 def test_every_benchmark_composes(name: str, compose: Compose) -> None:
     spec = build(compose("benchmark", f"benchmark={name}").benchmark)
     assert len(spec.seeds) >= 2
-    every = [*spec.every, *(each for cell in spec.cells()[-1:] for e in cell for each in e.split())]
-    assert "progress" not in compose("train", *every).callbacks
+    for cell in spec.cells():
+        config = compose("train", *spec.every, *(each for e in cell for each in e.split()))
+        check_arguments(config)
+        assert "progress" not in config.callbacks
 
 
 def rows(scores: dict[str, list[float]]) -> list[Row]:

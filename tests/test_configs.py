@@ -8,7 +8,7 @@ import pytest
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lookalike.config import config_folder
+from lookalike.config import check_arguments, config_folder
 from lookalike.experiment import Experiment
 
 Compose = Callable[..., DictConfig]
@@ -199,6 +199,7 @@ def test_every_scalar_of_every_experiment_survives(file: Path, compose: Compose)
     raw = OmegaConf.to_container(OmegaConf.load(file))
     raw.pop("defaults", None)
     config = compose("train", f"experiment={file.stem}")
+    check_arguments(config)
     given = scalars(raw)
     assert given
     for key, value in given.items():

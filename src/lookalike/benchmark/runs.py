@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lookalike.benchmark.cells import Benchmark
 from lookalike.commands.train import train
-from lookalike.config import build
+from lookalike.config import build, check_arguments
 from lookalike.errors import InputError
 from lookalike.experiment import Experiment
 from lookalike.reports.run import print_scores, write_metrics
@@ -169,6 +169,7 @@ def _cells(benchmark: Benchmark, every: list[str], compose: Compose) -> Iterator
 
 
 def _check(config: DictConfig, benchmark: Benchmark) -> None:
+    check_arguments(config)
     devices = config.trainer.devices
     if devices not in (1, "1"):
         raise InputError(
