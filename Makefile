@@ -32,19 +32,16 @@ test: $(READY) ## the fast tests, and those on real images where they are
 test-all: $(READY) ## all tests
 	$(PYTEST) $(ARGS)
 
-# benchmarks that need MobileNetV2's ImageNet weights, then the others
-WITH_WEIGHTS := training training_accuracy embedding frozen input_accuracy
-RIVALS := .rivals/bin/python
 LOOKALIKE_DATA ?= data
+RIVALS := .rivals/bin/python
+TOPICS := startup memory losses input evaluation training training_accuracy embedding frozen input_accuracy
+NEEDS_input := --images $(LOOKALIKE_DATA)/flowers-102 --rivals $(RIVALS)
+NEEDS_evaluation := --rivals $(RIVALS)
+WITH_WEIGHTS := training training_accuracy embedding frozen input_accuracy
 
-bench: $(READY) .rivals/.ready ## time us beside others, about an hour (args: WEIGHTS=file; Flowers below LOOKALIKE_DATA)
-	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/memory.py
-	$(BIN)/python benchmarks/losses.py
-	$(BIN)/python benchmarks/input.py --images $(LOOKALIKE_DATA)/flowers-102 --rivals $(RIVALS)
-	$(BIN)/python benchmarks/evaluation.py --rivals $(RIVALS)
-	set -e; for topic in $(WITH_WEIGHTS); do $(BIN)/python benchmarks/$$topic.py --weights $(WEIGHTS); done
-	$(BIN)/python benchmarks/report.py
+bench: $(READY) .rivals/.ready ## time us beside others, 90 minutes (args: WEIGHTS=file of MobileNetV2, TOPICS="input training")
+	$(foreach topic,$(TOPICS),$(BIN)/python benchmarks/$(topic).py $(NEEDS_$(topic)) \
+		$(if $(filter $(topic),$(WITH_WEIGHTS)),--weights $(WEIGHTS)) &&) $(BIN)/python benchmarks/report.py
 
 .rivals/.ready: benchmarks/rivals.txt
 	$(BIN)/uv venv --quiet --allow-existing .rivals
