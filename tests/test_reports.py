@@ -17,7 +17,7 @@ from lookalike.data.decoding import read_image
 from lookalike.data.records import Records
 from lookalike.evaluation.plan import Evaluation
 from lookalike.reports.answers import Answers, answers
-from lookalike.reports.curves import read_curves
+from lookalike.reports.curves import Curve, by_epoch, read_curves
 from lookalike.reports.finished import FinishedRun
 from lookalike.reports.pairs import Pairs, pair_distances
 from lookalike.reports.sheet import (
@@ -169,6 +169,13 @@ def test_curves_are_read_by_epoch(tmp_path: Path) -> None:
     assert curves["val/map"].values.tolist() == [0.1, 0.3, 0.4]
     assert curves["train/loss"].epochs.tolist() == [0.5, 1.5]
     assert curves["train/loss"].values.tolist() == [5.0, 4.0]
+
+
+def test_means_of_epochs() -> None:
+    steps = np.arange(1, 8) / 3  # the last epoch has begun
+    found = by_epoch(Curve(steps, np.array([1.0, 2, 3, 4, 5, 6, 9])))
+    assert found.epochs.tolist() == [1, 2, 3]
+    assert found.values.tolist() == [2, 5, 9]
 
 
 def test_a_run_writes_all_its_reports(cli: Cli, tiny: tuple[str, ...], capsys: Any) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Okabe & Ito, 2008, "Color Universal Design": told apart by the colour-blind
 COLOURS = ("#000000", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+SEVERAL = 4  # epochs from which on the training loss is drawn as the mean of each
 STYLES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))  # and told apart in black and white
 
 
@@ -31,13 +32,17 @@ class Curve:
 class Curves:
     """curves.png: losses above, validation scores below, the chosen epoch marked.
 
-    Losses are those of training, and what of the validation is better the lower it is.
+    Losses are those of training, and what of the validation is better the lower it is. Those of
+    training are single batches, or in runs of several epochs means of each.
     """
 
     def write(self, run: FinishedRun) -> list[Path]:
         from matplotlib.figure import Figure  # slow to import; without pyplot it draws with Agg
 
         curves = read_curves(run.folder / "metrics.csv")
+        several = max(curve.epochs[-1] for curve in curves.values()) >= SEVERAL
+        if several:
+            curves |= {n: by_epoch(c) for n, c in curves.items() if n.startswith("train/")}
         best_of = {f"val/{name}": best for name, best in run.plan.directions().items()}
         panels = (
             {n: c for n, c in curves.items() if n.startswith("train/") or best_of.get(n) == "min"},
@@ -52,7 +57,8 @@ class Curves:
                 best = lines[run.plan.monitored]
                 chosen = best.epochs == run.epochs  # nowhere, if an earlier run was resumed
                 axes.plot(best.epochs[chosen], best.values[chosen], "k*", markersize=13)
-        losses.set(title="losses", ylabel="loss (train: of one batch)")
+        of = "mean of an epoch" if several else "of one batch"
+        losses.set(title="losses", ylabel=f"loss (train: {of})")
         scores.set(title="validation scores", ylabel="in [0, 1]")
         scores.set_xlabel(f"epochs trained; {run.plan.monitor} chose epoch {run.epochs} (star)")
         scores.xaxis.get_major_locator().set_params(integer=True)
@@ -85,6 +91,13 @@ def read_curves(file: Path) -> dict[str, Curve]:
     return {
         name: Curve(*np.array(sorted(pairs), dtype=np.float64).T) for name, pairs in points.items()
     }
+
+
+def by_epoch(curve: Curve) -> Curve:
+    """The mean of the points in each epoch, at its end."""
+    ends = np.ceil(curve.epochs - 1e-6)  # a division made them
+    epochs = np.unique(ends)
+    return Curve(epochs, np.array([curve.values[ends == end].mean() for end in epochs]))
 
 
 def _steps_per_epoch(rows: list[dict[str, str]]) -> float:
