@@ -95,6 +95,23 @@ def test_a_sweep_leaves_a_folder_for_every_job(
     assert "raised" not in shown.out + shown.err  # Hydra hides a callback's errors
 
 
+def test_a_sweep_with_a_failed_run_ends_with_a_table_too(
+    cli: Callable[..., Any],
+    tiny: tuple[str, ...],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    at_exit: list[Callable[[], None]] = []
+    monkeypatch.setattr("atexit.register", at_exit.append)
+    with pytest.raises(SystemExit):
+        cli("train", "-m", *tiny, "data.fold=99,0", "loss=triplet")
+    assert not list(tmp_path.glob("outputs/train/*_sweep/summary.md"))
+    for function in at_exit:
+        function()
+    (summary,) = tmp_path.glob("outputs/train/*_sweep/summary.md")
+    assert "| every run |" in summary.read_text()
+
+
 @pytest.mark.slow
 def test_wandb_offline_and_tensorboard_together(tiny: tuple[str, ...], tmp_path: Path) -> None:
     shown = lookalike("train", *tiny, "logger=[wandb,tensorboard]", folder=tmp_path)

@@ -1,5 +1,8 @@
 """The table at the end of a multirun of `train`: what was swept, best first by validation."""
 
+import atexit
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,26 +17,41 @@ NOTES = (
 
 
 class SummariseSweep(Callback):
-    """Prints the table of a sweep's finished runs, and writes it to summary.md in its folder."""
+    """Prints the table of a sweep's finished runs, and writes it to summary.md in its folder.
+
+    It does so however the sweep ends: Hydra gives up before `on_multirun_end` if a run failed.
+    """
+
+    def __init__(self) -> None:
+        self.summarise: Callable[[], None] = lambda: None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        self.summarise = partial(summarise, Path(config.hydra.sweep.dir))
+        atexit.register(self.summarise)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        # here, because every run of `train` makes this object as it starts
-        from lookalike.reports.cell_table import Row, compared, markdown, print_comparison
-        from lookalike.reports.comparison import FOLD, SEED, differing, monitored, settings
-        from lookalike.reports.saved import FINISHED, find_runs
+        atexit.unregister(self.summarise)
+        self.summarise()
 
-        folder = Path(config.hydra.sweep.dir)
-        if not any(folder.glob(f"*/{FINISHED}")):
-            return
-        runs = find_runs(folder)
-        rows = [
-            Row(
-                setting.label or "every run",
-                {(run.config[SEED], run.config[FOLD]): run.metrics for run in setting.runs},
-            )
-            for setting in settings(runs, differing(runs))
-        ]
-        lines = compared(rows, [f"{part}/{monitored(runs)}" for part in ("val", "test")])
-        print_comparison(lines, NOTES)
-        (folder / "summary.md").write_text(markdown(lines, NOTES), encoding="utf-8")
-        print(folder / "summary.md")
+
+def summarise(folder: Path) -> None:
+    """Print the table of the finished runs in `folder`, if there are any; write summary.md."""
+    # here, because every run of `train` imports this module as it starts
+    from lookalike.reports.cell_table import Row, compared, markdown, print_comparison
+    from lookalike.reports.comparison import FOLD, SEED, differing, monitored, settings
+    from lookalike.reports.saved import FINISHED, find_runs
+
+    if not any(folder.glob(f"*/{FINISHED}")):
+        return
+    runs = find_runs(folder)
+    rows = [
+        Row(
+            setting.label or "every run",
+            {(run.config[SEED], run.config[FOLD]): run.metrics for run in setting.runs},
+        )
+        for setting in settings(runs, differing(runs))
+    ]
+    lines = compared(rows, [f"{part}/{monitored(runs)}" for part in ("val", "test")])
+    print_comparison(lines, NOTES)
+    (folder / "summary.md").write_text(markdown(lines, NOTES), encoding="utf-8")
+    print(folder / "summary.md")
