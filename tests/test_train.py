@@ -127,7 +127,10 @@ def test_several_checkpoints_are_measured_as_one(
 
 
 def test_refit_trains_on_the_validation_classes_too(cli: Cli, tiny: tuple[str, ...]) -> None:
-    cli("train", *tiny, "trainer.max_epochs=2", "evaluation.refit=true", "loss=norm_softmax")
+    cli(
+        "train", *tiny, "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=2",
+        "evaluation.refit=true", "loss=norm_softmax",
+    )  # fmt: skip
     written = metrics(run_folder())
     assert written["refit"]
     final = read_checkpoint(run_folder() / "refit" / "checkpoints" / "final.ckpt")

@@ -122,7 +122,7 @@ class Experiment:
         """First the one whose checkpoint counts: the best epoch's, or the final one if nothing is
         validated. Then the last, of every epoch; Lightning's `save_last` skips what is not best."""
         if not self.data.holdout:
-            return [self._keep("final")]
+            return [self._keep("final", save_on_train_epoch_end=True)]
         best = self._keep("best", monitor=self.plan.monitored, mode=self.plan.mode)
         return [best, self._keep("last")]
 
