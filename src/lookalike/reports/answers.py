@@ -97,7 +97,7 @@ def tiles(
         *(
             Tile(
                 records.paths[row],
-                (name(row), f"d² = {distance:.3f}"),
+                (name(row), f"d² = {distance:.3g}"),
                 right=bool(records.labels[row] == records.labels[query]),
             )
             for row, distance in zip(ids, distances, strict=True)
