@@ -1,6 +1,9 @@
 """Protocols: who trains, validates and tests."""
 
+import csv
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -116,3 +119,16 @@ def test_a_misspelt_protocol_and_a_fold_out_of_range() -> None:
         assign_splits(records(20), "zeroshot")
     with pytest.raises(InputError, match=r"data\.fold=4"):
         assign_splits(records(20), "zero_shot", folds=4, fold=4)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("name", "lines"), [("flowers", 102), ("dogs", 120), ("furniture", 3384)])
+def test_the_published_split_files_are_those_of_the_code(
+    name: str, lines: int, real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_DATA", str(real_data))
+    folder = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
+    rows = runpy.run_path(str(folder / "splits.py"))["rows"](name)
+    with (folder / "splits" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+        assert list(csv.reader(stream)) == rows
+    assert len(rows) == 1 + lines
