@@ -7,8 +7,8 @@ from side_by_side import Row, Table, lines_of, read_results
 HEAD = """# How fast, measured side by side
 
 Made by the scripts that `make bench` runs. Contenders take turns in one process or in alternating
-processes; a ratio is that of medians, and above 1 is better, whatever the unit. A "limit" is that of
-the machine: what the same work costs with nothing around it.
+processes; a ratio is that of medians, and above 1 is better, whatever the unit. A "limit" is what
+the same work costs with nothing around it.
 """
 
 
