@@ -118,8 +118,8 @@ def texts(line: Line, head: Sequence[str]) -> list[str]:
 def print_comparison(lines: Sequence[Line], notes: Iterable[str] = ()) -> None:
     head = titles(lines)
     table = Table(
-        Column(overflow="fold"),
-        *(Column(title, justify="right", no_wrap=True) for title in head[1:]),
+        Column(overflow="fold", min_width=20),  # a narrow screen breaks cells, and hides none
+        *(Column(title, justify="right", overflow="fold") for title in head[1:]),
     )
     for line in lines:
         table.add_row(*texts(line, head))
