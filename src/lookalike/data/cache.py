@@ -20,7 +20,6 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
-from torchvision.transforms.v2 import InterpolationMode
 from torchvision.transforms.v2.functional import resize
 
 from lookalike.data.images import ImageFiles
@@ -29,7 +28,7 @@ from lookalike.errors import InputError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 2  # raised when the same files would be kept as other bytes
+FORMAT = 1  # raised when the same files would be kept as other bytes
 SAMPLED = 64  # images whose sizes tell how large the cache will be
 AHEAD = 64  # images decoded and not yet written
 
@@ -147,8 +146,7 @@ def _decoded(
 def _shrunk(files: ImageFiles, row: int) -> NDArray[np.uint8]:
     image, short_side = files[row], files.short_side
     if short_side is not None and min(image.shape[1:]) > short_side:
-        # sharper than bilinear: a view is resized once more when it is cut from this
-        image = resize(image, [short_side], InterpolationMode.BICUBIC, antialias=True)
+        image = resize(image, [short_side], antialias=True)
     return image.permute(1, 2, 0).contiguous().numpy()
 
 
