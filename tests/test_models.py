@@ -1,6 +1,7 @@
 """Backbones, pooling, heads, freezing and the embedder."""
 
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -128,6 +129,15 @@ def test_weights_of_another_shape_are_reported(tmp_path: Path) -> None:
     torch.save(state, tmp_path / "half.pth")
     with pytest.raises(InputError, match=r"other shape \(features"):
         backbone(str(tmp_path / "half.pth"))
+
+
+def test_weights_that_can_not_be_downloaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise URLError("Name or service not known")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", offline)
+    with pytest.raises(InputError, match=r"mobilenet_v2-b0353104.pth .* backbone.weights=<file>"):
+        backbone("IMAGENET1K_V1")
 
 
 def test_weights_that_are_nowhere_or_no_weights(tmp_path: Path) -> None:

@@ -182,6 +182,13 @@ def test_a_resumed_run_goes_on_where_it_was_cut_off(cli: Cli, tiny: tuple[str, .
     )
 
 
+def test_a_thaw_that_never_comes_is_told(cli: Cli, tiny: tuple[str, ...]) -> None:
+    thaw = ("freeze=thaw", "freeze.thaw.from_layer=0", "freeze.thaw.epoch=2")
+    cli("train", *tiny, *thaw, "trainer.max_epochs=2", "hydra.run.dir=run")
+    told = "Nothing thaws: freeze.thaw.epoch=2, and training ends after epoch 2"
+    assert told in Path("run/train.log").read_text()
+
+
 def test_what_thaws_learns_from_its_epoch_on_resumed_or_not(
     cli: Cli, tiny: tuple[str, ...]
 ) -> None:

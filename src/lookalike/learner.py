@@ -1,5 +1,6 @@
 """MetricLearner, the LightningModule: embed, mine, loss, optimise."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ from lookalike.data.images import Batch
 from lookalike.errors import InputError
 from lookalike.losses.refusals import explained
 from lookalike.models.embedder import Embedder
+
+log = logging.getLogger(__name__)
 
 
 class MetricLearner(LightningModule):
@@ -53,6 +56,15 @@ class MetricLearner(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         return self.embedder(images)
+
+    def on_train_start(self) -> None:
+        thaw, epochs = self.embedder.freeze.thaw, self.trainer.max_epochs
+        if thaw is not None and epochs is not None and 0 < epochs <= thaw.epoch:
+            log.warning(
+                "Nothing thaws: freeze.thaw.epoch=%d, and training ends after epoch %d.",
+                thaw.epoch,
+                epochs,
+            )
 
     def on_train_epoch_start(self) -> None:
         self.embedder.thaw(self.current_epoch)

@@ -38,7 +38,11 @@ def evaluate(config: DictConfig) -> float:
     scores = {f"test/{name}": value for name, value in measured.items()}
     file = Path(config.paths.run) / "metrics.json"
     names = [str(each) for each in files]
-    facts = {"checkpoint": names[0] if len(names) == 1 else names, "counts": data.counts()}
+    facts = {
+        "checkpoint": names[0] if len(names) == 1 else names,
+        "evaluation": OmegaConf.to_container(config.evaluation, resolve=True),
+        "counts": data.counts(),
+    }
     write_metrics(file, scores, facts)
     print_scores(scores, max(checkpoint.epochs for checkpoint in checkpoints), refit=False)
     print(file)

@@ -14,6 +14,7 @@ from lookalike.data.images import Batch, ImageBatches, ImageFiles
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
 from lookalike.data.table import Table
+from lookalike.device import usable_workers
 from lookalike.errors import InputError
 
 TABLES = (".csv", ".parquet")
@@ -50,14 +51,14 @@ def find_labelled(place: str) -> Records:
 
 
 def in_order(
-    records: Records, transform: Any, batch_size: int, num_workers: int
+    records: Records, transform: Any, batch_size: int, num_workers: int | None
 ) -> DataLoader[Batch]:
-    """Every image once, in order of id, as a transform views it."""
+    """Every image once, in order of id, as a transform views it; null workers: one a core."""
     return DataLoader(
         ImageBatches(files_of(records, transform.short_side), records.labels, transform),
         sampler=InOrder(np.arange(len(records)), batch_size),
         batch_size=None,  # the sampler yields whole batches
-        num_workers=num_workers,
+        num_workers=usable_workers() if num_workers is None else num_workers,
     )
 
 

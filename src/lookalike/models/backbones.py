@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 import torchvision
 from torch import Tensor, nn
+from torchvision.models import WeightsEnum
 
 from lookalike.errors import InputError
 
@@ -146,7 +147,7 @@ def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
     """
     available = torchvision.models.get_model_weights(name)
     if weights in available.__members__:
-        return available[weights].get_state_dict(progress=True, check_hash=True)
+        return _downloaded(available[weights])
     if not Path(weights).is_file():
         raise InputError(
             f"no weights {weights!r} for {name}: neither a file nor one of "
@@ -154,6 +155,16 @@ def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
             "backbone can start at random too: backbone.weights=null."
         )
     return read_state_dict(Path(weights))
+
+
+def _downloaded(weights: WeightsEnum) -> dict[str, Tensor]:
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True)
+    except OSError as error:
+        raise InputError(
+            f"can't download {weights} ({error}). Get {weights.url} on another machine and give "
+            "the file: backbone.weights=<file>, in classify model.<name>.weights=<file>."
+        ) from error
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:

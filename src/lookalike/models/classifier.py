@@ -53,7 +53,7 @@ def predict(
     records: Records,
     device: torch.device,
     batch_size: int = 64,
-    num_workers: int = 0,
+    num_workers: int | None = 0,
 ) -> NDArray[np.float32]:
     """The probability of every class for every image, (N, C); rows add up to 1."""
     batches = in_order(records, classifier.transform, batch_size, num_workers)
