@@ -101,13 +101,13 @@ def test_a_sweep_with_a_failed_run_ends_with_a_table_too(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    at_exit: list[Callable[[], None]] = []
-    monkeypatch.setattr("atexit.register", at_exit.append)
+    at_exit: list[tuple[Any, ...]] = []
+    monkeypatch.setattr("atexit.register", lambda *call: at_exit.append(call))
     with pytest.raises(SystemExit):
         cli("train", "-m", *tiny, "data.fold=99,0", "loss=triplet")
     assert not list(tmp_path.glob("outputs/train/*_sweep/summary.md"))
-    for function in at_exit:
-        function()
+    for function, *arguments in at_exit:
+        function(*arguments)
     (summary,) = tmp_path.glob("outputs/train/*_sweep/summary.md")
     assert "| every run |" in summary.read_text()
 

@@ -139,7 +139,7 @@ def test_tsne_keeps_clusters_together() -> None:
 @pytest.mark.parametrize("method", ["pca", "tsne"])
 def test_even_few_images_have_a_map(n: int, size: int, method: str) -> None:
     vectors = np.random.default_rng(0).normal(size=(n, size)).astype(np.float32)
-    mapped = project(vectors, method)  # type: ignore[arg-type]
+    mapped = project(vectors, method)
     assert mapped.shape == (n, 2)
     assert np.isfinite(mapped).all()
 

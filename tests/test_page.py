@@ -200,7 +200,7 @@ def test_a_page_of_a_sweep(tmp_path: Path) -> None:
     low, high = stats.t.interval(0.95, 2, 0.42, stats.sem([0.4, 0.42, 0.44]))
     assert f"0.4200 ± {(high - low) / 2:.4f}" in html
     assert "embed=true" in html  # the close-up that these runs can't have
-    held = json.loads(re.search(r'id="configs">(.*?)</script>', html)[1])  # type: ignore[index]
+    held = json.loads(re.search(r'id="configs">(.*?)</script>', html)[1])
     assert set(held["keys"]) == {"loss", "seed", "embedding_size", "loss._target_"}
     assert len(held["runs"]) == 12
 
@@ -242,7 +242,7 @@ def kept(class_folders: Path, tmp_path: Path) -> Path:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     folder = write_run(tmp_path / "runs", 0)
     embeddings = Embeddings(vectors, records.labels, np.arange(36), records.sightings)
-    run = FinishedRun(folder, Evaluation(), 1, records, embeddings, untrained=None, loss=None)  # type: ignore[arg-type]
+    run = FinishedRun(folder, Evaluation(), 1, records, embeddings, untrained=None, loss=None)
     assert KeepEmbeddings().write(run) == [folder / "embeddings.npz"]
     gone.unlink()
     return folder

@@ -51,7 +51,7 @@ def slow_k_reciprocal(
 
 
 def together(blocks: object) -> Neighbours:
-    parts = list(blocks)  # type: ignore[call-overload]
+    parts = list(blocks)
     fields = ("ids", "scores", "relevant", "n_relevant")
     return Neighbours(*(np.concatenate([getattr(part, f) for part in parts]) for f in fields))
 

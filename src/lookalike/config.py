@@ -21,9 +21,9 @@ from lookalike.errors import InputError
 # said of every run, whatever the user does
 LIGHTNING_REMARKS = (
     "Experiment logs directory .* exists and is not empty",  # it holds .hydra/ and train.log
-    "The number of training batches .* is smaller than the logging interval",
-    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",
-    "The '.*_dataloader' does not have many workers",
+    "The number of training batches .* is smaller than the logging interval",  # so be it
+    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own call
+    "The '.*_dataloader' does not have many workers",  # the cores decide, or the user
     "Found .* module\\(s\\) in eval mode at the start of training",  # what is frozen
     "It is recommended to use .*sync_dist=True",  # our scores are the same on every rank
     "The dirpath has changed from",  # a resumed run has its own folder

@@ -1,8 +1,6 @@
 """The table at the end of a multirun of `train`: what was swept, best first by validation."""
 
 import atexit
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +20,12 @@ class SummariseSweep(Callback):
     It does so however the sweep ends: Hydra gives up before `on_multirun_end` if a run failed.
     """
 
-    def __init__(self) -> None:
-        self.summarise: Callable[[], None] = lambda: None
-
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        self.summarise = partial(summarise, Path(config.hydra.sweep.dir))
-        atexit.register(self.summarise)
+        atexit.register(summarise, Path(config.hydra.sweep.dir))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        atexit.unregister(self.summarise)
-        self.summarise()
+        atexit.unregister(summarise)
+        summarise(Path(config.hydra.sweep.dir))
 
 
 def summarise(folder: Path) -> None:
