@@ -120,7 +120,7 @@ class Experiment:
 
     def _make_keepers(self) -> list[ModelCheckpoint]:
         """First the one whose checkpoint counts: the best epoch's, or the final one if nothing is
-        validated. Then the last that was validated; Lightning's `save_last` skips what is not best."""
+        validated. Then the last that was; Lightning's `save_last` skips what is not best."""
         if not self.data.holdout:
             return [self._keep("final", save_on_train_epoch_end=True)]
         best = self._keep("best", monitor=self.plan.monitored, mode=self.plan.mode)
