@@ -161,16 +161,16 @@ def test_the_table() -> None:
         "as good": [0.81, 0.80, 0.80],
     }
     lines = compared(rows(scores), ["test/map"])
-    assert [line.row.label for line in lines] == ["good", "as good", "bad_loss", "start"]
-    first = csv_rows(lines)[0]
+    assert [line.row.label for line in lines] == ["start", "good", "as good", "bad_loss"]
+    first = csv_rows(lines)[1]
     low, high = stats.t.interval(0.95, 2, 0.81, 0.01 / np.sqrt(3))
     assert first["test/map"] == pytest.approx((low + high) / 2)
     assert first["test/map/half_width"] == pytest.approx((high - low) / 2)
     text = markdown(lines, ["A note."]).splitlines()
-    assert text[2] == "| good | 0.8100 ± 0.0248 ≈ | 3 | 1.0 |"
-    assert text[3].split(" | ")[1].endswith("≈")
-    assert "≈" not in "".join(text[4:6])
-    assert text[5].startswith("| start | 0.1000 ± 0.0000 | 3")
+    assert text[2] == "| start | 0.1000 ± 0.0000 | 3 | 1.0 |"
+    assert text[3] == "| good | 0.8100 ± 0.0248 ≈ | 3 | 1.0 |"
+    assert text[4].split(" | ")[1].endswith("≈")
+    assert "≈" not in text[2] + text[5]
     assert text[-1] == "A note."
     assert r"bad\_loss & 0.5100 $\pm$ 0.0248 & 3 & 1.0 \\" in latex(lines)
 

@@ -83,6 +83,8 @@ def compared(
 ) -> list[Line]:
     """Rows ordered by the first metric, best first, with intervals and marks.
 
+    What was not trained stands above all: what the trained ones have to beat.
+
     Args:
         reference: label of the row that the others are compared with; null takes the best.
     """
@@ -97,7 +99,12 @@ def compared(
             interval = mean_interval(per_seed(grids[metric][index]))
             cells[metric] = Cell(interval.mean, interval.half_width, marks[metric].get(index))
         lines.append(Line(row, cells))
-    return sorted(lines, key=lambda line: -np.nan_to_num(line.cells[metrics[0]].mean, nan=-np.inf))
+
+    def place(line: Line) -> tuple[bool, float]:
+        mean = line.cells[metrics[0]].mean
+        return line.row.compared, np.inf if np.isnan(mean) else -mean
+
+    return sorted(lines, key=place)
 
 
 def titles(lines: Sequence[Line]) -> list[str]:
