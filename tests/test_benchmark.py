@@ -58,6 +58,22 @@ def test_cells_are_a_product_and_starting_points_are_shared(
     assert runs[0].overrides[-3:] == ["trainer.max_epochs=0", "data.fold=0", "seed=0"]
 
 
+def test_on_wandb_a_benchmark_is_a_group_and_a_cell_a_job_type(
+    compose: Compose, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    def told(*more: str) -> set[tuple[str, str]]:
+        every = [*tiny, "logger=wandb", *more]
+        runs = planned_runs(
+            benchmark(), every, lambda o: compose("train", *o), tmp_path / "losses" / "cells"
+        )
+        configs = [compose("train", *run.overrides).logger.wandb for run in runs if run.trained]
+        return {(config.group, config.job_type) for config in configs}
+
+    cells = [f"loss={a} embedding_size={b}" for a in ("triplet", "contrastive") for b in (4, 8)]
+    assert told() == {("losses", cell) for cell in cells}
+    assert told("logger.wandb.group=mine") == {("mine", cell) for cell in cells}
+
+
 def test_a_fingerprint_is_of_what_is_measured(compose: Compose, tiny: tuple[str, ...]) -> None:
     def of(*overrides: str) -> str:
         return fingerprint(compose("train", *tiny, *overrides))

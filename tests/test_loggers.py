@@ -1,18 +1,26 @@
 """What W&B and TensorBoard are told, read back from the files of offline runs."""
 
 import json
+import re
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import pytest
 
 from lookalike.checkpoint import read_checkpoint
+from lookalike.errors import InputError
 from lookalike.reports.callback import open_wandb, quiet
+from lookalike.reports.workspace import save_workspace
 
 Cli = Callable[..., Any]
+QUIET = pytest.mark.filterwarnings(  # wandb-workspaces is written for an older pydantic
+    "ignore::DeprecationWarning:pydantic", "ignore::DeprecationWarning:wandb_workspaces"
+)
 BLOCK = 32768  # bytes; a .wandb file is a log in LevelDB's format
 
 
@@ -61,7 +69,8 @@ def test_a_sweep_is_one_group_of_whole_runs_on_wandb(cli: Cli, tiny: tuple[str, 
         records = read_wandb(file)
         (run,) = [r.run for r in records if r.WhichOneof("record_type") == "run"][:1]
         groups.add(run.run_group)
-        assert run.job_type == "train"
+        assert ",loss=triplet,report=curves," in run.job_type  # the cell
+        assert not {"seed", "logger"} & set(re.split("[,=]", run.job_type))
         assert list(run.tags) == ["folder", "tiny", "triplet"]
 
         config = dictionary(u for r in records for u in (*r.config.update, *r.run.config.update))
@@ -108,6 +117,105 @@ def test_a_sweep_is_one_group_of_whole_runs_on_wandb(cli: Cli, tiny: tuple[str, 
         assert read_checkpoint(folder / "checkpoints" / "best.ckpt")  # still plain data
     assert len(groups) == 1
     assert groups.pop().startswith("train_2")
+
+
+class WandbServer(ThreadingHTTPServer):
+    """Knows one user, keeps the views that are sent to it, or refuses them."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), WandbHandler)
+        self.views: list[dict[str, Any]] = []
+        self.refuses = False
+
+
+class WandbHandler(BaseHTTPRequestHandler):
+    server: WandbServer  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        if self.path != "/graphql":  # W&B's own statistics
+            return self.send_error(404)
+        asked = json.loads(body)
+        if "viewer" in asked["query"]:
+            user = {"id": "1", "entity": "me", "username": "me", "flags": "{}"}
+            answer = {"data": {"viewer": user | {"teams": {"edges": []}}}}
+        elif self.server.refuses:
+            answer = {"errors": [{"message": "permission denied"}]}
+        else:
+            self.server.views.append(asked["variables"])
+            view = {"id": "1", "name": asked["variables"]["name"]}
+            answer = {"data": {"upsertView": {"view": view, "inserted": True}}}
+        sent = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(sent)))
+        self.end_headers()
+        self.wfile.write(sent)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def wandb_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    import wandb
+
+    wandb.teardown()  # it has read the environment of earlier tests
+    with WandbServer() as server:
+        Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+        monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+        yield server
+        server.shutdown()
+    wandb.teardown()
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning:pydantic", "ignore::DeprecationWarning:wandb_workspaces"
+)
+def test_a_workspace_shows_what_runs_log(
+    cli: Cli,
+    tiny: tuple[str, ...],
+    wandb_server: WandbServer,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with monkeypatch.context() as here:
+        here.setenv("WANDB_MODE", "offline")
+        cli("train", *tiny, "logger=wandb", "trainer.log_every_n_steps=1")
+    (file,) = Path("outputs").glob("train/*/wandb/offline-run-*/run-*.wandb")
+    records = read_wandb(file)
+    (run,) = [r.run for r in records if r.WhichOneof("record_type") == "run"][:1]
+    assert (run.run_group, run.job_type) == ("", "train")
+    steps = [dictionary(r.history.item) for r in records if r.HasField("history")]
+    ends = [dictionary(r.summary.update) for r in records if r.HasField("summary")]
+    logged = {key for told in (*steps, *ends) for key in told}
+
+    cli("report", "wandb=me/flowers")
+    assert re.search(r"^http://127.0.0.1:\d+/me/flowers\?nw=\w+$", capsys.readouterr().out, re.M)
+    (view,) = wandb_server.views
+    assert (view["entityName"], view["projectName"]) == ("me", "flowers")
+    told = json.loads(view["spec"])
+    sections = told["section"]["panelBankConfig"]["sections"]
+    panels = [panel["config"] for section in sections for panel in section["panels"]]
+    keys = {key for panel in panels for key in panel.get("metrics", [])}
+    keys |= {panel["xAxis"].removeprefix("summary:") for panel in panels if "xAxis" in panel}
+    keys |= {panel["yAxis"].removeprefix("summary:") for panel in panels if "yAxis" in panel}
+    assert {"test/map_at_r", "val/map_at_r", "train/loss", "training_seconds", "epoch"} <= keys
+    assert keys <= logged
+    assert "examples/_type" in logged
+
+
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning:pydantic", "ignore::DeprecationWarning:wandb_workspaces"
+)
+def test_a_workspace_that_can_not_be_made(wandb_server: WandbServer) -> None:
+    wandb_server.refuses = True
+    with pytest.raises(InputError, match=r"permission denied.*are you logged in"):
+        save_workspace("me/flowers", "map_at_r")
+    with pytest.raises(InputError, match="give entity/project"):
+        save_workspace("flowers", "map_at_r")
 
 
 @pytest.mark.slow

@@ -191,15 +191,23 @@ def _run(cell: _Cell, fold: int, seed: int, folder: Path) -> Run:
     left_out = NOT_THE_RESULT if cell.trained else NOT_THE_RESULT + NOT_THE_START
     mark = fingerprint(config, left_out)
     found = next(folder.glob(f"*_{mark}"), None)  # the label may have changed since
+    told = _on_wandb(cell, folder.parent.name)
     words = re.sub(r"[^\w.]+", "-", cell.label)[-80:]  # "=" would have to be quoted in overrides
     return Run(
         cell.label,
         cell.trained,
         fold,
         seed,
-        [*cell.overrides, f"data.fold={fold}", f"seed={seed}"],
+        [*told, *cell.overrides, f"data.fold={fold}", f"seed={seed}"],
         found or folder / f"{words}_fold{fold}_seed{seed}_{mark}",
     )
+
+
+def _on_wandb(cell: _Cell, name: str) -> list[str]:
+    """The benchmark is the group of its runs, and the cell their job type."""
+    if "wandb" not in cell.config.logger:
+        return []
+    return [f"logger.wandb.group='{name}'", f"logger.wandb.job_type='{cell.label}'"]
 
 
 def _lock(folder: Path) -> FileLock:

@@ -6,16 +6,25 @@ from omegaconf import DictConfig, OmegaConf
 
 from lookalike.checkpoint import read_checkpoint
 from lookalike.config import build, check_arguments, run_verb
+from lookalike.evaluation.plan import Evaluation
 from lookalike.experiment import embed_test_images, open_data
 from lookalike.reports.comparison import monitored
 from lookalike.reports.embeddings import TestedImages, read_embeddings, write_embeddings
 from lookalike.reports.page import Comparison, page
 from lookalike.reports.saved import SavedRun, find_runs
+from lookalike.reports.workspace import save_workspace
 
 
-def report(config: DictConfig) -> Path:
-    """Writes report.html and tables into this command's folder; returns the page's path."""
+def report(config: DictConfig) -> Path | str:
+    """Writes report.html and tables into this command's folder; returns the page's path.
+
+    With `wandb=entity/project` it makes a W&B workspace instead, and returns its address.
+    """
     check_arguments(config.lens)
+    if config.wandb:
+        address = save_workspace(config.wandb, config.metric or Evaluation().monitor)
+        print(address)
+        return address
     runs = find_runs(config.runs)
     comparison = Comparison(runs, config.metric or monitored(runs))
     closely = comparison.runs[: config.closeups]

@@ -51,7 +51,7 @@ class DescribeRun(Callback):
 
 
 def open_wandb(
-    save_dir: str, launch: str = "", group: str | None = None, **settings: Any
+    save_dir: str, launch: str = "RUN train now", cell: str = "", **settings: Any
 ) -> WandbLogger:
     """A logger with a W&B run of its own that never holds up the training.
 
@@ -60,17 +60,21 @@ def open_wandb(
 
     Args:
         save_dir: where W&B makes its folder.
-        launch: Hydra's mode and the time of the start; names the group of a sweep's jobs.
-        group: of runs; null puts the jobs of a sweep together.
-        settings: for `wandb.init`.
+        launch: Hydra's mode, the verb and the time of the start.
+        cell: the overrides of a sweep's job, without what repeats it.
+        settings: for `wandb.init`. A group of null is the sweep, and a job_type of null its cell,
+            or the verb of a run of its own.
     """
     if rank_zero_only.rank != 0:
         return WandbLogger(save_dir=save_dir)
     os.environ.setdefault("WANDB_FINISH_TIMEOUT", UPLOAD)  # older W&B knows no such limit
     import wandb
 
-    mode, _, time = launch.partition(" ")
-    settings |= {"dir": save_dir, "group": group or (time if "MULTIRUN" in mode else None)}
+    mode, verb, time = launch.split()
+    own = {"group": None, "job_type": verb}
+    swept = {"group": f"{verb}_{time}", "job_type": cell}
+    usual = swept if "MULTIRUN" in mode else own
+    settings |= {"dir": save_dir} | {key: settings.get(key) or usual[key] for key in usual}
     wandb.finish(exit_code=1)  # an earlier job of this sweep that was cut off
     try:
         waits = wandb.Settings(init_timeout=PATIENCE, login_timeout=PATIENCE)
