@@ -24,7 +24,14 @@ from lookalike.benchmark.runs import Run, fingerprint, planned_runs, run_cell
 from lookalike.commands.benchmark import OWN
 from lookalike.config import build, check_arguments, config_folder, gather_overrides
 from lookalike.errors import InputError
-from lookalike.reports.cell_table import Row, compared, csv_rows, latex, markdown
+from lookalike.reports.cell_table import (
+    Row,
+    compared,
+    csv_rows,
+    latex,
+    markdown,
+    print_comparison,
+)
 
 Compose = Callable[..., DictConfig]
 BENCHMARKS = sorted(file.stem for file in (config_folder() / "benchmark").glob("*.yaml"))
@@ -196,6 +203,19 @@ def test_a_row_with_a_missing_run_and_one_without_any_seed_in_common() -> None:
     assert [line.row.label for line in lines] == ["three", "one"]
     assert str(lines[1].cells["test/map"]) == "0.5000 ≈"  # one seed tells nothing
     assert lines[1].cells["test/map"].p == 1
+
+
+@pytest.mark.parametrize("label", ["loss=softmax_triplet", "loss=softmax miner=none" * 4])
+def test_a_narrow_screen_shows_every_column(
+    label: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    result = {f"test/{name}": 0.5 for name in ("map_at_r", "recall_at_1", "r_precision")}
+    runs = {(seed, 0): result | {"wall_time_seconds": 66.0} for seed in range(3)}
+    print_comparison(compared([Row(label, runs)], list(result)))
+    text = capsys.readouterr().out
+    assert {len(line) for line in text.splitlines()} == {80}
+    assert " 1.1 │" in text
 
 
 def command(*arguments: str, folder: Path) -> list[str]:

@@ -124,13 +124,14 @@ def texts(line: Line, head: Sequence[str]) -> list[str]:
 
 def print_comparison(lines: Sequence[Line], notes: Iterable[str] = ()) -> None:
     head = titles(lines)
-    table = Table(
-        Column(overflow="fold", min_width=20),  # a narrow screen breaks cells, and hides none
+    console = Console()
+    longest = max(len(line.row.label) for line in lines)
+    table = Table(  # a narrow screen breaks cells, and hides none
+        Column(overflow="fold", width=min(longest, max(20, console.width // 3))),
         *(Column(title, justify="right", overflow="fold") for title in head[1:]),
     )
     for line in lines:
         table.add_row(*texts(line, head))
-    console = Console()
     console.print(table)
     for note in notes:
         console.print(note, markup=False, highlight=False)
