@@ -93,6 +93,16 @@ def test_only_what_was_chosen_differs(tmp_path: Path) -> None:
     assert [len(s.runs) for s in settings(runs, differing(runs))] == [1, 1, 1]
 
 
+def test_a_starting_point_is_a_setting_without_a_loss(tmp_path: Path) -> None:
+    write_run(tmp_path, 0, "triplet")
+    write_run(tmp_path, 1, "arcface", margin=0.3)
+    config = write_run(tmp_path, 2, "triplet", margin=0.1) / ".hydra" / "config.yaml"
+    config.write_text(config.read_text() + "trainer:\n  max_epochs: 0\n")
+    runs = find_runs(tmp_path)
+    labels = [setting.label for setting in settings(runs, differing(runs))]
+    assert labels == ["loss=triplet", "loss=arcface", "loss=before training"]
+
+
 def test_intervals_are_student_s_over_seeds_of_whole_folds(tmp_path: Path) -> None:
     scores = {(0, 0): 0.5, (0, 1): 0.7, (1, 0): 0.4, (1, 1): 0.4, (2, 0): 0.9, (2, 1): 0.5}
     for number, ((seed, fold), score) in enumerate(scores.items()):

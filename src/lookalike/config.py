@@ -28,6 +28,12 @@ LIGHTNING_REMARKS = (
     "It is recommended to use .*sync_dist=True",  # our scores are the same on every rank
     "The dirpath has changed from",  # a resumed run has its own folder
 )
+BEFORE_TRAINING = "before training"
+# groups and keys that say how training goes on, not where it starts
+NOT_THE_START = (
+    "callbacks", "distance", "learner", "learning_rate", "loss", "miner", "optimizer", "reducer",
+    "regularizer", "sampler", "scheduler", "data.batch_size", "data.miner", "data.sampler",
+)  # fmt: skip
 _PACKAGE = Path(__file__).resolve().parent
 
 

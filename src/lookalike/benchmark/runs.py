@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lookalike.benchmark.cells import Benchmark
 from lookalike.commands.train import train
-from lookalike.config import build, check_arguments
+from lookalike.config import BEFORE_TRAINING, NOT_THE_START, build, check_arguments
 from lookalike.errors import InputError
 from lookalike.experiment import Experiment
 from lookalike.reports.run import print_scores, write_metrics
@@ -32,12 +32,7 @@ from lookalike.reports.run import print_scores, write_metrics
 State = Literal["done", "running", "failed", "left"]
 Compose = Callable[[list[str]], DictConfig]  # overrides of `train` -> its configuration
 
-BEFORE_TRAINING = "before training"
 NOT_THE_RESULT = ("name", "logger", "resume")  # keys that change nothing that is measured
-NOT_THE_START = (
-    "callbacks", "distance", "learner", "learning_rate", "loss", "optimizer", "reducer",
-    "regularizer", "scheduler", "data.batch_size", "data.miner", "data.sampler",
-)  # fmt: skip
 
 log = logging.getLogger(__name__)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from lookalike.config import BEFORE_TRAINING, NOT_THE_START
 from lookalike.evaluation.statistics import Interval, mean_interval
 from lookalike.reports.saved import SavedRun
 
@@ -37,7 +38,12 @@ class Setting:
 
 
 def value_of(run: SavedRun, key: str) -> Any:
-    """Of a group its choice, of a dotted name its scalar; None where the run has neither."""
+    """Of a group its choice, of a dotted name its scalar; None where the run has neither.
+
+    A starting point has no loss and nothing else of training, whatever its configuration names.
+    """
+    if not run.trained and any(f"{key}.".startswith(f"{part}.") for part in NOT_THE_START):
+        return BEFORE_TRAINING
     return run.choices[key] if key in run.choices else run.config.get(key)
 
 
@@ -46,7 +52,9 @@ def differing(runs: Sequence[SavedRun]) -> list[str]:
 
     What only follows from another choice is left out: `loss.margin` differs where two runs with
     the same `loss` have different ones, not where only one of two losses has a margin.
+    Starting points don't count where others were trained.
     """
+    runs = [run for run in runs if run.trained] or runs
     groups = _in_order(run.choices for run in runs)
     keys = [key for key in _in_order(run.config for run in runs) if key not in groups]
     chosen = [group for group in groups if len({value_of(run, group) for run in runs}) > 1]

@@ -158,7 +158,9 @@ def _effect(
     runs: Sequence[SavedRun], key: str, metric: str, others: bool
 ) -> tuple[float, str] | None:
     scored = [
-        (value_of(run, key), score) for run in runs if (score := run.number(metric)) is not None
+        (value_of(run, key), score)
+        for run in runs
+        if run.trained and (score := run.number(metric)) is not None
     ]
     by_value: dict[Any, list[float]] = defaultdict(list)
     for value, score in scored:

@@ -39,6 +39,11 @@ class SavedRun:
     def name(self) -> str:
         return self.folder.name
 
+    @property
+    def trained(self) -> bool:
+        """Whether it is more than a starting point that was measured."""
+        return self.config.get("trainer.max_epochs") != 0
+
     def number(self, name: str) -> float | None:
         """A number of metrics.json, or None where there is none."""
         value = self.metrics.get(name)
