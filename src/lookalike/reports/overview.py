@@ -52,14 +52,10 @@ def intervals(settings: Sequence[Setting], metric: str) -> str:
     scores = [interval(setting, metric) for setting in drawn]
     ends = [score.mean + sign * _half(score.half_width) for score in scores for sign in (-1, 1)]
     values = [run.number(metric) for setting in drawn for run in setting.runs]
-    labels = [_end(setting.short or "all runs", 28) for setting in drawn]
-    places = [float(len(drawn) - row) for row in range(len(drawn))]
-    chart = Chart(
+    chart, places = _rows(
+        [setting.short or "all runs" for setting in drawn],
         Axis.around(title(metric), [*ends, *(v for v in values if v is not None)]),
-        Axis("", 0.4, len(drawn) + 0.6, ticks=tuple(zip(places, labels, strict=True))),
         "; ".join(f"{s.label}: {score.mean:.4f}" for s, score in zip(drawn, scores, strict=True)),
-        height=TOP + BOTTOM + 24 * len(drawn) + 10,
-        left=20 + 7 * max(map(len, labels)),
     )
     for setting, score, place in zip(drawn, scores, places, strict=True):
         runs = [(v, place) for run in setting.runs if (v := run.number(metric)) is not None]
@@ -157,46 +153,71 @@ def _lines(
 def _effect(
     runs: Sequence[SavedRun], key: str, metric: str, others: bool
 ) -> tuple[float, str] | None:
-    scored = [
-        (value_of(run, key), score)
-        for run in runs
-        if run.trained and (score := run.number(metric)) is not None
-    ]
     by_value: dict[Any, list[float]] = defaultdict(list)
-    for value, score in scored:
-        by_value[value].append(score)
+    for run in runs:
+        if run.trained and (score := run.number(metric)) is not None:
+            by_value[value_of(run, key)].append(score)
     numeric = all(isinstance(v, int | float) and not isinstance(v, bool) for v in by_value)
     if len(by_value) < 2 or (not numeric and len(by_value) > CATEGORIES):
         return None
-    if numeric:
-        values = sorted(float(value) for value in by_value)
-        log = values[0] > 0 and values[-1] / values[0] >= SPREAD
-        axis = Axis.around(key, values, log)
-        if len(values) <= LOOKS:
-            axis = replace(axis, ticks=tuple((value, shown(value)) for value in values))
-        place = {value: float(value) for value in by_value}
-    else:
-        ordered = sorted(by_value, key=lambda value: -float(np.mean(by_value[value])))
-        place = {value: float(row) for row, value in enumerate(ordered)}
-        room = max(4, 72 // len(ordered))
-        ticks = tuple((place[value], _end(shown(value), room)) for value in ordered)
-        axis = Axis(key, -0.5, len(ordered) - 0.5, ticks=ticks)
-    means = sorted((place[value], float(np.mean(found))) for value, found in by_value.items())
-    effect = max(mean for _, mean in means) - min(mean for _, mean in means)
-    chart = Chart(
-        axis,
-        Axis.around(title(metric), [score for _, score in scored]),
-        f"{key}: " + "; ".join(f"{shown(v)}: {np.mean(s):.4f}" for v, s in by_value.items()),
+    means = {value: float(np.mean(found)) for value, found in by_value.items()}
+    effect = max(means.values()) - min(means.values())
+    text = f"{key}: " + "; ".join(f"{shown(v)}: {mean:.4f}" for v, mean in means.items())
+    scores = Axis.around(title(metric), [score for found in by_value.values() for score in found])
+    chart = (
+        _over_numbers(key, scores, by_value, means, text)
+        if numeric
+        else _over_names(scores, by_value, means, text)
     )
-    titles = [f"{shown(value)}: {score:.4f}" for value, score in scored]
-    chart.points(Series("runs", [(place[v], score) for v, score in scored], 7, titles), quiet=True)
-    if numeric:
-        chart.line(Series("mean", means, 1))
-    chart.points(Series("mean", means, 1, [f"mean {mean:.4f}" for _, mean in means]))
     caption = f"Means (squares) differ by {effect:.4f}." + (
         " Other hyper-parameters vary too." if others else ""
     )
     return effect, figure(key, chart, caption)
+
+
+def _over_numbers(
+    key: str, scores: Axis, by_value: dict[Any, list[float]], means: dict[Any, float], text: str
+) -> Chart:
+    values = sorted(float(value) for value in by_value)
+    log = values[0] > 0 and values[-1] / values[0] >= SPREAD
+    axis = Axis.around(key, values, log)
+    if len(values) <= LOOKS:
+        axis = replace(axis, ticks=tuple((value, shown(value)) for value in values))
+    chart = Chart(axis, scores, text)
+    for value, found in by_value.items():
+        _runs_and_mean(chart, shown(value), [(float(value), score) for score in found])
+    chart.line(Series("mean", sorted((float(v), mean) for v, mean in means.items()), 1))
+    return chart
+
+
+def _over_names(
+    scores: Axis, by_value: dict[Any, list[float]], means: dict[Any, float], text: str
+) -> Chart:
+    ordered = sorted(by_value, key=lambda value: -means[value])
+    chart, places = _rows([shown(value) for value in ordered], scores, text)
+    for value, place in zip(ordered, places, strict=True):
+        _runs_and_mean(chart, shown(value), [(score, place) for score in by_value[value]])
+    return chart
+
+
+def _runs_and_mean(chart: Chart, name: str, points: Points) -> None:
+    x, y = np.mean(points, axis=0).tolist()
+    chart.points(Series("runs", points, 7, [name] * len(points)), quiet=True)
+    chart.points(Series("mean", [(x, y)], 1, [f"{name}: mean of {len(points)}"]))
+
+
+def _rows(labels: Sequence[str], x: Axis, text: str) -> tuple[Chart, list[float]]:
+    """A chart with a row for each label, the first on top, and where the rows are."""
+    labels = [_end(label, 28) for label in labels]
+    places = [float(len(labels) - row) for row in range(len(labels))]
+    chart = Chart(
+        x,
+        Axis("", 0.4, len(labels) + 0.6, ticks=tuple(zip(places, labels, strict=True))),
+        text,
+        height=TOP + BOTTOM + 24 * len(labels) + 10,
+        left=20 + 7 * max(map(len, labels)),
+    )
+    return chart, places
 
 
 def _cost(settings: Sequence[Setting], metric: str, name: str, label: str) -> str:

@@ -80,7 +80,11 @@ def page(comparison: Comparison, kept: Mapping[SavedRun, TestedImages | None], l
             _difference(comparison),
         ),
         *(
-            (f"run{number}", f"Close-up: {run.name}", _close_up(run, tested, lens, sheets))
+            (
+                f"run{number}",
+                f"Close-up: {_told(run, comparison.keys)}",
+                _close_up(run, tested, lens, sheets),
+            )
             for number, (run, tested) in enumerate(kept.items())
         ),
         ("origin", "Where this comes from", _origin(runs)),
@@ -191,6 +195,12 @@ def _run(run: SavedRun, keys: Sequence[str], numbers: Sequence[str]) -> str:
         f'<tr data-words="{escape(" ".join(words).lower())}">'
         f'<td title="{escape(str(run.folder))}">{escape(run.name)}</td>{cells}</tr>'
     )
+
+
+def _told(run: SavedRun, keys: Sequence[str]) -> str:
+    """Which of several runs it is."""
+    values = [f"{key}={shown(value_of(run, key))}" for key in keys]
+    return ", ".join(values) or run.name
 
 
 def _table(heading: str, lines: Sequence[str], id_: str = "") -> str:
