@@ -40,6 +40,8 @@ class Experiment:
         self.config = config
         self.folder = folder
         pl.seed_everything(config.seed, workers=True, verbose=False)
+        if config.threads:
+            torch.set_num_threads(config.threads)
         self.plan: Evaluation = build(config.evaluation)
         self.data = open_data(config)
         if config.trainer.precision == "auto":
