@@ -251,6 +251,10 @@ def table(folder: Path) -> list[dict[str, str]]:
     return [{k: v for k, v in row.items() if k != "minutes_a_run"} for row in rows]
 
 
+def results_of(folder: Path) -> str:
+    return (folder / "outputs" / "benchmark" / "drawn" / "results.md").read_text()
+
+
 @pytest.mark.slow
 def test_killed_and_started_again(drawn: list[str], tmp_path: Path) -> None:
     """The same table as without interruption, and no finished run is done twice."""
@@ -275,6 +279,8 @@ def test_killed_and_started_again(drawn: list[str], tmp_path: Path) -> None:
         assert len(finished(folder)) == 12  # 2 losses and a starting point
     assert {file: finished(cut)[file] for file in before} == before
     assert table(cut) == table(whole)
+    assert "Command: lookalike benchmark benchmark=drawn" in results_of(cut)
+    assert f"--config-dir={tmp_path / 'conf'}" in results_of(cut)
     assert [row["runs"] for row in table(cut)] == ["4", "4", "4"]
     broken = list(cut.glob("**/cells/loss-triplet-loss.margin*/error.txt"))
     assert len(broken) == 4

@@ -163,10 +163,11 @@ def _notes(spec: Benchmark, runs: Sequence[Run], results: list[dict[str, Any]]) 
 
 def _command(more: Sequence[str]) -> str:
     """As a user would write it."""
-    given = HydraConfig.get().overrides
+    given, sources = HydraConfig.get().overrides, HydraConfig.get().runtime.config_sources
     added = "hydra.mode="  # by Hydra itself
     written = [each for each in given.hydra if not each.startswith(added)]
     own = [each for each in [*given.task, *written] if subject(each) != "more"]
+    own += [f"--config-dir={s.path}" for s in sources if s.provider == "command-line"]
     return shlex.join(["lookalike", "benchmark", *own, *more])
 
 
