@@ -171,9 +171,7 @@ def wandb_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     wandb.teardown()
 
 
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning:pydantic", "ignore::DeprecationWarning:wandb_workspaces"
-)
+@QUIET
 def test_a_workspace_shows_what_runs_log(
     cli: Cli,
     tiny: tuple[str, ...],
@@ -207,9 +205,7 @@ def test_a_workspace_shows_what_runs_log(
     assert "examples/_type" in logged
 
 
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning:pydantic", "ignore::DeprecationWarning:wandb_workspaces"
-)
+@QUIET
 def test_a_workspace_that_can_not_be_made(wandb_server: WandbServer) -> None:
     wandb_server.refuses = True
     with pytest.raises(InputError, match=r"permission denied.*are you logged in"):

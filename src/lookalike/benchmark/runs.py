@@ -202,7 +202,8 @@ def _on_wandb(cell: _Cell, name: str) -> list[str]:
     """The benchmark is the group of its runs, and the cell their job type."""
     if "wandb" not in cell.config.logger:
         return []
-    return [f"logger.wandb.group='{name}'", f"logger.wandb.job_type='{cell.label}'"]
+    label = cell.label.replace("'", r"\'")
+    return [f"logger.wandb.group='{name}'", f"logger.wandb.job_type='{label}'"]
 
 
 def _lock(folder: Path) -> FileLock:

@@ -185,7 +185,7 @@ def _over_numbers(
         axis = replace(axis, ticks=tuple((value, shown(value)) for value in values))
     chart = Chart(axis, scores, text)
     for value, found in by_value.items():
-        _runs_and_mean(chart, shown(value), [(float(value), score) for score in found])
+        _runs_and_mean(chart, shown(value), found, [(float(value), score) for score in found])
     chart.line(Series("mean", sorted((float(v), mean) for v, mean in means.items()), 1))
     return chart
 
@@ -196,14 +196,16 @@ def _over_names(
     ordered = sorted(by_value, key=lambda value: -means[value])
     chart, places = _rows([shown(value) for value in ordered], scores, text)
     for value, place in zip(ordered, places, strict=True):
-        _runs_and_mean(chart, shown(value), [(score, place) for score in by_value[value]])
+        found = by_value[value]
+        _runs_and_mean(chart, shown(value), found, [(score, place) for score in found])
     return chart
 
 
-def _runs_and_mean(chart: Chart, name: str, points: Points) -> None:
+def _runs_and_mean(chart: Chart, name: str, scores: Sequence[float], points: Points) -> None:
+    titles = [f"{name}: {score:.4f}" for score in scores]
+    chart.points(Series("runs", points, 7, titles), quiet=True)
     x, y = np.mean(points, axis=0).tolist()
-    chart.points(Series("runs", points, 7, [name] * len(points)), quiet=True)
-    chart.points(Series("mean", [(x, y)], 1, [f"{name}: mean of {len(points)}"]))
+    chart.points(Series("mean", [(x, y)], 1, [f"{name}: mean {np.mean(scores):.4f}"]))
 
 
 def _rows(labels: Sequence[str], x: Axis, text: str) -> tuple[Chart, list[float]]:

@@ -199,8 +199,7 @@ def _run(run: SavedRun, keys: Sequence[str], numbers: Sequence[str]) -> str:
 
 def _told(run: SavedRun, keys: Sequence[str]) -> str:
     """Which of several runs it is."""
-    values = [f"{key}={shown(value_of(run, key))}" for key in keys]
-    return ", ".join(values) or run.name
+    return Setting({key: value_of(run, key) for key in keys}, (run,)).label or run.name
 
 
 def _table(heading: str, lines: Sequence[str], id_: str = "") -> str:
