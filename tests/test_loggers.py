@@ -179,9 +179,12 @@ def test_a_workspace_shows_what_runs_log(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    import wandb
+
     with monkeypatch.context() as here:
         here.setenv("WANDB_MODE", "offline")
         cli("train", *tiny, "logger=wandb", "trainer.log_every_n_steps=1")
+        wandb.teardown()  # its process has then written the file to the end
     (file,) = Path("outputs").glob("train/*/wandb/offline-run-*/run-*.wandb")
     records = read_wandb(file)
     (run,) = [r.run for r in records if r.WhichOneof("record_type") == "run"][:1]
