@@ -12,7 +12,6 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from time import perf_counter
 
 import faiss
 import numpy as np
@@ -111,16 +110,15 @@ def rivals(rounds: int, oml_python: str | None, folder: Path) -> list[Table]:
     ]
     if oml_python:
         worker.close()
-    once = _once(
-        {
-            OURS: partial(ours, everything),
-            PML_DEFAULT: partial(pml, everything, exclude=("NMI", "AMI")),
-        }
-    )
-    note = "One round. PML's defaults rank the whole gallery, and would also cluster it."
+    contenders = {
+        OURS: partial(ours, everything),
+        PML_DEFAULT: partial(pml, everything, exclude=("NMI", "AMI")),
+    }
+    values = take_turns(contenders, rounds, warm_up=False)
+    note = "PML's defaults rank the whole gallery, and would also cluster it."
     title = f"Beside PML's AccuracyCalculator() as it comes, {size}"
     tables.append(
-        Table(title, COMMAND, "s", PML_DEFAULT, rows(once, PML_DEFAULT, {OURS: 50}), [note])
+        Table(title, COMMAND, "s", PML_DEFAULT, rows(values, PML_DEFAULT, {OURS: 50}), [note])
     )
     return tables
 
@@ -137,8 +135,9 @@ def large(n: int, rounds: int, folder: Path) -> list[Table]:
         np.savez(file, vectors=everything.vectors, labels=everything.labels)
         contenders[f"{OURS}, {name}"] = partial(ours, everything)
         notes[f"{OURS}, {name}"] = f"{_peak(OURS, file)} MiB above the embeddings"
-    values = take_turns(contenders, rounds)
-    values |= _once({WHOLE: partial(ours, sets["12 a class"], whole_ranking=True)})
+    values = take_turns(contenders, rounds, warm_up=False)
+    whole = {WHOLE: partial(ours, sets["12 a class"], whole_ranking=True)}
+    values |= take_turns(whole, rounds=1, warm_up=False)
     notes[WHOLE] = "12 a class; one round, not in turn"
     targets = {f"{OURS}, {name}": 2 if name == "12 a class" else 1 / 1.15 for name in sets}
     return [
@@ -154,21 +153,20 @@ def large(n: int, rounds: int, folder: Path) -> list[Table]:
     ]
 
 
-def growth(largest: int) -> list[Table]:
-    """One table for each number of dimensions; times of FAISS and ours, a single round each."""
+def growth(largest: int, rounds: int) -> list[Table]:
+    """One table for each number of dimensions; times of FAISS and ours."""
     tables = []
     for size in (128, 512):
         lines = []
         for n in (n for n in (5_000, 20_000, 60_000, 120_000) if n <= largest):
             everything = clusters(n, size, 12)
-            found = _once(
-                {FAISS: partial(search_alone, everything), OURS: partial(ours, everything)}
-            )
+            contenders = {FAISS: partial(search_alone, everything), OURS: partial(ours, everything)}
+            found = take_turns(contenders, rounds, warm_up=False)
             of_this_size = {f"{name}, {n:,}": seconds for name, seconds in found.items()}
             lines += rows(of_this_size, f"{FAISS}, {n:,}")
         title = f"Growth with the number of images, {size} dimensions"
         reference = f"{FAISS}, of as many"
-        tables.append(Table(title, COMMAND, "s", reference, lines, ["One round a size."]))
+        tables.append(Table(title, COMMAND, "s", reference, lines))
     return tables
 
 
@@ -176,15 +174,6 @@ def _whole_classes(everything: Embeddings, each: int) -> Embeddings:
     counts = np.bincount(everything.labels)
     kept = everything[counts[everything.labels] == each]
     return Embeddings(kept.vectors, kept.labels, np.arange(len(kept)))
-
-
-def _once(contenders: dict[str, Callable[[], object]]) -> dict[str, tuple[float, ...]]:
-    values = {}
-    for name, run in contenders.items():
-        start = perf_counter()
-        run()
-        values[name] = (perf_counter() - start,)
-    return values
 
 
 def _peak(name: str, file: Path) -> str:
@@ -216,7 +205,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rivals", help="Python of the environment of rivals.txt")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--large-rounds", type=int, default=3)
     parser.add_argument("--largest", type=int, default=120_000, help="of the growth")
     parser.add_argument("--large", type=int, default=60_000)
     parser.add_argument("--peak", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
@@ -226,8 +214,8 @@ def main() -> None:
         return
     with TemporaryDirectory() as folder:
         tables = rivals(options.rounds, options.rivals, Path(folder))
-        tables += large(options.large, options.large_rounds, Path(folder))
-    write("evaluation", tables + growth(options.largest))
+        tables += large(options.large, options.rounds, Path(folder))
+    write("evaluation", tables + growth(options.largest, options.rounds))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
 """Every loss and miner of conf/ beside a training step, and ours beside
-pytorch-metric-learning's: `python benchmarks/losses.py`, about 5 minutes.
+pytorch-metric-learning's: `python benchmarks/losses.py`, about 8 minutes.
 
 A batch has 8 images a class. A loss is timed forward and backward, a miner forward. A contender
 leaves the race where its last batch took so long that the next might take more than `PATIENCE`.
@@ -27,7 +27,6 @@ SIZES = (128, 512)  # of embeddings
 IMAGES_PER_CLASS = 8
 CLASSES = 256
 PATIENCE = 10.0  # s a call
-ROUNDS = 3
 LIMIT = 12 * 2**30  # bytes that a call may take
 SHARE = 0.05  # of a training step that a loss or miner of ours may take
 NODES = {"loss": "loss", "miner": "data.miner"}
@@ -136,7 +135,7 @@ def race(parts: dict[str, nn.Module], size: int) -> dict[tuple[str, int], Measur
             measured[name, batch] = Measured((first,), rise)
             if first < 1:
                 runs[name] = run
-        for name, seconds in take_turns(runs, ROUNDS).items():
+        for name, seconds in take_turns(runs).items():
             last[name] = min(seconds)
             measured[name, batch] = Measured(seconds, measured[name, batch].megabytes)
     return measured

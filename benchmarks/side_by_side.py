@@ -67,13 +67,16 @@ class Table:
 
 
 def take_turns(
-    contenders: Mapping[str, Callable[[], object]], rounds: int = ROUNDS
+    contenders: Mapping[str, Callable[[], object]], rounds: int = ROUNDS, warm_up: bool = True
 ) -> dict[str, tuple[float, ...]]:
-    """Seconds of every contender in every round, after one round that is not counted."""
+    """Seconds of every contender in every round, after one round of `warm_up` that is not counted;
+    calls that take many seconds after shorter ones of the same kind need none.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    first = 0 if warm_up else 1
     with Progress(transient=True) as progress:
-        task = progress.add_task("", total=(rounds + 1) * len(contenders))
-        for round_number in range(rounds + 1):
+        task = progress.add_task("", total=(rounds + 1 - first) * len(contenders))
+        for round_number in range(first, rounds + 1):
             for name, run in contenders.items():
                 progress.update(task, description=f"round {round_number} of {rounds}: {name}")
                 start = perf_counter()
