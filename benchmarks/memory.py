@@ -18,7 +18,7 @@ COMMAND = "python benchmarks/memory.py"
 
 
 class Watch(Callback):
-    """MiB after every epoch: what this process and its workers hold for themselves."""
+    """MiB after every epoch: what this process and its workers have written, each page once."""
 
     def __init__(self) -> None:
         self.mebibytes: list[float] = []
@@ -26,13 +26,14 @@ class Watch(Callback):
     def on_train_epoch_end(self, *_: object) -> None:
         children = Path("/proc/self/task").glob("*/children")
         family = ["self", *(pid for file in children for pid in file.read_text().split())]
-        self.mebibytes.append(sum(private_kibibytes(pid) for pid in family) / 1024)
+        self.mebibytes.append(sum(written_kibibytes(pid) for pid in family) / 1024)
 
 
-def private_kibibytes(process: str) -> int:
-    """What it has written; pages of files that are only read are the system's cache."""
+def written_kibibytes(process: str) -> int:
+    """Its share: of a page that it shares with a worker, half. Pages of files that are only read
+    are the system's cache."""
     lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty"))
+    return sum(int(line.split()[1]) for line in lines if line.startswith("Pss_Dirty"))
 
 
 def main() -> None:

@@ -1,5 +1,7 @@
 """Backbones, pooling, heads, freezing and the embedder."""
 
+import gc
+import weakref
 from pathlib import Path
 from urllib.error import URLError
 
@@ -13,7 +15,7 @@ from lookalike.errors import InputError
 from lookalike.models.backbones import Backbone, torchvision_backbone
 from lookalike.models.embedder import Embedder
 from lookalike.models.finetuning import Freeze, Thaw, layers
-from lookalike.models.folding import fold_batch_norm
+from lookalike.models.folding import fold_batch_norm, foldable
 from lookalike.models.heads import MLP, Bottleneck, Identity, Linear, PrincipalComponents
 from lookalike.models.pooling import AveragePooling, Flatten, GeMPooling
 
@@ -80,9 +82,9 @@ def test_folding_batch_norm_changes_the_steps_and_not_the_result(name: str, last
     batch = torch.rand(2, 3, 64, 64)
     with torch.inference_mode():
         expected = full.eval()(batch)
-        folded = fold_batch_norm(full.network)
-        torch.testing.assert_close(folded(batch), expected, rtol=1e-3, atol=1e-4)
-    assert not any(isinstance(module, nn.BatchNorm2d) for module in folded.modules())
+        fold_batch_norm(full.network, foldable(full.network))
+        torch.testing.assert_close(full(batch), expected, rtol=1e-3, atol=1e-4)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in full.modules())
 
 
 def test_a_network_that_decides_as_it_goes_is_not_folded() -> None:
@@ -90,8 +92,22 @@ def test_a_network_that_decides_as_it_goes_is_not_folded() -> None:
         def forward(self, images: Tensor) -> Tensor:
             return images if images.sum() > 0 else -images
 
-    network = Deciding().eval()
-    assert fold_batch_norm(network) is network
+    assert foldable(Deciding().eval()) == []
+
+
+def test_a_convolution_with_another_reader_is_not_folded() -> None:
+    class Branching(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.read_twice, self.used_twice, self.plain = (nn.Conv2d(3, 3, 1) for _ in range(3))
+            self.first, self.second, self.third = (nn.BatchNorm2d(3) for _ in range(3))
+
+        def forward(self, images: Tensor) -> Tensor:
+            read = self.read_twice(images)
+            images = self.second(self.used_twice(self.first(read) + read))
+            return self.third(self.plain(self.used_twice(images)))
+
+    assert foldable(Branching().eval()) == [("plain", "third")]
 
 
 def test_measuring_leaves_the_trained_network_alone() -> None:
@@ -102,6 +118,18 @@ def test_measuring_leaves_the_trained_network_alone() -> None:
     assert trained.training
     assert not measuring.training
     torch.testing.assert_close(dict(trained.state_dict()), before, rtol=0, atol=0)
+
+
+def test_a_copy_for_measuring_is_gone_when_nobody_holds_it() -> None:
+    trained = embedder()
+    gc.disable()  # it would come too late for a network that fills a GPU
+    try:
+        measuring = trained.for_measuring()
+        weights = [weakref.ref(parameter) for parameter in measuring.parameters()]
+        del measuring
+        assert not any(weight() is not None for weight in weights)
+    finally:
+        gc.enable()
 
 
 def test_weights_may_lack_the_classifier_or_bring_another_one(tmp_path: Path) -> None:

@@ -84,8 +84,14 @@ class MetricLearner(LightningModule):
         # its method, not the copy: a module would be saved as a part of this one
         self._measure = self.embedder.for_measuring().forward
 
+    def on_validation_epoch_end(self) -> None:
+        del self._measure  # the copy's memory, which training has use for
+
     def on_test_epoch_start(self) -> None:
         self._measure = self.embedder.for_measuring().forward
+
+    def on_test_epoch_end(self) -> None:
+        del self._measure
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         return self._embed_to_measure(batch)

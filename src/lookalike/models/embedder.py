@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from functools import cached_property
 from typing import Self
 
 import torch
@@ -10,7 +11,7 @@ from torch.nn.functional import normalize
 
 from lookalike.models.backbones import Backbone
 from lookalike.models.finetuning import Freeze
-from lookalike.models.folding import fold_batch_norm
+from lookalike.models.folding import fold_batch_norm, foldable
 
 
 class Embedder(nn.Module):
@@ -70,9 +71,18 @@ class Embedder(nn.Module):
     def for_measuring(self) -> Self:
         """A copy in evaluation mode and float32 that is faster, as batch norm is folded into the
         convolutions; it does not follow the training."""
+        pairs = self._foldable
         copied = deepcopy(self).float().eval()
-        copied.backbone.network = fold_batch_norm(copied.backbone.network)
+        fold_batch_norm(copied.backbone.network, pairs)
         return copied
+
+    @cached_property
+    def _foldable(self) -> list[tuple[str, str]]:
+        training = self.training
+        self.eval()
+        pairs = foldable(self.backbone.network)
+        self.train(training)
+        return pairs
 
     def features(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) uint8 -> pooled features (B, width), before the head.

@@ -10,7 +10,7 @@ from lookalike.data.transforms import centred
 from lookalike.errors import InputError
 from lookalike.models.backbones import load_weights, state_dict_of
 from lookalike.models.classifier import Classifier
-from lookalike.models.folding import fold_batch_norm
+from lookalike.models.folding import fold_batch_norm, foldable
 
 
 class Normalised(nn.Module):
@@ -56,11 +56,12 @@ def imagenet_classifier(name: str, weights: str) -> Classifier:
     network = torchvision.models.get_model(name, weights=None, **_construction(name))
     state = state_dict_of(name, weights)
     load_weights(network, state, dropped=("AuxLogits", "aux1", "aux2"))
+    fold_batch_norm(network.eval(), foldable(network))
     view = enum.transforms()
     (size,), (resize,) = view.crop_size, view.resize_size
     return Classifier(
         name=name,
-        network=Normalised(fold_batch_norm(network.eval()), view.mean, view.std).eval(),
+        network=Normalised(network, view.mean, view.std).eval(),
         class_names=tuple(enum.meta["categories"]),
         transform=centred(size, resize),
     )
