@@ -51,6 +51,7 @@ def test_a_run_folder_holds_everything(cli: Cli, tiny: tuple[str, ...]) -> None:
         "train_classes": 6, "val_classes": 2, "test_classes": 8,
     }  # fmt: skip
     assert written["images_per_second"] > 0
+    assert written["peak_memory_mebibytes"] > 100
     assert written["versions"]["torch"] == torch.__version__.split("+")[0]
     assert 1 <= written["epoch"] <= 3
     for file in (

@@ -46,13 +46,14 @@ def train(config: DictConfig) -> float:
         chosen, tested = fitted.fit()
     scores |= best.scores | experiment.test(tested)
 
+    peak = peak_memory()
     facts = {
         "epoch": best.epochs,
         "refit": plan.refit,
         "checkpoint": str(chosen),
         "wall_time_seconds": round(perf_counter() - started, 1),
         "images_per_second": round(experiment.throughput.images_per_second, 1),
-        "peak_mebibytes": peak_memory(),
+        **{f"peak_{what}_mebibytes": most for what, most in peak.items()},
         "training_seconds": round(experiment.throughput.seconds, 1),
         "parameters": sum(p.numel() for p in experiment.learner.embedder.parameters()),
         "setting": experiment.setting(),
@@ -60,9 +61,7 @@ def train(config: DictConfig) -> float:
     }
     write_metrics(folder / "metrics.json", scores, facts)
     print_scores(scores, best.epochs, plan.refit)
-    print_outcome(
-        facts["images_per_second"], facts["peak_mebibytes"], chosen, folder / "metrics.json"
-    )
+    print_outcome(facts["images_per_second"], peak, chosen, folder / "metrics.json")
     finished = FinishedRun(
         folder=folder,
         plan=plan,

@@ -99,11 +99,13 @@ def effects(runs: Sequence[SavedRun], keys: Sequence[str], metric: str) -> str:
 
 
 def costs(settings: Sequence[Setting], metric: str) -> str:
-    """A score over what it costs: seconds, parameters, and over the speed of training."""
+    """A score over what it costs: seconds, parameters, memory, and over the speed of training."""
     names = {
         "training_seconds": "training time, seconds",
         "parameters": "parameters of the embedder",
         "images_per_second": "images per second in training",
+        "peak_memory_mebibytes": "peak memory, MiB",
+        "peak_gpu_memory_mebibytes": "peak memory of the GPU, MiB",
     }
     drawn = "".join(_cost(settings, metric, name, label) for name, label in names.items())
     return f'<div class="figures">{drawn}</div>' if drawn else ""

@@ -9,7 +9,7 @@ from lookalike.evaluation.statistics import Interval
 from lookalike.reports.comparison import Setting, interval, shown, value_of
 from lookalike.reports.saved import SavedRun
 
-COSTS = ("training_seconds", "images_per_second", "parameters")
+COSTS = ("training_seconds", "images_per_second", "parameters", "peak_memory_mebibytes")
 # LaTeX's own characters, the backslash first
 SPECIAL = {"\\": r"\textbackslash{}"} | {c: f"\\{c}" for c in "&%$#_{}"} | {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",

@@ -50,7 +50,7 @@ def workspace(project: str, metric: str) -> "Workspace":
         "groupby_rangefunc": "minmax",
     }
     curves = [("epoch", f"val/{metric}"), ("trainer/global_step", "train/loss")]
-    costs = ["training_seconds", "parameters", "images_per_second"]
+    costs = ["training_seconds", "parameters", "images_per_second", "peak_memory_mebibytes"]
     tested = dict.fromkeys([test, "test/recall_at_1"])
     sections = {
         "Test": [wr.BarPlot(title=key, metrics=[key], **cells) for key in tested],
