@@ -36,7 +36,6 @@ def experiment(weights: str, folder: str) -> Experiment:
         "experiment=flowers_losses",
         f"backbone.weights={weights}",
         "head=identity",
-        "~head.whitening",
     )
     return Experiment(config, Path(folder))
 
