@@ -136,7 +136,7 @@ def lines_of(table: Table) -> list[str]:
 
 def _line(row: Row) -> str:
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
-    target = "" if row.target is None else f"≥ {row.target:g}"
+    target = "" if row.target is None else f"≥ {row.target:.3g}"
     met = {None: "", True: "met", False: "**missed**"}[row.met]
     spread = f"{_figure(min(row.values))} - {_figure(max(row.values))}"
     note = f" ({row.note})" if row.note else ""

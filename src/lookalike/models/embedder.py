@@ -78,6 +78,7 @@ class Embedder(nn.Module):
 
     @cached_property
     def _foldable(self) -> list[tuple[str, str]]:
+        """Traced once: what the network does stays the same while its weights learn."""
         training = self.training
         self.eval()
         pairs = foldable(self.backbone.network)

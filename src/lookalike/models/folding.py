@@ -16,7 +16,8 @@ PATTERN = (nn.Conv2d, nn.BatchNorm2d)
 def foldable(network: nn.Module) -> list[tuple[str, str]]:
     """The names of each convolution whose only reader is a batch norm, and of that batch norm.
 
-    None for a network that torch.fx can't trace, for its forward pass depends on what it sees.
+    An empty list for a network that torch.fx can't trace, as its forward pass depends on what it
+    sees.
 
     Args:
         network: in evaluation mode.
@@ -40,8 +41,8 @@ def foldable(network: nn.Module) -> list[tuple[str, str]]:
 def fold_batch_norm(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
     """Change a network so that it gives, to float32's rounding, what it gave, sooner.
 
-    torch.fx's own `fuse` traces anew, and leaves a cycle that keeps the weights until Python's
-    garbage collector comes by.
+    Unlike torch.fx's `fuse` it does not trace the network that it changes: that leaves a cycle,
+    which keeps the weights until Python's garbage collector comes by.
 
     Args:
         network: in evaluation mode, in float32: folded weights lose more when they are rounded to
