@@ -40,17 +40,18 @@ NEEDS_evaluation := --rivals $(RIVALS)
 WITH_WEIGHTS := training training_accuracy embedding frozen input_accuracy
 
 bench: $(READY) .rivals/.ready ## time us beside others, about two hours (args: WEIGHTS=file of MobileNetV2, TOPICS="input training")
-	$(foreach topic,$(TOPICS),$(BIN)/python benchmarks/$(topic).py $(NEEDS_$(topic)) \
-		$(if $(filter $(topic),$(WITH_WEIGHTS)),--weights $(WEIGHTS)) &&) $(BIN)/python benchmarks/report.py
+	$(foreach topic,$(TOPICS),$(BIN)/python speed/$(topic).py $(NEEDS_$(topic)) \
+		$(if $(filter $(topic),$(WITH_WEIGHTS)),--weights $(WEIGHTS)) &&) $(BIN)/python speed/report.py
 
-.rivals/.ready: benchmarks/rivals.txt
+.rivals/.ready: speed/rivals.txt
 	$(BIN)/uv venv --quiet --allow-existing .rivals
 	$(BIN)/uv pip install --quiet --python $(RIVALS) -r $<
 	@touch $@
 
-lint: $(READY) ## ruff
+lint: $(READY) ## ruff, and that no import runs up
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 format: $(READY) ## let ruff mend what it can
 	$(BIN)/ruff check --fix .

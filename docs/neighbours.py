@@ -12,14 +12,14 @@ import torch
 from omegaconf import OmegaConf
 from PIL import Image
 
-from lookalike.checkpoint import read_checkpoint, rebuild_embedder
 from lookalike.config import build
 from lookalike.data.datamodule import RetrievalData
-from lookalike.experiment import open_data
+from lookalike.inference.checkpoint import read_checkpoint
 from lookalike.models.embedder import Embedder
 from lookalike.reports.sheet import Tile, contact_sheet
 from lookalike.retrieval.embeddings import embed
 from lookalike.retrieval.neighbours import Gallery, Neighbours
+from lookalike.training.experiment import open_data
 
 SIDE = 84  # pixels
 SHOWN = 5
@@ -30,7 +30,7 @@ def main(checkpoint_file: str, picture_file: str) -> None:
     data = open_data(OmegaConf.create(deepcopy(checkpoint.config)))
     pl.seed_everything(checkpoint.config["seed"], verbose=False)
     untrained = build(checkpoint.config["embedder"]).eval()
-    found = [search(embedder, data) for embedder in (untrained, rebuild_embedder(checkpoint))]
+    found = [search(embedder, data) for embedder in (untrained, checkpoint.embedder())]
     rows = np.random.default_rng(0).choice(len(found[0].ids), 8, replace=False)
     draw(data, found, rows).save(picture_file, quality=88)
 

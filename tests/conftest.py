@@ -19,7 +19,8 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, open_dict
 from PIL import Image
 
-from lookalike.config import LIGHTNING_REMARKS, config_folder, run_verb
+from lookalike.commands.verb import LIGHTNING_REMARKS, run_verb
+from lookalike.config import config_folder
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 

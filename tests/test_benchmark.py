@@ -18,10 +18,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 from scipy import stats
 
-import lookalike.benchmark.runs as runs_module
-from lookalike.benchmark.cells import Benchmark
-from lookalike.benchmark.runs import Run, fingerprint, planned_runs, run_cell
-from lookalike.commands.benchmark import OWN
+import lookalike.studies.runs as runs_module
 from lookalike.config import build, check_arguments, config_folder, gather_overrides
 from lookalike.errors import InputError
 from lookalike.reports.cell_table import (
@@ -32,6 +29,9 @@ from lookalike.reports.cell_table import (
     markdown,
     print_comparison,
 )
+from lookalike.studies.cells import Benchmark
+from lookalike.studies.runs import Run, planned_runs, run_cell
+from lookalike.training.identity import fingerprint
 
 Compose = Callable[..., DictConfig]
 BENCHMARKS = sorted(file.stem for file in (config_folder() / "benchmark").glob("*.yaml"))
@@ -129,7 +129,7 @@ def test_one_run_fails_alone_and_no_run_is_done_twice(
     ("changes", "message"),
     [
         ({"axes": [[]]}, "needs axes with entries"),
-        ({"reference": "loss=triplet embedding_size=5"}, "Did you mean 'loss=triplet emb"),
+        ({"reference": "loss=triplet embedding_size=5"}, "Did you mean loss=triplet emb"),
         ({"metrics": ["recall_at_3"]}, "recall_at_3 are not measured"),
         ({"every": ["trainer.devices=2"]}, "runs on one device"),
         ({"every": ["+head.whitening=1"]}, "takes no 'whitening'"),
@@ -149,8 +149,8 @@ def test_what_does_not_fit_is_found_before_any_run(
 def test_overrides_of_train_are_told_apart() -> None:
     own = ["benchmark=smoke", "status=true", "hydra/launcher=joblib", "--config-dir", "mine"]
     others = ["trainer=gpu", "+loss.x='a b'", "~data.sampler.images_per_class", "data.source.x=1"]
-    assert gather_overrides(own, OWN) == own
-    *kept, more = gather_overrides([*others[:2], *own, *others[2:]], OWN)
+    assert gather_overrides("benchmark", own) == own
+    *kept, more = gather_overrides("benchmark", [*others[:2], *own, *others[2:]])
     assert kept == own
     assert OverridesParser.create().parse_override(more).value() == others
 
@@ -227,7 +227,7 @@ def drawn(tmp_path: Path, tiny: tuple[str, ...]) -> list[str]:
     """A benchmark of two losses and a broken cell, on few drawn flowers."""
     (tmp_path / "conf" / "benchmark").mkdir(parents=True)
     spec = {
-        "_target_": "lookalike.benchmark.cells.Benchmark",
+        "_target_": "lookalike.studies.cells.Benchmark",
         "every": ["data=drawn", "callbacks=none"],
         "axes": [["loss=triplet", "loss=contrastive", "loss=triplet loss.margin=wide"]],
         "folds": [0, 1],

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.data.cameras import Camera, Cameras
 from lookalike.data.decoding import read_image
-from lookalike.data.folder import Folder
+from lookalike.data.sources.cameras import Camera, Cameras
+from lookalike.data.sources.folder import Folder
 from lookalike.errors import InputError
 
 

@@ -9,10 +9,10 @@ import pytest
 from omegaconf import DictConfig
 from scipy.io import savemat
 
-from lookalike.data.cars import Cars
+from lookalike.data.sources.cars import Cars
+from lookalike.data.splits import assign_splits
 from lookalike.errors import InputError
-from lookalike.evaluation.protocol import assign_splits
-from lookalike.experiment import Experiment
+from lookalike.training.experiment import Experiment
 
 NAMES = ["AM General Hummer SUV 2000", "Acura RL Sedan 2012", "Ram C/V Cargo Van Minivan 2012"]
 NAMES += [f"Car {chr(97 + number)}" for number in range(9)]

@@ -15,19 +15,24 @@ from pytorch_metric_learning.losses import ArcFaceLoss, NormalizedSoftmaxLoss, T
 from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch.nn.functional import cross_entropy
 
-from lookalike.checkpoint import rebuild_classifier
 from lookalike.data.decoding import read_image
-from lookalike.data.reading import find_records
 from lookalike.data.records import Records
 from lookalike.errors import InputError
 from lookalike.evaluation import classification
-from lookalike.evaluation.callback import score
 from lookalike.evaluation.plan import Evaluation
+from lookalike.evaluation.scoring import score
+from lookalike.inference.classifier import (
+    Classifier,
+    check_same_classes,
+    classify,
+    load_classifier,
+    named_apart,
+)
+from lookalike.inference.imagenet import imagenet_classifier
+from lookalike.inference.images import find_records
 from lookalike.losses.classifier import EmbeddingClassifier, logits_of
 from lookalike.losses.softmax import SoftmaxLoss
 from lookalike.losses.weighted_sum import WeightedSum
-from lookalike.models.classifier import Classifier, check_same_classes, named_apart, predict
-from lookalike.models.imagenet import imagenet_classifier
 from lookalike.retrieval.embeddings import Embeddings
 
 Cli = Callable[..., Any]
@@ -163,9 +168,9 @@ def test_classify_with_a_checkpoint_and_a_vote(
     images = class_folders / "class03"
     alone = cli("classify", f"images={images}", f"checkpoint={trained}", "num_workers=0",
                 "hydra.run.dir=alone", "top=2")  # fmt: skip
-    classifier = rebuild_classifier(trained)
+    classifier = load_classifier(trained)
     records = find_records([str(images)])
-    probabilities = predict(classifier, records, torch.device("cpu"), batch_size=4)
+    probabilities = classify(classifier, records, torch.device("cpu"), batch_size=4).probabilities
     np.testing.assert_allclose(probabilities.sum(1), 1, atol=1e-5)
     assert alone == [classifier.class_names[label] for label in probabilities.argmax(1)]
     rows = list(csv.DictReader(Path("alone/predictions.csv").read_text().splitlines()))
@@ -239,7 +244,7 @@ def test_imagenet_models_see_what_torchvision_s_own_preset_sees(
     preset = torchvision.models.MobileNet_V2_Weights.IMAGENET1K_V1.transforms()
     with torch.inference_mode():
         expected = full(preset(Image.open(records.paths[0]).convert("RGB"))[None]).softmax(1)
-    found = predict(ours, records, torch.device("cpu"))
+    found = classify(ours, records, torch.device("cpu")).probabilities
     np.testing.assert_allclose(found, expected.numpy(), atol=2e-4)
 
 
@@ -270,6 +275,7 @@ def test_imagenet_names_real_dogs(real_data: Path) -> None:
         pytest.skip(f"no weights at {weights}")
     pugs = sorted((real_data / "stanford_dogs" / "Images" / "n02110958-pug").glob("*.jpg"))[:8]
     model = imagenet_classifier("mobilenet_v2", str(weights))
-    probabilities = predict(model, find_records([str(p) for p in pugs]), torch.device("cpu"))
+    records = find_records([str(p) for p in pugs])
+    probabilities = classify(model, records, torch.device("cpu")).probabilities
     named = [model.class_names[label] for label in probabilities.argmax(1)]
     assert named.count("pug") >= 6

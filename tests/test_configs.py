@@ -9,7 +9,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from lookalike.config import check_arguments, config_folder
-from lookalike.experiment import Experiment
+from lookalike.training.experiment import Experiment
 
 Compose = Callable[..., DictConfig]
 
@@ -118,8 +118,8 @@ def test_one_step(
         tiny = tuple(override for override in tiny if "images_per_class" not in override)
     config = compose("train", *tiny, choice, *companions, *size, "trainer.limit_train_batches=1")
     experiment = Experiment(config, tmp_path)
-    file, checkpoint = experiment.fit()
-    assert file.is_file()
+    checkpoint = experiment.fit()
+    assert checkpoint.file.is_file()
     assert checkpoint.epochs == 1
     assert experiment.trainer.global_step == 1
     assert all(torch.isfinite(value).all() for value in checkpoint.state.values())
@@ -146,7 +146,7 @@ def test_readers_by_config(
     config = compose("train", *others, f"data={choice}", *places[choice])
     experiment = Experiment(config, tmp_path)
     assert experiment.data.counts()["test_classes"] == 8
-    assert experiment.fit()[0].is_file()
+    assert experiment.fit().file.is_file()
 
 
 @pytest.mark.real
@@ -178,7 +178,7 @@ def test_real_data_by_config(
     experiment = Experiment(config, tmp_path)
     counts = experiment.data.counts()
     assert tuple(counts[f"{part}_classes"] for part in ("train", "val", "test")) == classes
-    assert experiment.fit()[0].is_file()
+    assert experiment.fit().file.is_file()
 
 
 EXPERIMENTS = sorted((config_folder() / "experiment").glob("*.yaml"))

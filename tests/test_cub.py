@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from lookalike.data import cub as module
-from lookalike.data.cub import Cub
 from lookalike.data.records import Records
+from lookalike.data.sources import cub as module
+from lookalike.data.sources.cub import Cub
+from lookalike.data.splits import assign_splits
 from lookalike.errors import InputError
-from lookalike.evaluation.protocol import assign_splits
-from lookalike.experiment import Experiment
+from lookalike.training.experiment import Experiment
 
 CLASSES = 12
 SHOTS = 4  # images of class 1, and one more or less of others

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from lookalike.data.records import Records
-from lookalike.evaluation import callback
-from lookalike.evaluation.callback import of_all_ranks, score
+from lookalike.evaluation import scoring
 from lookalike.evaluation.metrics import values_of
 from lookalike.evaluation.plan import Evaluation
+from lookalike.evaluation.scoring import of_all_ranks, score
 from lookalike.retrieval.embeddings import Embeddings
 
 
@@ -43,7 +43,7 @@ def test_scores_of_ranks_equal_those_of_one_process(monkeypatch: pytest.MonkeyPa
     def gathered(own: object) -> list[object]:
         return list(shares if isinstance(own, Embeddings) else values)
 
-    monkeypatch.setattr(callback, "_gathered", gathered)
+    monkeypatch.setattr(scoring, "_gathered", gathered)
     assert score(plan, shares[0], of_all_ranks(shares[0], records), records) == alone
 
 

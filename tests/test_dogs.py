@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from lookalike.data import dogs as module
-from lookalike.data.dogs import Dogs
+from lookalike.data.sources import dogs as module
+from lookalike.data.sources.dogs import Dogs
 from lookalike.errors import InputError
 
 IMAGES = [  # as records must have them

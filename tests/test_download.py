@@ -14,8 +14,8 @@ from typing import Literal
 
 import pytest
 
-from lookalike.data import download as module
-from lookalike.data.download import CHUNK, download, extract
+from lookalike.data.sources import download as module
+from lookalike.data.sources.download import CHUNK, download, extract
 from lookalike.errors import InputError
 
 CONTENT = bytes(range(256)) * 1200  # 307 200 bytes: several chunks

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.data import botany, drawn
-from lookalike.data.drawn import Drawn
-from lookalike.data.painting import draw
+from lookalike.data.sources.drawing import botany, drawn
+from lookalike.data.sources.drawing.drawn import Drawn
+from lookalike.data.sources.drawing.painting import draw
 from lookalike.errors import InputError
 
 # If these change, so does every score measured on the set: raise drawn.VERSION as well.
@@ -149,7 +149,7 @@ def test_a_script_without_a_main_guard_can_prepare(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
         "print('started')\n"
-        "from lookalike.data.drawn import Drawn\n"
+        "from lookalike.data.sources.drawing.drawn import Drawn\n"
         f"Drawn({str(tmp_path)!r}, species=1, images_per_species=1, size=8).prepare()\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

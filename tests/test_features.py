@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lookalike.errors import InputError
-from lookalike.experiment import Experiment
+from lookalike.training.experiment import Experiment
 
 FROZEN = ("freeze=all", "data.cache=features", "trainer.precision=32-true")
 
@@ -42,8 +42,8 @@ def test_measured_features_are_the_backbones(experiment: Any) -> None:
 def test_scores_equal_those_of_training_from_images(experiment: Any) -> None:
     """Without augmentation there is one view, and nothing else may differ."""
     plain = ("transform=none", "trainer.max_epochs=2", "data.feature_views=0")
-    _, from_images = experiment("freeze=all", "trainer.precision=32-true", *plain[:2]).fit()
-    _, from_features = experiment(*FROZEN, *plain).fit()
+    from_images = experiment("freeze=all", "trainer.precision=32-true", *plain[:2]).fit()
+    from_features = experiment(*FROZEN, *plain).fit()
     assert from_features.scores.keys() == from_images.scores.keys()
     for name, value in from_images.scores.items():
         assert from_features.scores[name] == pytest.approx(value, abs=1e-6)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy.io import loadmat, savemat
 
-from lookalike.data import flowers as module
-from lookalike.data.flowers import Flowers
+from lookalike.data.sources import flowers as module
+from lookalike.data.sources.flowers import Flowers
 from lookalike.errors import InputError
 
 LABELS = [100, 2, 2, 21, 100, 21, 3]  # of images 1..7; 100 sorts before 21 as text

@@ -11,10 +11,10 @@ from torchvision.transforms import v2
 
 from lookalike.data.datamodule import RetrievalData
 from lookalike.data.decoding import decode, read_image
-from lookalike.data.folder import Folder
 from lookalike.data.images import ImageBatches, ImageFiles
 from lookalike.data.mining import AllPairs
 from lookalike.data.sampling import UniformBatches
+from lookalike.data.sources.folder import Folder
 from lookalike.data.transforms import EachImage, FourViews, RandomViews, centred, random_boxes
 from lookalike.errors import InputError
 

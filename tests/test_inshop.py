@@ -8,10 +8,10 @@ import pytest
 from omegaconf import DictConfig
 from PIL import Image
 
-from lookalike.data.inshop import InShop
+from lookalike.data.sources.inshop import InShop
+from lookalike.data.splits import assign_splits
 from lookalike.errors import InputError
-from lookalike.evaluation.protocol import assign_splits
-from lookalike.experiment import Experiment
+from lookalike.training.experiment import Experiment
 
 HEADER = "image_name item_id evaluation_status"
 
@@ -115,7 +115,7 @@ def test_a_run_asks_the_gallery(
     config = compose("train", *others, "data=inshop", f"data.root={root}")
     assert config.data.protocol == "query_gallery"
     experiment = Experiment(config, tmp_path)
-    _, checkpoint = experiment.fit()
+    checkpoint = experiment.fit()
     scores = experiment.test(checkpoint)
     assert scores["test/queries"] == sum(status == "query" for _, _, status in ROWS)
     assert 0 <= scores["test/recall_at_1"] <= 1

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from lookalike.data.listing import (
+from lookalike.data.records import Records
+from lookalike.data.sources.listing import (
     Listing,
     check_images,
     class_ids,
     compare_with_published,
     meanings,
 )
-from lookalike.data.records import Records
 from lookalike.errors import InputError
 
 REMEDY = "Fetch it again"

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lookalike.checkpoint import read_checkpoint
 from lookalike.errors import InputError
-from lookalike.reports.callback import open_wandb, quiet
+from lookalike.inference.checkpoint import read_checkpoint
+from lookalike.reports.loggers import for_tables, open_wandb
 from lookalike.reports.workspace import save_workspace
 
 Cli = Callable[..., Any]
@@ -227,7 +227,7 @@ def test_without_a_network_the_run_goes_offline(
     wandb.teardown()  # it has read the environment of earlier tests
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
-    monkeypatch.setattr("lookalike.reports.callback.PATIENCE", 3.0)
+    monkeypatch.setattr("lookalike.reports.loggers.PATIENCE", 3.0)
     logger = open_wandb(str(tmp_path), project="lookalike")
     logger.log_metrics({"train/loss": 1.0}, step=0)
     logger.experiment.finish()
@@ -237,14 +237,13 @@ def test_without_a_network_the_run_goes_offline(
     assert any("train/loss" in dictionary(r.history.item) for r in read_wandb(file))
 
 
-def test_quiet_configurations() -> None:
+def test_configurations_for_tables() -> None:
     node = {
         "loss": {"_target_": "a.b.Loss", "distance": {"_target_": "Lp", "_partial_": True, "p": 2}},
-        "paths": {"data": "x"},
         "data": {"paths": [1, 2]},
         "seed": 0,
     }
-    assert quiet(node) == {
+    assert for_tables(node) == {
         "loss": {"class": "Loss", "distance": {"class": "Lp", "p": 2}},
         "data": {"paths": [1, 2]},
         "seed": 0,

@@ -6,16 +6,16 @@ from pytorch_metric_learning import losses
 from torch import nn
 from torch.nn.functional import normalize
 
-from lookalike import schedules
 from lookalike.errors import InputError
 from lookalike.losses.anchor_sums import NTXentLoss
 from lookalike.losses.centroid_triplet import CentroidTripletLoss
 from lookalike.losses.class_weights import ClassWeightedReducer
 from lookalike.losses.manifold import ManifoldLoss
-from lookalike.losses.refusals import explained
 from lookalike.losses.softmax import SoftmaxLoss
 from lookalike.losses.two_views import TwoViews
+from lookalike.losses.unsupported import explained
 from lookalike.losses.weighted_sum import WeightedSum
+from lookalike.training import schedules
 
 
 def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:

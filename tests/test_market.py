@@ -9,14 +9,14 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 from PIL import Image
 
-from lookalike.data.market import Market
 from lookalike.data.records import Records
+from lookalike.data.sources.market import Market
+from lookalike.data.splits import assign_splits
 from lookalike.errors import InputError
-from lookalike.evaluation.callback import of_all_ranks, score
 from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.protocol import assign_splits
-from lookalike.experiment import Experiment
+from lookalike.evaluation.scoring import of_all_ranks, score
 from lookalike.retrieval.embeddings import Embeddings
+from lookalike.training.experiment import Experiment
 
 MARKET = "{identity}_c{camera}s1_{number:06d}_03.jpg"
 DUKE = "{identity}_c{camera}_f{number:07d}.jpg"
@@ -188,7 +188,7 @@ def test_the_recipe_runs_on_the_layout(
     )  # fmt: skip
     assert config.loss.losses.softmax.label_smoothing > 0
     experiment = Experiment(config, tmp_path)
-    _, checkpoint = experiment.fit()
+    checkpoint = experiment.fit()
     scores = experiment.test(checkpoint)
     for name in ("recall_at_1", "recall_at_5", "recall_at_10", "map", "minp"):
         assert 0 <= scores[f"test/{name}"] <= 1

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from lookalike.errors import InputError
 from lookalike.models.backbones import Backbone, torchvision_backbone
 from lookalike.models.embedder import Embedder
-from lookalike.models.finetuning import Freeze, Thaw, layers
 from lookalike.models.folding import fold_batch_norm, foldable
+from lookalike.models.freezing import Freeze, Thaw, layers
 from lookalike.models.heads import MLP, Bottleneck, Identity, Linear, PrincipalComponents
 from lookalike.models.pooling import AveragePooling, Flatten, GeMPooling
 

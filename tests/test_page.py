@@ -16,15 +16,16 @@ from scipy import stats
 from lookalike.data.records import Records
 from lookalike.errors import InputError
 from lookalike.evaluation.plan import Evaluation
-from lookalike.reports.closeup import Lens
 from lookalike.reports.comparison import Setting, differing, interval, settings
 from lookalike.reports.embeddings import KeepEmbeddings, read_embeddings
 from lookalike.reports.finished import FinishedRun
-from lookalike.reports.page import Comparison, page
+from lookalike.reports.page.closeup import Lens
+from lookalike.reports.page.document import Comparison, page
+from lookalike.reports.page.svg import Axis
 from lookalike.reports.saved import find_runs, flattened
-from lookalike.reports.svg import Axis
 from lookalike.reports.tables import comma_separated, latex, markdown
 from lookalike.retrieval.embeddings import Embeddings
+from lookalike.training.identity import compared
 
 Cli = Callable[..., Any]
 
@@ -98,7 +99,7 @@ def test_a_starting_point_is_a_setting_without_a_loss(tmp_path: Path) -> None:
     write_run(tmp_path, 1, "arcface", margin=0.3)
     config = write_run(tmp_path, 2, "triplet", margin=0.1) / ".hydra" / "config.yaml"
     config.write_text(config.read_text() + "trainer:\n  max_epochs: 0\n")
-    runs = find_runs(tmp_path)
+    runs = compared(find_runs(tmp_path))
     labels = [setting.label for setting in settings(runs, differing(runs))]
     assert labels == ["loss=triplet", "loss=arcface", "loss=before training"]
 

@@ -11,10 +11,10 @@ from pyarrow import parquet
 
 from lookalike.data.cache import cached_images
 from lookalike.data.checking import check_readable
-from lookalike.data.folder import Folder
 from lookalike.data.images import ImageFiles
 from lookalike.data.records import Records
-from lookalike.data.table import Table
+from lookalike.data.sources.folder import Folder
+from lookalike.data.sources.table import Table
 from lookalike.errors import InputError
 
 

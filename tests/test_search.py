@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lookalike.checkpoint import load_embedder
 from lookalike.data.decoding import read_image
 from lookalike.errors import InputError
-from lookalike.retrieval.lookup import check_threshold, look_up
+from lookalike.inference.embedder import load_embedder
+from lookalike.inference.lookup import check_threshold, look_up
 from lookalike.retrieval.nearest import cosine, euclidean, nearest, unit
 
 Cli = Callable[..., Any]

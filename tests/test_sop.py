@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from omegaconf import DictConfig
 
-from lookalike.data import sop as module
 from lookalike.data.records import Records
-from lookalike.data.sop import SUPER_CLASSES, Sop
+from lookalike.data.sources import sop as module
+from lookalike.data.sources.sop import SUPER_CLASSES, Sop
+from lookalike.data.splits import assign_splits
 from lookalike.errors import InputError
-from lookalike.evaluation.protocol import assign_splits
-from lookalike.experiment import Experiment
+from lookalike.training.experiment import Experiment
 
 HEADER = "image_id class_id super_class_id path"
 TRAINING, TESTING = 17, 12  # products: the half of all is no place to cut

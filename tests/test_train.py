@@ -14,9 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 import lookalike
-from lookalike.checkpoint import read_checkpoint, rebuild_embedder
-from lookalike.experiment import Experiment, open_data
+from lookalike.inference.checkpoint import read_checkpoint
 from lookalike.retrieval.embeddings import embed
+from lookalike.training.experiment import Experiment, open_data
 
 Cli = Callable[..., Any]
 
@@ -116,7 +116,7 @@ def test_several_checkpoints_are_measured_as_one(
     apart = [read_checkpoint(file) for file in files[:2]]
     data = open_data(OmegaConf.create(apart[0].config))
     cpu = torch.device("cpu")
-    vectors = [embed(rebuild_embedder(c), data.test_dataloader(), cpu) for c in apart]
+    vectors = [embed(c.embedder(), data.test_dataloader(), cpu) for c in apart]
     cosine = vectors[0].vectors @ vectors[0].vectors.T + vectors[1].vectors @ vectors[1].vectors.T
     np.fill_diagonal(cosine, -np.inf)
     right = vectors[0].labels[cosine.argmax(1)] == vectors[0].labels

@@ -10,12 +10,11 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
-from lookalike.commands.tune import OWN
-from lookalike.config import build, config_folder, gather_overrides
+from lookalike.config import build, config_folder
 from lookalike.errors import InputError
-from lookalike.tuning import study as study_module
-from lookalike.tuning.space import Tuning
-from lookalike.tuning.study import done, ranked, tuned
+from lookalike.studies import tuning as study_module
+from lookalike.studies.space import Tuning
+from lookalike.studies.tuning import done, ranked, tuned
 
 Compose = Callable[..., DictConfig]
 SEARCHES = sorted(
@@ -149,7 +148,7 @@ def test_from_the_command_line_to_a_benchmark_of_the_best(
         "space: {loss.margin: {low: 0.1, high: 1.0}}\n"
         "folds: [0]\ntrials: 2\nreproductions: [7]\n"
     )
-    cli("tune", "--config-dir", str(mine.parent), "tune=tiny", *gather_overrides(tiny, OWN))
+    cli("tune", "--config-dir", str(mine.parent), "tune=tiny", *tiny)
     said = capsys.readouterr().out
     assert "0, the default" in said
     (folder,) = (tmp_path / "outputs" / "tune").iterdir()

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.retrieval.vote import majority_vote
+from lookalike.inference.vote import majority_vote
 
 
 def by_loop(probabilities: NDArray[np.float64]) -> list[tuple[int, float]]:

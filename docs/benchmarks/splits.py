@@ -12,7 +12,7 @@ import numpy as np
 
 from lookalike.config import build, config_folder
 from lookalike.data.records import Records
-from lookalike.evaluation.protocol import assign_splits
+from lookalike.data.splits import assign_splits
 
 SETS = {
     "flowers": ["data=flowers"],

@@ -4,27 +4,33 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lookalike.checkpoint import ImageEmbedder, load_embedder
+    from lookalike.config import compose
     from lookalike.data.datamodule import RetrievalData
     from lookalike.data.records import Records
     from lookalike.errors import InputError
     from lookalike.evaluation.plan import Evaluation
-    from lookalike.learner import MetricLearner
+    from lookalike.inference.classifier import load_classifier
+    from lookalike.inference.embedder import ImageEmbedder, load_embedder
     from lookalike.models.embedder import Embedder
     from lookalike.retrieval.embeddings import Embeddings
     from lookalike.retrieval.neighbours import Gallery
+    from lookalike.training.learner import MetricLearner
+    from lookalike.training.run import train
 
 _HOMES = {
     "Embedder": "lookalike.models.embedder",
     "Embeddings": "lookalike.retrieval.embeddings",
     "Evaluation": "lookalike.evaluation.plan",
     "Gallery": "lookalike.retrieval.neighbours",
-    "ImageEmbedder": "lookalike.checkpoint",
+    "ImageEmbedder": "lookalike.inference.embedder",
     "InputError": "lookalike.errors",
-    "MetricLearner": "lookalike.learner",
+    "MetricLearner": "lookalike.training.learner",
     "Records": "lookalike.data.records",
     "RetrievalData": "lookalike.data.datamodule",
-    "load_embedder": "lookalike.checkpoint",
+    "compose": "lookalike.config",
+    "load_classifier": "lookalike.inference.classifier",
+    "load_embedder": "lookalike.inference.embedder",
+    "train": "lookalike.training.run",
 }
 
 __all__ = [
@@ -37,7 +43,10 @@ __all__ = [
     "MetricLearner",
     "Records",
     "RetrievalData",
+    "compose",
+    "load_classifier",
     "load_embedder",
+    "train",
 ]
 
 

@@ -2,8 +2,9 @@
 
 import runpy
 import sys
-from difflib import get_close_matches
 from importlib.metadata import version
+
+from lookalike.errors import did_you_mean
 
 VERBS = {
     "train": "train, validate and test; writes a run folder",
@@ -52,8 +53,7 @@ def main() -> None:
         sys.argv = [f"lookalike {verb}", *arguments[1:]]
         runpy.run_module(f"lookalike.commands.{verb}", run_name="__main__", alter_sys=True)
     else:
-        close = get_close_matches(arguments[0], VERBS, 1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(arguments[0], VERBS)
         sys.exit(f"lookalike: no verb {arguments[0]!r}; there are {', '.join(VERBS)}.{hint}")
 
 

@@ -1,46 +1,58 @@
-"""Where conf/ is, how a verb starts, and build(): the only place that makes objects of a config."""
+"""Where conf/ is, compose(), and build(): the only place that makes objects of a configuration."""
 
 import inspect
 import os
 import re
-import sys
-import warnings
 from collections.abc import Callable, Iterator, Sequence
-from difflib import get_close_matches
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import hydra
-from hydra.errors import HydraException, InstantiationException, MissingConfigException
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
-from omegaconf import DictConfig, ListConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
-from lookalike.errors import InputError
+from lookalike.errors import InputError, did_you_mean
 
-# said of every run, whatever the user does
-LIGHTNING_REMARKS = (
-    "Experiment logs directory .* exists and is not empty",  # it holds .hydra/ and train.log
-    "The number of training batches .* is smaller than the logging interval",  # so be it
-    "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own call
-    "The '.*_dataloader' does not have many workers",  # the cores decide, or the user
-    "Found .* module\\(s\\) in eval mode at the start of training",  # what is frozen
-    "It is recommended to use .*sync_dist=True",  # our scores are the same on every rank
-    "The dirpath has changed from",  # a resumed run has its own folder
-)
-BEFORE_TRAINING = "before training"
-# groups and keys that say how training goes on, not where it starts
-NOT_THE_START = (
-    "callbacks", "distance", "learner", "learning_rate", "loss", "miner", "optimizer", "reducer",
-    "regularizer", "sampler", "scheduler", "data.batch_size", "data.miner", "data.sampler",
-)  # fmt: skip
 _PACKAGE = Path(__file__).resolve().parent
+_BY_HYDRA = re.compile(r"\$\{(hydra|now):")  # interpolations that only a running Hydra can resolve
 
 
 def config_folder() -> Path:
     """conf/ inside the installed package, or beside src/ in a checkout."""
     packaged = _PACKAGE / "conf"
     return packaged if packaged.is_dir() else _PACKAGE.parents[1] / "conf"
+
+
+def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
+    """The configuration that `lookalike VERB OVERRIDES` runs with, for notebooks and scripts.
+
+    What Hydra knows only while it runs (`name`, `paths.run`) is filled in; no folder is made.
+
+    >>> config = compose("train", ["data=flowers", "loss=triplet", "seed=1"])
+    >>> config.name
+    'flowers_resnet18_triplet_seed1'
+
+    Args:
+        verb: such as "train".
+        overrides: as on the command line.
+
+    Raises:
+        hydra.errors.HydraException: there is no such verb, group, choice or key.
+    """
+    given = [*gather_overrides(verb, overrides), "hydra.mode=RUN"]
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = hydra.compose(verb, given, return_hydra_config=True)
+    with _hydra_running(config), read_write(config.hydra), open_dict(config):
+        config.hydra.runtime.output_dir = os.path.abspath(config.hydra.run.dir)
+        for key, value in _leaves(OmegaConf.to_container(config)):
+            if isinstance(value, str) and _BY_HYDRA.search(value) and not key.startswith("hydra."):
+                OmegaConf.update(config, key, OmegaConf.select(config, key))
+        del config["hydra"]
+    return config
 
 
 def build(config: Any, **arguments: Any) -> Any:
@@ -52,7 +64,7 @@ def build(config: Any, **arguments: Any) -> Any:
     try:
         return instantiate(config, _convert_="all", **arguments)
     except InstantiationException as error:
-        cause = _first_input_error(error)
+        cause = next((part for part in causes(error) if isinstance(part, InputError)), None)
         raise InputError(str(cause or error)) from error
 
 
@@ -63,13 +75,30 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, ListConfig) else [value]
 
 
-def gather_overrides(arguments: Sequence[str], own: Sequence[str]) -> list[str]:
-    """The command line of a verb that starts runs of `train`, whose overrides go into more=[...].
+def check_arguments(config: Any) -> None:
+    """Compare every node that has a `_target_` with the signature it will be called with.
 
-    Args:
-        arguments: as they were given.
-        own: groups and keys of the verb itself.
+    Raises:
+        InputError: a key is no argument, with the nearest that is.
     """
+    for node in _nodes(OmegaConf.to_container(config, resolve=True)):
+        known = _arguments(get_object(node["_target_"]))
+        for key in node:
+            if known is not None and not key.startswith("_") and key not in known:
+                raise InputError(
+                    f"{node['_target_']} takes no {key!r}; it takes {', '.join(known)}."
+                    f"{did_you_mean(key, known)}"
+                )
+
+
+def gather_overrides(verb: str, arguments: Sequence[str]) -> list[str]:
+    """The command line of a verb, with the overrides that are for `train` put into more=[...].
+
+    A verb that starts runs of `train` has the key `more`; for the others nothing changes.
+    """
+    own = _own_keys(verb)
+    if "more" not in own:
+        return list(arguments)
     kept, others = [], []
     for argument in arguments:
         is_override = "=" in argument or argument.startswith("~")
@@ -85,76 +114,42 @@ def subject(override: str) -> str:
     return found[1] if found else ""
 
 
-def check_arguments(config: Any) -> None:
-    """Compare every node that has a `_target_` with the signature it will be called with.
-
-    Raises:
-        InputError: a key is no argument, with the nearest that is.
-    """
-    for node in _nodes(OmegaConf.to_container(config, resolve=True)):
-        known = _arguments(get_object(node["_target_"]))
-        for key in node:
-            if known is not None and not key.startswith("_") and key not in known:
-                raise InputError(
-                    f"{node['_target_']} takes no {key!r}; it takes {', '.join(known)}."
-                    f"{_nearest(key, list(known))}"
-                )
-
-
-def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
-    """Compose conf/<verb>.yaml with the command line, run the task, and explain what can be mended.
-
-    Exits with 2 where the command, a file or a checkpoint does not fit.
-    """
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach us instead of Hydra's printer
-    for message in LIGHTNING_REMARKS:
-        warnings.filterwarnings("ignore", message)
-    main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)
-    try:
-        main()
-    except (InputError, HydraException, OmegaConfBaseException) as error:
-        print(f"\nlookalike {verb}: {explain(error, verb)}", file=sys.stderr)
-        sys.exit(2)
-
-
-def explain(error: Exception, verb: str) -> str:
-    """One message for the user, with the nearest valid name for a misspelt one."""
-    if isinstance(error, InputError):
-        return str(error).rsplit("InputError: ", 1)[-1]  # a loader's worker wraps it in a traceback
-    if isinstance(error, MissingConfigException) and error.options:
-        wrong = str(error.missing_cfg_file).rsplit("/", 1)[-1].removesuffix(".yaml")
-        return f"{error}{_nearest(wrong, error.options)}"
-    message = "\n".join(str(part) for part in _chain(error))
-    misspelt = re.search(
-        r"Could not (?:override|append|delete from config) '?\.?([\w.@/]+)'?", message
-    )
-    if misspelt:
-        name = misspelt[1].rstrip(".")
-        return f"there is no {name!r} in the configuration.{_nearest(name, _names(verb))}"
-    return message
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = error.__cause__
-
-
-def _first_input_error(error: BaseException) -> InputError | None:
-    return next((part for part in _chain(error) if isinstance(part, InputError)), None)
-
-
-def _nearest(wrong: str, names: Sequence[str]) -> str:
-    close = get_close_matches(wrong, names, 3, cutoff=0.5)
-    return f" Did you mean {' or '.join(close)}?" if close else ""
-
-
-def _names(verb: str) -> list[str]:
+def known_names(verb: str) -> list[str]:
     """Every key of a verb's configuration, dotted, and every group."""
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = hydra.compose(verb)
     groups = [folder.name for folder in config_folder().iterdir() if folder.is_dir()]
     return [*_dotted(OmegaConf.to_container(config)), *groups]
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what caused it, outermost first."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+@contextmanager
+def _hydra_running(config: DictConfig) -> Iterator[None]:
+    """Answers `${hydra:...}` from a composed configuration, as inside of Hydra's main."""
+    hydra_config = HydraConfig.instance()
+    before = hydra_config.cfg
+    hydra_config.cfg = config  # type: ignore[assignment]  # set_config would copy it
+    try:
+        yield
+    finally:
+        hydra_config.cfg = before
+
+
+@cache
+def _own_keys(verb: str) -> frozenset[str]:
+    """The groups and keys at the top of conf/<verb>.yaml."""
+    file = config_folder() / f"{verb}.yaml"
+    if not file.is_file():
+        return frozenset()
+    content: Any = OmegaConf.to_container(OmegaConf.load(file))
+    groups = [next(iter(entry)) for entry in content.get("defaults", []) if isinstance(entry, dict)]
+    return frozenset([*content, *(group.split(" ")[-1].strip("/") for group in groups)])
 
 
 def _nodes(node: Any) -> Iterator[dict[str, Any]]:
@@ -183,7 +178,18 @@ def _arguments(target: Callable[..., Any]) -> list[str] | None:
 
 
 def _dotted(node: Any, above: str = "") -> Iterator[str]:
+    """Every key of nested dicts, dotted."""
     if isinstance(node, dict):
         for key, value in node.items():
             yield f"{above}{key}"
             yield from _dotted(value, f"{above}{key}.")
+
+
+def _leaves(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that is no container, with its key, dotted."""
+    if isinstance(node, dict | list):
+        pairs = node.items() if isinstance(node, dict) else enumerate(node)
+        for key, value in pairs:
+            yield from _leaves(value, f"{above}{key}.")
+    else:
+        yield above.removesuffix("."), node

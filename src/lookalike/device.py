@@ -8,6 +8,9 @@ from pathlib import Path
 
 import torch
 
+from lookalike.compatibility import cpu_multiplies_bfloat16
+from lookalike.errors import InputError
+
 MOST_WORKERS = 8  # more wait for each other: one reads thousands of images a second
 
 
@@ -24,8 +27,26 @@ def best_precision(accelerator: str = "auto") -> str:
         native = torch.cuda.is_bf16_supported(including_emulation=False)
         return "bf16-mixed" if native else "16-mixed"
     on_cpu = accelerator == "cpu" or not torch.backends.mps.is_available()
-    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-    return "bf16-mixed" if on_cpu and native else "32-true"
+    return "bf16-mixed" if on_cpu and cpu_multiplies_bfloat16() else "32-true"
+
+
+def find_device(name: str = "auto") -> torch.device:
+    """The device of that name, such as "cpu", "cuda", "cuda:1" or "mps"; "auto" takes a GPU if any.
+
+    Raises:
+        InputError: torch knows no such device, or this machine has none.
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"device={name} can't be used ({reason}). Set device=cpu or auto."
+        ) from None
+    return device
 
 
 def usable_workers() -> int:

@@ -4,47 +4,43 @@ from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
-from pytorch_lightning import Trainer
 
-from lookalike.checkpoint import rebuild_classifier
-from lookalike.config import as_list, build, run_verb
+from lookalike.commands.verb import run_verb
+from lookalike.config import as_list, build
 from lookalike.data.checking import check_readable
-from lookalike.data.reading import files_of, find_records
+from lookalike.data.images import files_of
+from lookalike.device import find_device
 from lookalike.errors import InputError
-from lookalike.models.classifier import Classifier, check_same_classes, named_apart, predict
-from lookalike.models.imagenet import imagenet_classifier
+from lookalike.inference.classifier import (
+    Classifier,
+    check_same_classes,
+    load_classifier,
+    named_apart,
+)
+from lookalike.inference.classifier import classify as predict
+from lookalike.inference.imagenet import imagenet_classifier
+from lookalike.inference.images import find_records
+from lookalike.inference.vote import majority_vote
 from lookalike.reports.predictions import (
-    Predictions,
     predictions_sheet,
     print_predictions,
     write_predictions,
 )
-from lookalike.retrieval.vote import majority_vote
 
 
 def classify(config: DictConfig) -> list[str]:
     """The class of every image: the vote's, or the first model's without one."""
     if config.top < 1:
         raise InputError(f"top={config.top}: need 1 or more classes to show")
+    device = find_device(config.device)
     records = find_records(as_list(config.images))
     classifiers = _classifiers(config)
     voting = bool(config.vote) and len(classifiers) > 1
     if voting:
         check_same_classes(classifiers)
     check_readable(files_of(records))
-    trainer: Trainer = build(config.trainer, logger=False, enable_checkpointing=False)
     predictions = [
-        Predictions(
-            each.name,
-            each.class_names,
-            predict(
-                each,
-                records,
-                trainer.strategy.root_device,
-                config.batch_size,
-                config.num_workers,
-            ),
-        )
+        predict(each, records, device, config.batch_size, config.num_workers)
         for each in classifiers
     ]
     vote = majority_vote(np.stack([p.probabilities for p in predictions])) if voting else None
@@ -62,7 +58,7 @@ def _classifiers(config: DictConfig) -> list[Classifier]:
     named = list(build(config.model).values())
     if not named and not checkpoints:
         named = [imagenet_classifier("mobilenet_v2", "IMAGENET1K_V2")]
-    return named_apart([*named, *map(rebuild_classifier, checkpoints)])
+    return named_apart([*named, *map(load_classifier, checkpoints)])
 
 
 if __name__ == "__main__":

@@ -1,47 +1,41 @@
 """lookalike evaluate: score a checkpoint, or several as one, on their own data set or another."""
 
 from pathlib import Path
+from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
-from lookalike.checkpoint import Checkpoint, read_checkpoint, rebuild_loss
-from lookalike.config import as_list, build, run_verb
-from lookalike.data.datamodule import RetrievalData
+from lookalike.commands.verb import run_verb
+from lookalike.config import as_list, build
+from lookalike.data.measuring import MeasuredImages
+from lookalike.device import find_device
 from lookalike.errors import InputError
-from lookalike.evaluation.callback import check_monitor, score
-from lookalike.experiment import embed_test_images, open_data
+from lookalike.evaluation.plan import Evaluation
+from lookalike.evaluation.scoring import check_monitor, score
+from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
+from lookalike.inference.testing import embed_test_images, measured_images
 from lookalike.losses.classifier import EmbeddingClassifier, classifier_of
-from lookalike.reports.run import print_counts, print_scores, write_metrics
+from lookalike.reports.scores import print_counts, print_scores, write_metrics
 from lookalike.retrieval.embeddings import concatenated
 
 
 def evaluate(config: DictConfig) -> float:
     """Test scores of a checkpoint, or of several as one; returns the monitored metric."""
-    files = as_list(config.checkpoint)
+    files = [str(file) for file in as_list(config.checkpoint)]
     if not files:
         raise InputError("give checkpoint=RUN/checkpoints/best.ckpt, or a list of them")
+    device = find_device(config.device)
     checkpoints = [read_checkpoint(file) for file in files]
-    seen = [_seen_by(checkpoint, config) for checkpoint in checkpoints]
-    data, _ = seen[0]
-    print_counts(data.counts())
-    plan = build(config.evaluation)
-    classifier = _classifier(checkpoints)
-    check_monitor(plan, classifier, data.records, data.records.ids("test"))
-    _check_same_images(seen, files)
-    embeddings = concatenated(
-        [
-            embed_test_images(checkpoint, own, trainer)
-            for checkpoint, (own, trainer) in zip(checkpoints, seen, strict=True)
-        ]
-    )
-    measured = score(plan, embeddings, embeddings, data.records, classifier)
-    scores = {f"test/{name}": value for name, value in measured.items()}
+    seen = [measured_images(_data_of(each, config)) for each in checkpoints]
+    print_counts(seen[0].counts())
+    plan: Evaluation = build(config.evaluation)
+    scores = _scores(plan, checkpoints, seen, device)
     file = Path(config.paths.run) / "metrics.json"
-    names = [str(each) for each in files]
     facts = {
-        "checkpoint": names[0] if len(names) == 1 else names,
+        "checkpoint": files[0] if len(files) == 1 else files,
         "evaluation": OmegaConf.to_container(config.evaluation, resolve=True),
-        "counts": data.counts(),
+        "counts": seen[0].counts(),
     }
     write_metrics(file, scores, facts)
     print_scores(scores, max(checkpoint.epochs for checkpoint in checkpoints), refit=False)
@@ -49,12 +43,33 @@ def evaluate(config: DictConfig) -> float:
     return scores[f"test/{plan.monitor}"]
 
 
-def _seen_by(checkpoint: Checkpoint, config: DictConfig) -> tuple[RetrievalData, DictConfig]:
-    """The data in a checkpoint's own test view, and its trainer's configuration."""
+def _data_of(checkpoint: Checkpoint, config: DictConfig) -> dict[str, Any]:
+    """The checkpoint's data, or other data seen through the same test view."""
     trained = OmegaConf.create(checkpoint.config)
-    if config.data:  # another data set, or another protocol: seen through the same test view
+    if config.data:
         trained.data = {**trained.data, "num_classes": None, **config.data}
-    return open_data(trained), trained.trainer
+    data: Any = OmegaConf.to_container(trained.data, resolve=True)
+    return data
+
+
+def _scores(
+    plan: Evaluation,
+    checkpoints: list[Checkpoint],
+    seen: list[MeasuredImages],
+    device: torch.device,
+) -> dict[str, float]:
+    records = seen[0].records
+    classifier = _classifier(checkpoints)
+    check_monitor(plan, classifier, records, records.ids("test"))
+    _check_same_images(seen, checkpoints)
+    embeddings = concatenated(
+        [
+            embed_test_images(checkpoint, images, device)
+            for checkpoint, images in zip(checkpoints, seen, strict=True)
+        ]
+    )
+    measured = score(plan, embeddings, embeddings, records, classifier)
+    return {f"test/{name}": value for name, value in measured.items()}
 
 
 def _classifier(checkpoints: list[Checkpoint]) -> EmbeddingClassifier | None:
@@ -62,16 +77,16 @@ def _classifier(checkpoints: list[Checkpoint]) -> EmbeddingClassifier | None:
     if len(checkpoints) > 1:
         return None
     (only,) = checkpoints
-    return classifier_of(rebuild_loss(only), only.class_names)
+    return classifier_of(only.loss(), only.class_names)
 
 
-def _check_same_images(seen: list[tuple[RetrievalData, DictConfig]], files: list[str]) -> None:
-    first, *others = [data.records.paths[data.records.ids("test")].tolist() for data, _ in seen]
-    for file, paths in zip(files[1:], others, strict=True):
+def _check_same_images(seen: list[MeasuredImages], checkpoints: list[Checkpoint]) -> None:
+    first, *others = [each.records.paths[each.records.ids("test")].tolist() for each in seen]
+    for checkpoint, paths in zip(checkpoints[1:], others, strict=True):
         if paths != first:
             raise InputError(
-                f"{files[0]} and {file} were tested on different images, so they can't be "
-                "measured as one. Give checkpoints of the same data, or data=<set>."
+                f"{checkpoints[0].file} and {checkpoint.file} were tested on different images, so "
+                "they can't be measured as one. Give checkpoints of the same data, or data=<set>."
             )
 
 

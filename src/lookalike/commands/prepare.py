@@ -3,7 +3,8 @@
 from omegaconf import DictConfig
 from rich.console import Console
 
-from lookalike.config import build, run_verb
+from lookalike.commands.verb import run_verb
+from lookalike.config import build
 from lookalike.data.checking import check_readable
 from lookalike.data.images import ImageFiles
 from lookalike.data.records import Records

@@ -2,17 +2,21 @@
 
 from pathlib import Path
 
-from omegaconf import DictConfig, OmegaConf
+import torch
+from omegaconf import DictConfig
 
-from lookalike.checkpoint import read_checkpoint
-from lookalike.config import build, check_arguments, run_verb
+from lookalike.commands.verb import run_verb
+from lookalike.config import build, check_arguments
+from lookalike.device import find_device
 from lookalike.evaluation.plan import Evaluation
-from lookalike.experiment import embed_test_images, open_data
+from lookalike.inference.checkpoint import read_checkpoint
+from lookalike.inference.testing import embed_test_images, measured_images
 from lookalike.reports.comparison import monitored
 from lookalike.reports.embeddings import TestedImages, read_embeddings, write_embeddings
-from lookalike.reports.page import Comparison, page
+from lookalike.reports.page.document import Comparison, page
 from lookalike.reports.saved import SavedRun, find_runs
 from lookalike.reports.workspace import save_workspace
+from lookalike.training.identity import compared
 
 
 def report(config: DictConfig) -> Path | str:
@@ -25,10 +29,11 @@ def report(config: DictConfig) -> Path | str:
         address = save_workspace(config.wandb, config.metric or Evaluation().monitor)
         print(address)
         return address
-    runs = find_runs(config.runs)
+    runs = compared(find_runs(config.runs))
     comparison = Comparison(runs, config.metric or monitored(runs))
+    device = find_device(config.device)
     closely = comparison.runs[: config.closeups]
-    kept = {run: _embeddings(run, config.embed) for run in closely}
+    kept = {run: _embeddings(run, config.embed, device) for run in closely}
     folder = Path(config.paths.run)
     for name, text in comparison.files().items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -39,7 +44,7 @@ def report(config: DictConfig) -> Path | str:
     return file
 
 
-def _embeddings(run: SavedRun, embed: bool) -> TestedImages | None:
+def _embeddings(run: SavedRun, embed: bool, device: torch.device) -> TestedImages | None:
     """What a run kept; otherwise, if asked, made from its checkpoint and kept from now on."""
     kept = read_embeddings(run.folder)
     if kept is not None or not embed:
@@ -48,9 +53,9 @@ def _embeddings(run: SavedRun, embed: bool) -> TestedImages | None:
     checkpoint = read_checkpoint(
         named if named.is_file() else run.folder / "checkpoints" / "best.ckpt"
     )
-    trained = OmegaConf.create(checkpoint.config)
-    data = open_data(trained)
-    write_embeddings(run.folder, embed_test_images(checkpoint, data, trained.trainer), data.records)
+    images = measured_images(checkpoint.config["data"])
+    embeddings = embed_test_images(checkpoint, images, device)
+    write_embeddings(run.folder, embeddings, images.records)
     return read_embeddings(run.folder)
 
 

@@ -1,64 +1,58 @@
 """lookalike search: the images of a gallery that look like the given ones."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from omegaconf import DictConfig
-from pytorch_lightning import Trainer
+from omegaconf import DictConfig, OmegaConf
 
-from lookalike.checkpoint import Checkpoint, read_checkpoint, rebuild_classifier, rebuild_embedder
-from lookalike.config import as_list, build, run_verb
+from lookalike.commands.verb import run_verb
+from lookalike.config import as_list, build
 from lookalike.data.checking import check_readable
-from lookalike.data.reading import files_of, find_labelled, find_records, in_order
+from lookalike.data.images import files_of
+from lookalike.data.measuring import MeasuredImages
 from lookalike.data.records import Records, check_class
+from lookalike.device import find_device
 from lookalike.errors import InputError
-from lookalike.models.classifier import Classifier, check_same_classes, named_apart, predict
-from lookalike.reports.matches import Answers, answers_sheet, print_answers, write_answers
+from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
+from lookalike.inference.classifier import Classifier, classify, load_classifier, named_apart
+from lookalike.inference.images import find_labelled, find_records
+from lookalike.inference.lookup import check_threshold
+from lookalike.inference.search import check_classes_of, voted_classes
+from lookalike.inference.search import search as search_gallery
+from lookalike.reports.matches import matches_sheet, print_matches, write_matches
 from lookalike.retrieval.embeddings import embed
-from lookalike.retrieval.lookup import Match, check_threshold, look_up
-from lookalike.retrieval.vote import majority_vote
 
 
 def search(config: DictConfig) -> int:
     """Answers every query; returns how many found something."""
     checkpoints = as_list(config.checkpoint)
     _check(config, checkpoints)
+    device = find_device(config.device)
     first = read_checkpoint(checkpoints[0])
-    queries = find_records(as_list(config.images))
-    gallery = _gallery(config, first)
+    queries, gallery = find_records(as_list(config.images)), _gallery(config, first)
     classifiers = _classifiers(config, checkpoints, gallery)
     for records in (queries, gallery):
         check_readable(files_of(records))
 
-    trainer: Trainer = build(config.trainer, logger=False, enable_checkpointing=False)
-    places = _places(config, queries, classifiers, trainer)
-    embedder = rebuild_embedder(first).to(trainer.strategy.root_device)
-    transform = build(first.config["data"]["transform"]["test"])
+    places: list[str | None] = [config["class"]] * len(queries)
+    if classifiers:
+        settings = (device, config.batch_size, config.num_workers)
+        places = list(voted_classes([classify(each, queries, *settings) for each in classifiers]))
+    embedder, views = first.embedder().to(device), {"test": first.transform()}
 
-    def features(records: Records, description: str) -> NDArray[np.float32]:
-        return embed(
-            embedder.unnormalised,
-            in_order(records, transform, config.batch_size, config.num_workers),
-            trainer.strategy.root_device,
-            description,
-        ).vectors
+    def features(records: Records) -> NDArray[np.float32]:
+        images = MeasuredImages(records, views, config.batch_size, config.num_workers)
+        return embed(embedder.unnormalised, images.loader(records.every_id), device).vectors
 
-    found = _found(
-        features(queries, "Embedding the queries"),
-        features(gallery, "Embedding the gallery"),
-        gallery,
-        places,
-        _own_rows(queries, gallery),
-        config,
-    )
-    answers = Answers(queries, gallery, [place or "the whole gallery" for place in places], found)
+    results = search_gallery(features, queries, gallery, places, config.k, config.threshold)
     folder = Path(config.paths.run)
-    print_answers(answers)
-    write_answers(folder / "matches.csv", answers)
-    answers_sheet(answers).save(folder / "matches.png")
+    print_matches(results)
+    write_matches(folder / "matches.csv", results)
+    matches_sheet(results).save(folder / "matches.png")
     print(folder / "matches.csv", folder / "matches.png", sep="\n")
-    return sum(bool(each) for each in found)
+    return sum(bool(each) for each in results.found)
 
 
 def _check(config: DictConfig, checkpoints: list[str]) -> None:
@@ -75,7 +69,8 @@ def _gallery(config: DictConfig, checkpoint: Checkpoint) -> Records:
     """The folder or table that is given; otherwise a data set, by default the checkpoint's."""
     if config.gallery is not None:
         return find_labelled(config.gallery)
-    data = config.data or checkpoint.config["data"]
+    given: Any = OmegaConf.to_container(config.data, resolve=True)
+    data = given or checkpoint.config["data"]
     source = build(data["source"])
     source.prepare()
     records: Records = source.records()
@@ -89,62 +84,9 @@ def _classifiers(config: DictConfig, checkpoints: list[str], gallery: Records) -
         return []
     if config.within == "all":
         return []
-    classifiers = named_apart([rebuild_classifier(file) for file in checkpoints])
-    check_same_classes(classifiers)
-    known = classifiers[0].class_names
-    if not set(known) & set(gallery.class_names):
-        raise InputError(
-            f"the gallery has none of the classes that the checkpoint knows ({', '.join(known)}). "
-            "Set within=all, or give a gallery of class folders."
-        )
+    classifiers = named_apart([load_classifier(file) for file in checkpoints])
+    check_classes_of(gallery, classifiers)
     return classifiers
-
-
-def _places(
-    config: DictConfig, queries: Records, classifiers: list[Classifier], trainer: Trainer
-) -> list[str | None]:
-    """The class in which each query is searched, None for the whole gallery."""
-    if not classifiers:
-        return [config["class"]] * len(queries)
-    probabilities = [
-        predict(
-            each,
-            queries,
-            trainer.strategy.root_device,
-            config.batch_size,
-            config.num_workers,
-        )
-        for each in classifiers
-    ]
-    labels = majority_vote(np.stack(probabilities)).labels
-    return [classifiers[0].class_names[label] for label in labels]
-
-
-def _found(
-    queries: NDArray[np.float32],
-    gallery: NDArray[np.float32],
-    records: Records,
-    places: list[str | None],
-    own: NDArray[np.int64],
-    config: DictConfig,
-) -> list[list[Match]]:
-    """The matches of every query, searched class by class."""
-    found: list[list[Match]] = [[] for _ in places]
-    for place in set(places):
-        asking = [row for row, other in enumerate(places) if other == place]
-        seen = np.arange(len(records))
-        if place is not None:
-            seen = np.flatnonzero(records.labels_as([place]) == 0)
-        answers = look_up(queries[asking], gallery, seen, own[asking], config.k, config.threshold)
-        for row, answer in zip(asking, answers, strict=True):
-            found[row] = answer
-    return found
-
-
-def _own_rows(queries: Records, gallery: Records) -> NDArray[np.int64]:
-    """The row of each query's own file in the gallery, -1 where it is not there."""
-    row_of = {str(Path(path).resolve()): row for row, path in enumerate(gallery.paths)}
-    return np.array([row_of.get(str(Path(path).resolve()), -1) for path in queries.paths])
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """lookalike tune: hyper-parameters chosen by validation, and a benchmark to test them with."""
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,13 +9,12 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lookalike.config import build, gather_overrides, run_verb, subject
+from lookalike.commands.verb import run_verb
+from lookalike.config import build, subject
 from lookalike.errors import InputError
-from lookalike.reports.trials import print_trials, write_trials
-from lookalike.tuning.space import Tuning, overrides_of
-from lookalike.tuning.study import Compose, ranked, tuned
-
-OWN = ("hydra", "more", "name", "paths", "tune")  # the rest is for `train`
+from lookalike.studies.space import Tuning, overrides_of
+from lookalike.studies.trials import print_trials, write_trials
+from lookalike.studies.tuning import Compose, ranked, tuned
 
 
 def tune(config: DictConfig) -> float:
@@ -62,7 +60,7 @@ def write_benchmark(
     """A benchmark that trains the default and the best anew, with fresh seeds, and tests them."""
     lines = list(dict.fromkeys(" ".join(overrides_of(each)) for each in (default, best)))
     content = {
-        "_target_": "lookalike.benchmark.cells.Benchmark",
+        "_target_": "lookalike.studies.cells.Benchmark",
         "every": [*tuning.every, *more],
         "axes": [lines],
         "folds": list(tuning.folds),
@@ -75,5 +73,4 @@ def write_benchmark(
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = gather_overrides(sys.argv[1:], OWN)
     run_verb("tune", tune)

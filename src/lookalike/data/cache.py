@@ -20,8 +20,8 @@ import torch
 from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor
-from torchvision.transforms.v2.functional import resize
 
+from lookalike.compatibility import torchvision_module
 from lookalike.data.images import ImageFiles
 from lookalike.data.made_once import made_once
 from lookalike.errors import InputError
@@ -146,6 +146,7 @@ def _decoded(
 def _shrunk(files: ImageFiles, row: int) -> NDArray[np.uint8]:
     image, short_side = files[row], files.short_side
     if short_side is not None and min(image.shape[1:]) > short_side:
+        resize = torchvision_module("transforms.v2.functional").resize
         image = resize(image, [short_side], antialias=True)
     return image.permute(1, 2, 0).contiguous().numpy()
 

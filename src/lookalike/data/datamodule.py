@@ -2,9 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from math import inf
 from pathlib import Path
-from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -13,35 +11,18 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from lookalike.data.cache import CachedImages, as_setting, cache_key, cached_images
+from lookalike.data.cache import as_setting, cache_key
 from lookalike.data.features import Features, kept_features
-from lookalike.data.images import Batch, ImageBatches, ImageFiles, Images
+from lookalike.data.images import Batch, ImageBatches, Transform, batch_loader
+from lookalike.data.measuring import Cache, MeasuredImages, check_reading, decoded_once
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
+from lookalike.data.sources.source import Source
+from lookalike.data.splits import split_records
 from lookalike.device import usable_workers
 from lookalike.errors import InputError
-from lookalike.evaluation.protocol import assign_splits, without_validation
 
 log = logging.getLogger(__name__)
-
-
-class Source(Protocol):
-    """A data set as it lies on disk."""
-
-    def prepare(self) -> None:
-        """Fetch or make what is missing; do nothing where all is there."""
-
-    def records(self) -> Records:
-        """Every image, with the set's own split if it has one."""
-        ...
-
-
-class Transform(Protocol):
-    """A list of images, uint8 (3, h, w) -> uint8 (B, 3, H, W)."""
-
-    short_side: int | None  # pixels that it needs; null for all there are
-
-    def __call__(self, images: Sequence[Tensor]) -> Tensor: ...
 
 
 class RetrievalData(LightningDataModule):
@@ -83,7 +64,7 @@ class RetrievalData(LightningDataModule):
         batch_size: int = 64,
         eval_batch_size: int = 64,
         num_workers: int | None = 0,
-        cache: Literal["none", "disk", "features"] = "none",
+        cache: Cache = "none",
         cache_folder: str = "",
         feature_views: int = 4,
         holdout: bool = True,
@@ -91,7 +72,7 @@ class RetrievalData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        _check_choices(cache, transform)
+        check_reading(transform, cache)
         self.source = source
         self.transform = transform
         self.make_sampler = sampler
@@ -104,15 +85,14 @@ class RetrievalData(LightningDataModule):
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
         self.num_workers = usable_workers() if num_workers is None else num_workers
-        self.cache = cache
+        self.cache: Cache = cache
         self.cache_folder = cache_folder
         self.feature_views = feature_views
         self.holdout = holdout
         self.expected_classes = num_classes
         self.seed = seed
-        self.cached: CachedImages | None = None
         self.features: dict[str, Features] = {}  # of the "train" and the "test" view
-        self._split_records: Records | None = None
+        self._measured: MeasuredImages | None = None
 
     def prepare_data(self) -> None:
         self.source.prepare()
@@ -123,32 +103,38 @@ class RetrievalData(LightningDataModule):
         Raises:
             InputError: the data don't fit the protocol or the number of classes.
         """
-        if self._split_records is not None:
+        if self._measured is not None:
             return
-        own = self.source.records()
-        own = own if self.classes is None else own.of_classes(self.classes)
-        records = assign_splits(own, self.protocol, self.folds, self.fold, self.seed)
-        records = records if self.holdout else without_validation(records)
+        records = split_records(
+            self.source.records(),
+            self.classes,
+            self.protocol,
+            self.folds,
+            self.fold,
+            self.holdout,
+            self.seed,
+        )
         self.training_classes = np.unique(records.labels[records.ids("train")])
-        found = len(self.training_classes)
+        self._check_number_of_classes()
+        _warn_of_single_images(records)
+        self._measured = MeasuredImages(
+            records,
+            self.transform,
+            self.eval_batch_size,
+            self.num_workers,
+            decoded_once(records, self.transform, self.cache, self.cache_folder),
+        )
+        self.training_labels = np.searchsorted(self.training_classes, records.labels)
+        ids = records.ids("train")
+        self.sampler = self.make_sampler(ids, self.training_labels[ids], self.batch_size)
+
+    def _check_number_of_classes(self) -> None:
+        found = self.num_classes
         if self.expected_classes not in (None, found):
             raise InputError(
                 f"Found {found} training classes, the config says {self.expected_classes}. Set "
                 f"data.num_classes={found} (or null, to take what the data has), or check the data."
             )
-        _warn_of_single_images(records)
-        self._split_records = records
-        if self.cache == "disk":
-            self.cached = self._cache(records)
-        self.training_labels = np.searchsorted(self.training_classes, records.labels)
-        ids = records.ids("train")
-        self.sampler = self.make_sampler(ids, self.training_labels[ids], self.batch_size)
-
-    def _cache(self, records: Records) -> CachedImages:
-        """Large enough for the view that needs most."""
-        sides = [view.short_side or inf for view in self.transform.values()]
-        short_side = None if inf in sides else int(max(sides))
-        return cached_images(records.paths.tolist(), short_side, self.cache_folder, records.boxes)
 
     def keep_features(
         self, compute: Callable[[Tensor], Tensor], width: int, network: object
@@ -160,37 +146,38 @@ class RetrievalData(LightningDataModule):
             network: whatever `compute` depends on, as a key.
         """
         records = self.records
+        shape = (len(records), width)
 
         def kept(view: str, ids: NDArray[np.int64], views: int) -> Features:
-            view_settings = repr(vars(self.transform[view]))
             key = cache_key(
                 records.paths.tolist(),
                 *as_setting(records.boxes),
                 network,
-                view_settings,
+                repr(vars(self.transform[view])),
                 views,
                 self.seed,
                 ids.tolist(),
             )
-            images = ImageBatches(self._images(view), records.labels, self.transform[view])
-            batches = self._loader(images, InOrder(ids, self.eval_batch_size), persistent=False)
-            shape = (len(records), width)
+            batches = self.measured.loader(ids, view)
             return kept_features(self.cache_folder, key, compute, [batches] * views, shape)
 
         measured = kept("test", np.arange(len(records)), 1)
-        trained = (
-            kept("train", records.ids("train"), self.feature_views)
-            if self.feature_views
-            else measured
-        )
+        trained = measured
+        if self.feature_views:
+            trained = kept("train", records.ids("train"), self.feature_views)
         self.features = {"train": trained, "test": measured}
+
+    @property
+    def measured(self) -> MeasuredImages:
+        """The images with their splits, as they are measured; after `setup`."""
+        if self._measured is None:
+            raise RuntimeError("call setup() first")
+        return self._measured
 
     @property
     def records(self) -> Records:
         """All records with their splits; after `setup`."""
-        if self._split_records is None:
-            raise RuntimeError("call setup() first")
-        return self._split_records
+        return self.measured.records
 
     @property
     def num_classes(self) -> int:
@@ -204,20 +191,15 @@ class RetrievalData(LightningDataModule):
 
     def counts(self) -> dict[str, int]:
         """Images and classes of every part."""
-        records = self.records
-        parts = {split: records.ids(split) for split in ("train", "val", "test")}
-        return {f"{split}_images": len(ids) for split, ids in parts.items()} | {
-            f"{split}_classes": len(np.unique(records.labels[ids])) for split, ids in parts.items()
-        }
+        return self.measured.counts()
 
     def write_split(self, file: str | Path) -> None:
+        """Write every record with its split as CSV."""
         self.records.write(file, relative_to=self.root)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Random views in the sampler's batches; labels are 0..num_classes-1."""
-        return self._loader(
-            self._batches("train", self.training_labels), self.sampler, persistent=True
-        )
+        return self._loader("train", self.training_labels, self.sampler, persistent=True)
 
     def train_dataloader_in_order(self) -> DataLoader[Batch]:
         """The training images as they are measured: test view, once each."""
@@ -229,48 +211,22 @@ class RetrievalData(LightningDataModule):
     def test_dataloader(self) -> DataLoader[Batch]:
         return self._measuring_loader("test")
 
-    def _batches(self, view: str, labels: NDArray[np.int64]) -> ImageBatches:
-        if self.features:
-            return ImageBatches(self.features[view], labels, torch.stack)
-        return ImageBatches(self._images(view), labels, self.transform[view])
-
-    def _images(self, view: str) -> Images:
-        if self.cached is not None:
-            return self.cached
-        records = self.records
-        return ImageFiles(records.paths, self.transform[view].short_side, records.boxes)
-
     def _measuring_loader(self, split: str, persistent: bool = False) -> DataLoader[Batch]:
-        records = self.records
-        return self._loader(
-            self._batches("test", records.labels),
-            InOrder(records.ids(split), self.eval_batch_size),
-            persistent,
-        )
+        in_order = InOrder(self.records.ids(split), self.eval_batch_size)
+        return self._loader("test", self.records.labels, in_order, persistent)
 
     def _loader(
-        self, images: ImageBatches, sampler: Sampler[list[int]], persistent: bool
+        self,
+        view: str,
+        labels: NDArray[np.int64],
+        sampler: Sampler[list[int]],
+        persistent: bool = False,
     ) -> DataLoader[Batch]:
-        workers = 0 if self.features else self.num_workers  # there is nothing to wait for
-        return DataLoader(
-            images,
-            sampler=sampler,
-            batch_size=None,  # the sampler yields whole batches
-            num_workers=workers,
-            pin_memory=torch.cuda.is_available(),  # copies to the GPU then overlap with its work
-            persistent_workers=persistent and workers > 0,  # not started anew every epoch
-        )
-
-
-def _check_choices(cache: str, transform: dict[str, Transform]) -> None:
-    if cache not in ("none", "disk", "features"):
-        raise InputError(f"data.cache={cache} is not known; it is none, disk or features")
-    for name, view in transform.items():
-        if not hasattr(view, "short_side"):
-            raise InputError(
-                f"data.transform.{name} takes one image at a time, or does not say how many pixels "
-                "it needs. Wrap it: _target_: lookalike.data.transforms.EachImage, transform: it."
-            )
+        """Of kept features where there are some; nothing needs to be waited for then."""
+        if self.features:
+            return batch_loader(ImageBatches(self.features[view], labels, torch.stack), sampler)
+        images = ImageBatches(self.measured.images(view), labels, self.transform[view])
+        return batch_loader(images, sampler, self.num_workers, persistent)
 
 
 def _warn_of_single_images(records: Records) -> None:

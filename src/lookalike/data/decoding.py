@@ -10,7 +10,6 @@ import simplejpeg
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.v2.functional import pil_to_tensor
 
 from lookalike.errors import InputError
 
@@ -50,7 +49,7 @@ def decode(
     except OSError as error:
         raise _unreadable(path, error) from error
     pixels = _decode_jpeg(data, short_side or 0) if data.startswith(JPEG) else None
-    return pil_to_tensor(read_image(path)) if pixels is None else pixels
+    return as_tensor(read_image(path)) if pixels is None else pixels
 
 
 def read_image(path: str | Path) -> Image.Image:
@@ -67,6 +66,16 @@ def read_image(path: str | Path) -> Image.Image:
             return to_rgb(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(path, error) from error
+
+
+def as_tensor(image: Image.Image) -> Tensor:
+    """An 8-bit RGB image -> uint8 (3, h, w), pixels interleaved."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1)
+
+
+def as_image(pixels: Tensor) -> Image.Image:
+    """uint8 (3, h, w) -> an 8-bit RGB image."""
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -6,9 +6,11 @@ from typing import NamedTuple, Protocol
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lookalike.data.decoding import decode
+from lookalike.data.records import Records
+from lookalike.device import usable_workers
 
 
 class Batch(NamedTuple):
@@ -18,6 +20,14 @@ class Batch(NamedTuple):
     images: Tensor
     labels: Tensor
     ids: Tensor
+
+
+class Transform(Protocol):
+    """A list of images, uint8 (3, h, w) -> uint8 (B, 3, H, W)."""
+
+    short_side: int | None  # pixels that it needs; null for all there are
+
+    def __call__(self, images: Sequence[Tensor]) -> Tensor: ...
 
 
 class Images(Protocol):
@@ -83,3 +93,33 @@ class ImageBatches(Dataset[Batch]):
             torch.from_numpy(self.labels[ids]),
             torch.tensor(list(ids)),
         )
+
+
+def files_of(records: Records, short_side: int | None = None) -> ImageFiles:
+    """The pictures of records, cropped to their boxes."""
+    return ImageFiles(records.paths, short_side, records.boxes)
+
+
+def batch_loader(
+    images: ImageBatches,
+    sampler: Sampler[list[int]],
+    num_workers: int | None = 0,
+    persistent: bool = False,
+) -> DataLoader[Batch]:
+    """A loader of the whole batches that a sampler yields.
+
+    Args:
+        images: indexed with a list of ids.
+        sampler: of lists of ids.
+        num_workers: processes that read; 0 reads in this one, null has one for each core.
+        persistent: whether the processes live on after a pass.
+    """
+    workers = usable_workers() if num_workers is None else num_workers
+    return DataLoader(
+        images,
+        sampler=sampler,
+        batch_size=None,  # the sampler yields whole batches
+        num_workers=workers,
+        pin_memory=torch.cuda.is_available(),  # copies to the GPU then overlap with its work
+        persistent_workers=persistent and workers > 0,  # not started anew every epoch
+    )

@@ -3,13 +3,12 @@
 import csv
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.errors import InputError
+from lookalike.errors import InputError, nearest_names
 
 SPLITS = ("train", "val", "test", "")  # "" takes part in nothing
 ROLES = ("query", "gallery", "both")
@@ -83,6 +82,11 @@ class Records:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def every_id(self) -> NDArray[np.int64]:
+        """0..N-1, (N,)."""
+        return np.arange(len(self), dtype=np.int64)
+
     def ids(self, *splits: str) -> NDArray[np.int64]:
         """Ids of the records in any of the splits, ascending, (M,)."""
         return np.flatnonzero(np.isin(self.splits, splits)).astype(np.int64)
@@ -152,7 +156,7 @@ class Records:
 def check_class(name: str, names: Sequence[str]) -> None:
     """Raises InputError, with the nearest names, where a class is none of them."""
     if name not in names:
-        close = get_close_matches(name.lower(), names, 3) or list(names)[:10]
+        close = nearest_names(name, names) or list(names)[:10]
         raise InputError(
             f"no class {name!r} among {len(names)}. Did you mean {' or '.join(close)}?"
         )

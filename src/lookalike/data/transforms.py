@@ -12,7 +12,10 @@ from math import log
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
-from torchvision.transforms import v2
+
+from lookalike.compatibility import torchvision_module
+
+v2 = torchvision_module("transforms.v2")
 
 ASPECT = 4 / 3  # of a random crop at most, either way
 ATTEMPTS = 10  # to draw a crop that fits into its image

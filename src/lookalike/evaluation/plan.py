@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Literal
 
-from lookalike.errors import InputError
+from lookalike.errors import InputError, did_you_mean
 from lookalike.evaluation.classification import CLASSIFICATION
 from lookalike.evaluation.metrics import retrieval_metrics
 from lookalike.retrieval.rerank import AsFound, Rerank
@@ -51,11 +50,9 @@ class Evaluation:
             raise InputError("evaluation.minp=true needs evaluation.whole_ranking=true")
         if self.monitor not in self.directions():
             names = list(self.directions())
-            close = get_close_matches(self.monitor, names, 1)
-            hint = f" Did you mean {close[0]}?" if close else ""
             raise InputError(
                 f"evaluation.monitor={self.monitor} is not measured; there are "
-                f"{', '.join(names)}.{hint}"
+                f"{', '.join(names)}.{did_you_mean(self.monitor, names)}"
             )
 
     @property

@@ -1,12 +1,13 @@
 """The classifier that a loss trains on the way, for the losses that have one."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pytorch_metric_learning.losses import LargeMarginSoftmaxLoss, NormalizedSoftmaxLoss
 from torch import Tensor, nn
 
 from lookalike.losses.softmax import SoftmaxLoss
@@ -26,8 +27,10 @@ def logits_of(loss: nn.Module) -> Logits | None:
         return next(filter(None, map(logits_of, loss.losses.values())), None)
     if isinstance(loss, SoftmaxLoss):
         return loss.logits
-    if isinstance(loss, LargeMarginSoftmaxLoss | NormalizedSoftmaxLoss):
-        return loss.get_logits
+    pml: Any = sys.modules.get("pytorch_metric_learning.losses")  # not imported: not one of its
+    if pml and isinstance(loss, pml.LargeMarginSoftmaxLoss | pml.NormalizedSoftmaxLoss):
+        known: Any = loss
+        return known.get_logits
     return None
 
 

@@ -6,13 +6,16 @@ their enum's name ("IMAGENET1K_V2"), a local file, or none.
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
-import torchvision
 from torch import Tensor, nn
-from torchvision.models import WeightsEnum
 
+from lookalike.compatibility import torchvision_module
 from lookalike.errors import InputError
+
+if TYPE_CHECKING:
+    from torchvision.models import WeightsEnum
 
 
 class Backbone(nn.Module):
@@ -68,7 +71,7 @@ def torchvision_backbone(
             in torchvision's key names, or null for a random start.
         last_layer: the child whose output is the feature map; what follows it is dropped.
     """
-    full = torchvision.models.get_model(name, weights=None, **_construction(name))
+    full = torchvision_module("models").get_model(name, weights=None, **_construction(name))
     if weights is not None:
         load_weights(full, state_dict_of(name, weights), dropped=_children_after(full, last_layer))
     return Backbone(_up_to(full, last_layer), image_size, mean, std)
@@ -88,6 +91,7 @@ def timm_backbone(
         weights: "pretrained" for timm's own, the path of a state dict, or null.
     """
     try:
+        torchvision_module()  # timm imports it
         import timm  # an extra
     except ImportError:
         raise InputError('backbone=timm needs timm: pip install "lookalike[timm]"') from None
@@ -145,7 +149,7 @@ def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
     Raises:
         InputError: they are neither, or the file can't be read.
     """
-    available = torchvision.models.get_model_weights(name)
+    available = torchvision_module("models").get_model_weights(name)
     if weights in available.__members__:
         return _downloaded(available[weights])
     if not Path(weights).is_file():
@@ -157,7 +161,7 @@ def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
     return read_state_dict(Path(weights))
 
 
-def _downloaded(weights: WeightsEnum) -> dict[str, Tensor]:
+def _downloaded(weights: "WeightsEnum") -> dict[str, Tensor]:
     try:
         return weights.get_state_dict(progress=True, check_hash=True)
     except OSError as error:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from lookalike.models.backbones import Backbone
-from lookalike.models.finetuning import Freeze
 from lookalike.models.folding import fold_batch_norm, foldable
+from lookalike.models.freezing import Freeze
 
 
 class Embedder(nn.Module):

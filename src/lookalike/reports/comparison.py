@@ -10,14 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from lookalike.config import BEFORE_TRAINING, NOT_THE_START
 from lookalike.evaluation.statistics import Interval, mean_interval
 from lookalike.reports.saved import SavedRun
 
 SEED, FOLD = "seed", "data.fold"
 REPETITIONS = (SEED, FOLD)
-# says where or how it is shown, not what is learned
-WITHOUT_EFFECT = ("name", "paths", "logger", "callbacks", "report", "resume", "hydra", "debug")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,12 +35,7 @@ class Setting:
 
 
 def value_of(run: SavedRun, key: str) -> Any:
-    """Of a group its choice, of a dotted name its scalar; None where the run has neither.
-
-    A starting point has no loss and nothing else of training, whatever its configuration names.
-    """
-    if not run.trained and any(f"{key}.".startswith(f"{part}.") for part in NOT_THE_START):
-        return BEFORE_TRAINING
+    """Of a group its choice, of a dotted name its scalar; None where the run has neither."""
     return run.choices[key] if key in run.choices else run.config.get(key)
 
 
@@ -61,7 +53,7 @@ def differing(runs: Sequence[SavedRun]) -> list[str]:
     return [
         key
         for key in chosen + keys
-        if key.split(".")[0] not in WITHOUT_EFFECT and not key.endswith("_target_")
+        if not key.endswith("_target_")
         if key in chosen or _differs(key, runs, [part for part in chosen if part in key.split(".")])
     ]
 

@@ -2,37 +2,19 @@
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from lookalike.data.records import Records
+from lookalike.inference.classifier import Predictions
+from lookalike.inference.vote import Vote
 from lookalike.reports.sheet import Tile, contact_sheet
-from lookalike.retrieval.vote import Vote
 
 PRINTED, DRAWN = 40, 60  # images at most; the rest is in the CSV
 COLUMNS = 6  # of the sheet
-
-
-@dataclass(frozen=True, eq=False)
-class Predictions:
-    """Of one model: its name, its class names (C,), and probabilities (N, C) float32."""
-
-    model: str
-    class_names: tuple[str, ...]
-    probabilities: NDArray[np.float32]
-
-    def best(self, image: int, count: int) -> list[tuple[str, float]]:
-        """The most likely classes with their probabilities, in [0, 1]."""
-        row = self.probabilities[image]
-        return [
-            (self.class_names[c], float(row[c])) for c in np.argsort(-row, kind="stable")[:count]
-        ]
 
 
 def print_predictions(

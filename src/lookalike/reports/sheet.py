@@ -11,9 +11,8 @@ from itertools import accumulate, zip_longest
 from pathlib import Path
 
 from PIL import Image, ImageDraw, ImageFont, ImageOps
-from torchvision.transforms.v2.functional import to_pil_image
 
-from lookalike.data.decoding import decode
+from lookalike.data.decoding import as_image, decode
 
 FRAME, GAP, FONT = 5, 10, 12  # pixels
 LINE = FONT + 4  # height of a line of text, pixels
@@ -88,7 +87,7 @@ def _framed(tile: Tile, side: int) -> Image.Image:
     colour = {True: RIGHT, False: WRONG, None: NEITHER}[tile.right]
     cell = side + 2 * FRAME
     framed = Image.new("RGB", (cell, cell), colour)
-    picture = to_pil_image(decode(tile.path, box=tile.box))
+    picture = as_image(decode(tile.path, box=tile.box))
     framed.paste(ImageOps.pad(picture, (side, side), color="white"), (FRAME, FRAME))
     pen = ImageDraw.Draw(framed)
     if tile.right is None:

@@ -1,0 +1,174 @@
+"""Who trains, who validates, who tests: assigns the split of every record.
+
+The test set never chooses anything: validation is always cut from what trains.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.data.records import Records
+from lookalike.errors import InputError, did_you_mean
+
+PROTOCOLS = ("zero_shot", "official", "seen_classes", "query_gallery")
+
+
+def assign_splits(
+    records: Records, protocol: str, folds: int = 4, fold: int = 0, seed: int = 0
+) -> Records:
+    """Records with "train", "val" and "test" in `splits`, the same on every machine.
+
+    Args:
+        records: all of a data set.
+        protocol:
+            - "zero_shot": the first half of the classes trains and validates, the second half
+              tests (Oh Song et al., CVPR 2016). A data set that parts its classes itself, into
+              "train" and "test" without a common one, keeps its halves. Every `folds`-th class of
+              the first half, beginning with number `fold`, validates: folds are class-disjoint, as
+              in Musgrave et al., ECCV 2020.
+            - "official": the data set's own seen-class split. If it has no validation part, one
+              image in `folds` is cut from each class's training part; a set with only "train"
+              and "val" is tested on its "val". A set that parts its classes is split as by
+              "zero_shot".
+            - "seen_classes": every class in every part; of each class one image in five tests,
+              and one in `folds` of the rest validates.
+            - "query_gallery": the records' roles and splits ("train", "test") as they are, with
+              class-disjoint validation folds from "train".
+        folds: into how many parts the training classes (or images) are cut.
+        fold: which of them validates.
+        seed: of the images drawn by "seen_classes", and for "official" without validation.
+
+    Raises:
+        InputError: an unknown protocol, a fold out of range, or too few classes or images.
+    """
+    if not 0 <= fold < folds or folds < 2:
+        raise InputError(
+            f"data.fold={fold} of data.folds={folds}: need folds >= 2, 0 <= fold < folds"
+        )
+    match protocol:
+        case "zero_shot":
+            splits = _zero_shot(records, folds, fold)
+        case "official":
+            splits = _official(records, folds, fold, seed)
+        case "seen_classes":
+            splits = _seen_classes(records, folds, fold, seed)
+        case "query_gallery":
+            splits = _query_gallery(records, folds, fold)
+        case _:
+            hint = did_you_mean(str(protocol), PROTOCOLS)
+            raise InputError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}.{hint}")
+    return replace(records, splits=splits)
+
+
+def split_records(
+    records: Records,
+    classes: Sequence[str] | None = None,
+    protocol: str = "zero_shot",
+    folds: int = 4,
+    fold: int = 0,
+    holdout: bool = True,
+    seed: int = 0,
+) -> Records:
+    """The images of some classes (null: of all) with their splits, see `assign_splits`.
+
+    Args:
+        holdout: whether the validation part is held out; otherwise it trains too.
+    """
+    chosen = records if classes is None else records.of_classes(classes)
+    assigned = assign_splits(chosen, protocol, folds, fold, seed)
+    return assigned if holdout else without_validation(assigned)
+
+
+def without_validation(records: Records) -> Records:
+    """Records whose validation part trains too, for the last fit when everything is chosen."""
+    return replace(records, splits=np.where(records.splits == "val", "train", records.splits))
+
+
+def _zero_shot(records: Records, folds: int, fold: int) -> NDArray[np.str_]:
+    training = _training_classes(records)
+    part_of_class = np.full(records.num_classes, "test", dtype="<U5")
+    part_of_class[training] = "train"
+    part_of_class[training[fold::folds]] = "val"
+    fewest = min(int((part_of_class == part).sum()) for part in ("train", "val", "test"))
+    if fewest < 2:
+        raise InputError(
+            f"{records.num_classes} classes in {folds} folds leave less than 2 classes to train, "
+            "validate or test on. Set data.protocol=seen_classes, or data.folds=2 (it takes at "
+            "least 7 classes)."
+        )
+    return part_of_class[records.labels]
+
+
+def _training_classes(records: Records) -> NDArray[np.int64]:
+    if _parts_its_classes(records):
+        return np.unique(records.labels[records.ids("train")])
+    return np.arange((records.num_classes + 1) // 2)
+
+
+def _parts_its_classes(records: Records) -> bool:
+    """Whether the data set's own split is into "train" and "test" without a common class."""
+    if set(np.unique(records.splits).tolist()) != {"train", "test"}:
+        return False
+    training, testing = (records.labels[records.ids(part)] for part in ("train", "test"))
+    return not np.isin(testing, training).any()
+
+
+def _official(records: Records, folds: int, fold: int, seed: int) -> NDArray[np.str_]:
+    parts = set(np.unique(records.splits).tolist())
+    if "train" not in parts or not parts & {"val", "test"}:
+        raise InputError(
+            "this data set has no split of its own. Set data.protocol=zero_shot (unseen classes) "
+            "or data.protocol=seen_classes."
+        )
+    if _parts_its_classes(records):
+        return _zero_shot(records, folds, fold)
+    splits = records.splits.astype("<U5")
+    if "test" not in parts:
+        splits[splits == "val"] = "test"
+    if not {"val", "test"} <= parts:
+        training = records.ids("train")
+        splits[_one_in(folds, fold, records.labels, training, seed)] = "val"
+    return splits
+
+
+def _seen_classes(records: Records, folds: int, fold: int, seed: int) -> NDArray[np.str_]:
+    everything = np.arange(len(records))
+    splits = np.full(len(records), "train", dtype="<U5")
+    splits[_one_in(5, 0, records.labels, everything, seed)] = "test"
+    training = np.flatnonzero(splits == "train")
+    splits[_one_in(folds, fold, records.labels, training, seed)] = "val"
+    if len(set(np.unique(splits).tolist())) < 3:
+        raise InputError("too few images a class to train, validate and test on them")
+    return splits
+
+
+def _query_gallery(records: Records, folds: int, fold: int) -> NDArray[np.str_]:
+    testing = records.splits == "test"
+    roles = set(np.unique(records.roles[testing]).tolist())
+    if not roles & {"query", "both"} or not roles & {"gallery", "both"} or not testing.any():
+        raise InputError(
+            "data.protocol=query_gallery needs records with split 'test' and roles 'query' and "
+            "'gallery'. Give data=table with columns split and role, or another protocol."
+        )
+    classes = np.unique(records.labels[records.splits == "train"])
+    if len(classes) < 2 * folds:
+        raise InputError(
+            f"{len(classes)} training classes are too few for {folds} folds of 2 or more"
+        )
+    splits = records.splits.astype("<U5")
+    validating = np.isin(records.labels, classes[fold::folds]) & (splits == "train")
+    splits[validating] = "val"
+    return splits
+
+
+def _one_in(
+    parts: int, part: int, labels: NDArray[np.int64], ids: NDArray[np.int64], seed: int
+) -> NDArray[np.int64]:
+    """One in `parts` of the ids of every class; a class's images are shuffled by the seed."""
+    chosen = []
+    for label in np.unique(labels[ids]):
+        own = ids[labels[ids] == label]
+        chosen.append(np.random.default_rng((seed, int(label))).permutation(own)[part::parts])
+    return np.sort(np.concatenate(chosen))

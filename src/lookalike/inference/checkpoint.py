@@ -1,0 +1,103 @@
+"""Checkpoints: each has its configuration as plain data and alone rebuilds what was trained."""
+
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lookalike.config import build
+from lookalike.data.images import Transform
+from lookalike.errors import InputError
+from lookalike.models.embedder import Embedder
+
+FORMAT = 2  # raised whenever older files can't be read any more; 2: modules moved
+KEY = "lookalike"  # under which a Lightning checkpoint holds what is ours
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A trained network with all that is needed to use it.
+
+    file: that it was read from.
+    config: the resolved configuration of its run, as plain dicts and lists.
+    state: the parameters and buffers of the learner, by name.
+    scores: of the validation when it was saved, by name.
+    epochs: trained until then.
+    class_names: of the training classes, in the order of their labels.
+    """
+
+    file: Path
+    config: dict[str, Any]
+    state: dict[str, Tensor]
+    scores: dict[str, float]
+    epochs: int
+    class_names: tuple[str, ...] = ()
+
+    def part(self, name: str) -> dict[str, Tensor]:
+        """The state dict of a part of the learner alone: "embedder" or "loss"."""
+        prefix = f"{name}."
+        return {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
+
+    def embedder(self) -> Embedder:
+        """The trained embedder on the CPU, to measure and search with."""
+        config = deepcopy(self.config["embedder"])
+        if "weights" in config["backbone"]:
+            config["backbone"]["weights"] = None  # the checkpoint has its own
+        embedder = build(config)
+        embedder.load_state_dict(self.part("embedder"))
+        return embedder.for_measuring()
+
+    def loss(self) -> nn.Module:
+        """The loss with its trained parameters, in evaluation mode, on the CPU."""
+        loss = build(self.config["loss"])
+        loss.load_state_dict(self.part("loss"))
+        return loss.eval()
+
+    def transform(self) -> Transform:
+        """The view in which its images are measured."""
+        return build(self.config["data"]["transform"]["test"])
+
+
+def read_checkpoint(file: str | Path) -> Checkpoint:
+    """Read with `weights_only=True`: reading runs no code of the file.
+
+    Raises:
+        InputError: there is no such file, it is no checkpoint of lookalike's, or it was saved in
+            another format.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise InputError(f"no checkpoint at {file.resolve()}")
+    try:
+        content = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds, depending on what the bytes look like
+        raise InputError(f"{file} can't be read as a checkpoint: {error}") from error
+    if not isinstance(content, dict) or KEY not in content:
+        raise InputError(
+            f"{file} was not saved by lookalike. Give checkpoint=RUN/checkpoints/best.ckpt; to "
+            "start from weights of another program, use `lookalike train backbone.weights=...`."
+        )
+    ours = content[KEY]
+    _check_format(file, ours["format"])
+    return Checkpoint(
+        file,
+        ours["config"],
+        content["state_dict"],
+        ours["scores"],
+        ours["epochs"],
+        tuple(ours["class_names"]),
+    )
+
+
+def _check_format(file: Path, found: int) -> None:
+    if found > FORMAT:
+        raise InputError(f"{file} comes from a newer lookalike (format {found}): upgrade lookalike")
+    if found < FORMAT:
+        raise InputError(
+            f"{file} was saved by an older lookalike (format {found}, now {FORMAT}), whose "
+            "configuration names modules that have moved. Train it again, or use the version of "
+            "lookalike that saved it."
+        )

@@ -1,0 +1,42 @@
+"""The images that a checkpoint is tested on, and their embeddings."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from lookalike.config import build
+from lookalike.data.measuring import MeasuredImages, check_reading, decoded_once
+from lookalike.data.splits import split_records
+from lookalike.inference.checkpoint import Checkpoint
+from lookalike.retrieval.embeddings import Embeddings, embed
+
+
+def measured_images(data: Mapping[str, Any]) -> MeasuredImages:
+    """The images of a data set with their splits, fetched or drawn if need be.
+
+    Args:
+        data: that part of a configuration, as plain data; a checkpoint has it. What only training
+            needs (the sampler, the miner) is not looked at.
+
+    Raises:
+        InputError: the data are not there, or don't fit the protocol.
+    """
+    source = build(data["source"])
+    source.prepare()
+    chosen = ("classes", "protocol", "folds", "fold", "holdout", "seed")
+    records = split_records(source.records(), **{key: data[key] for key in chosen})
+    transform = {view: build(given) for view, given in data["transform"].items()}
+    check_reading(transform, data["cache"])
+    cached = decoded_once(records, transform, data["cache"], data["cache_folder"])
+    return MeasuredImages(records, transform, data["eval_batch_size"], data["num_workers"], cached)
+
+
+def embed_test_images(
+    checkpoint: Checkpoint, images: MeasuredImages, device: torch.device
+) -> Embeddings:
+    """The test images as a checkpoint sees them, with their sightings."""
+    batches = images.loader(images.records.ids("test"))
+    embeddings = embed(checkpoint.embedder().to(device), batches, device)
+    return replace(embeddings, sightings=images.records.sightings[embeddings.ids])

@@ -1,0 +1,174 @@
+"""The one place that knows the loggers: what they are told besides Lightning's metrics."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import ImageOps
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from lookalike.data.decoding import as_tensor, read_image
+from lookalike.reports.answers import answers, tiles
+from lookalike.reports.finished import FinishedRun
+from lookalike.reports.sheet import contact_sheet
+
+log = logging.getLogger(__name__)
+
+PATIENCE = 30.0  # seconds that W&B may wait for its server or a login; then the run goes offline
+UPLOAD = "60"  # seconds that the end of a run may wait for the rest to be uploaded
+EXAMPLES, ANSWERS = 16, 5  # queries shown at the end, and nearest images of each
+PROJECTED, SPRITE = 1000, 32  # images in TensorBoard's projector, at most, and their pixels
+
+
+def open_wandb(
+    save_dir: str, launch: str = "RUN train now", cell: str = "", **settings: Any
+) -> WandbLogger:
+    """A logger with a W&B run of its own that never holds up the training.
+
+    Where W&B can't be reached, or nobody is logged in, the run is kept offline, to be uploaded by
+    `wandb sync`.
+
+    Args:
+        save_dir: where W&B makes its folder.
+        launch: Hydra's mode, the verb and the time of the start.
+        cell: the overrides of a sweep's job, without what repeats it.
+        settings: for `wandb.init`. A group of null is the sweep, and a job_type of null its cell,
+            or the verb of a run of its own.
+    """
+    if rank_zero_only.rank != 0:
+        return WandbLogger(save_dir=save_dir)
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT", UPLOAD)  # older W&B knows no such limit
+    import wandb
+
+    mode, verb, time = launch.split()
+    own = {"group": None, "job_type": verb}
+    swept = {"group": f"{verb}_{time}", "job_type": cell}
+    usual = swept if "MULTIRUN" in mode else own
+    settings |= {"dir": save_dir} | {key: settings.get(key) or usual[key] for key in usual}
+    wandb.finish(exit_code=1)  # an earlier job of this sweep that was cut off
+    try:
+        waits = wandb.Settings(init_timeout=PATIENCE, login_timeout=PATIENCE)
+        run = wandb.init(**settings, settings=waits)
+    except wandb.Error as error:
+        run = wandb.init(**settings, mode="offline")
+        log.warning(
+            "W&B can't be used (%s). The run is kept offline; upload it with `wandb sync %s`.",
+            str(error).splitlines()[0], Path(run.dir).parent,
+        )  # fmt: skip
+    run.define_metric("trainer/global_step")
+    run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return WandbLogger(experiment=run)
+
+
+def for_tables(node: Any) -> Any:
+    """A configuration for a table of runs: every object by its class's name, nothing private.
+
+    >>> for_tables({"loss": {"_target_": "x.losses.TripletMarginLoss", "margin": 0.1}})
+    {'loss': {'class': 'TripletMarginLoss', 'margin': 0.1}}
+    """
+    if not isinstance(node, dict):
+        return node
+    named = {"class": node["_target_"].rsplit(".", 1)[-1]} if "_target_" in node else {}
+    return named | {
+        key: for_tables(value) for key, value in node.items() if not key.startswith("_")
+    }
+
+
+def publish(
+    loggers: Sequence[Logger],
+    run: FinishedRun,
+    metrics: Mapping[str, Any],
+    checkpoints: Mapping[str, Path],
+    files: Sequence[Path],
+) -> None:
+    """Give a finished run to the loggers that can show it, and close them.
+
+    Args:
+        loggers: of its trainer.
+        run: with the test embeddings.
+        metrics: scores and facts, as in metrics.json.
+        checkpoints: by alias, such as "best".
+        files: that its reports wrote; the pictures are shown.
+    """
+    pictures = [file for file in files if file.suffix == ".png"]
+    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            _to_wandb(logger.experiment, run, numbers, checkpoints, pictures)
+        elif isinstance(logger, TensorBoardLogger):
+            _to_tensorboard(logger, run, numbers, pictures)
+
+
+def _to_wandb(
+    experiment: Any,
+    run: FinishedRun,
+    numbers: Mapping[str, float],
+    checkpoints: Mapping[str, Path],
+    pictures: Sequence[Path],
+) -> None:
+    import wandb
+
+    table = wandb.Table(columns=["query", "class", "nearest", "right", "similarity"])
+    for query, ids, distances in _examples(run):
+        label = run.records.labels[query]
+        right = float(np.mean(run.records.labels[ids] == label)) if ids else 0.0
+        table.add_data(
+            Path(run.records.paths[query]).name,
+            run.records.class_names[label],
+            wandb.Image(contact_sheet([tiles(run.records, query, ids, distances)])),
+            right,
+            1 - distances[0] / 2 if ids else 0.0,
+        )
+    shown = {f"report/{file.stem}": wandb.Image(str(file)) for file in pictures}
+    experiment.log({"examples": table, **shown})
+    # curves have their own best values in the summary
+    experiment.summary.update({n: v for n, v in numbers.items() if not n.startswith("val/")})
+    for alias, file in checkpoints.items():
+        model = wandb.Artifact(f"model-{experiment.id}", "model", metadata=dict(numbers))
+        model.add_file(str(file), name=f"{alias}.ckpt", policy="immutable")  # not copied
+        experiment.log_artifact(model, aliases=[alias])
+    experiment.finish()
+
+
+def _to_tensorboard(
+    logger: TensorBoardLogger,
+    run: FinishedRun,
+    numbers: Mapping[str, float],
+    pictures: Sequence[Path],
+) -> None:
+    tests = {f"hparam/{name}": v for name, v in numbers.items() if name.startswith("test/")}
+    logger.log_hyperparams(logger.hparams, tests)
+    writer = logger.experiment
+    examples = [tiles(run.records, *found) for found in _examples(run)]
+    writer.add_image("examples", np.asarray(contact_sheet(examples)), run.epochs, dataformats="HWC")
+    for file in pictures:
+        pixels = np.asarray(read_image(file))
+        writer.add_image(f"report/{file.stem}", pixels, run.epochs, dataformats="HWC")
+    rows = _drawn(len(run.embeddings), PROJECTED)
+    tested = run.embeddings[rows]
+    thumbnails = [
+        as_tensor(ImageOps.fit(read_image(path), (SPRITE, SPRITE)))
+        for path in run.records.paths[tested.ids]
+    ]
+    writer.add_embedding(
+        torch.from_numpy(tested.vectors),
+        metadata=[run.records.class_names[label] for label in tested.labels],
+        label_img=torch.stack(thumbnails).float() / 255,
+        tag="test",
+    )
+    writer.flush()
+
+
+def _examples(run: FinishedRun) -> list[tuple[int, list[int], list[float]]]:
+    queries = int((run.records.roles[run.embeddings.ids] != "gallery").sum())
+    return answers(run, ANSWERS, _drawn(queries, EXAMPLES))
+
+
+def _drawn(total: int, most: int) -> np.ndarray:
+    """Row numbers, the same for every run on the same images."""
+    return np.sort(np.random.default_rng(0).choice(total, min(most, total), replace=False))

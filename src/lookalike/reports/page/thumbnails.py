@@ -1,0 +1,75 @@
+"""Pictures inside a page: data URIs, and sheets of many small ones for maps."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from functools import cache
+from html import escape
+from io import BytesIO
+
+from PIL import Image, ImageOps
+
+from lookalike.data.decoding import as_image, decode
+from lookalike.errors import InputError
+
+SIDE = 96  # pixels of a picture that stands alone
+SMALL, COLUMNS = 48, 32  # pixels of a picture on a sheet, and how many stand in a row
+GREY = "#b4b4b4"
+
+
+def picture(path: str, caption: str, frame: str = "") -> str:
+    """An HTML figure; `frame` is "right", "wrong" or nothing. What can't be read is left grey."""
+    mark = {"right": "✓ ", "wrong": "✗ "}.get(frame, "")
+    return (
+        f'<figure class="tile {frame}"><img src="{_data(path)}" width="{SIDE}" height="{SIDE}" '
+        f'alt="{escape(caption)}" decoding="async">'
+        f"<figcaption>{mark}{escape(caption)}</figcaption></figure>"
+    )
+
+
+class Sheets:
+    """Sheets of small pictures, each as a background image under a class of the style sheet.
+
+    Runs tested on the same images share one.
+    """
+
+    def __init__(self) -> None:
+        self._classes: dict[tuple[str, ...], str] = {}
+
+    def place(self, paths: Sequence[str]) -> str:
+        """The class whose background shows these, from the left, COLUMNS in a row."""
+        return self._classes.setdefault(tuple(paths), f"sheet{len(self._classes)}")
+
+    def style(self) -> str:
+        return "".join(
+            f".{name}{{background-image:url({_sheet(paths)})}}"
+            for paths, name in self._classes.items()
+        )
+
+
+@cache
+def _data(path: str) -> str:
+    return _jpeg(_fitted(path, SIDE))
+
+
+def _sheet(paths: tuple[str, ...]) -> str:
+    rows = -(-len(paths) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * SMALL, rows * SMALL), GREY)
+    for place, path in enumerate(paths):
+        row, column = divmod(place, COLUMNS)
+        sheet.paste(_fitted(path, SMALL), (column * SMALL, row * SMALL))
+    return _jpeg(sheet)
+
+
+def _fitted(path: str, side: int) -> Image.Image:
+    """The middle of a picture, square."""
+    try:
+        whole = as_image(decode(path, side))
+    except InputError:
+        return Image.new("RGB", (side, side), GREY)
+    return ImageOps.fit(whole, (side, side))
+
+
+def _jpeg(image: Image.Image) -> str:
+    stream = BytesIO()
+    image.save(stream, "JPEG", quality=78)
+    return f"data:image/jpeg;base64,{b64encode(stream.getvalue()).decode()}"

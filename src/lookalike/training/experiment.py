@@ -1,0 +1,204 @@
+"""An experiment: what a configuration describes, built and ready to fit and measure."""
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.loggers import CSVLogger
+from torch import Tensor, nn
+
+from lookalike.config import build
+from lookalike.data.datamodule import RetrievalData
+from lookalike.data.features import weights_digest
+from lookalike.device import best_precision
+from lookalike.errors import InputError
+from lookalike.evaluation.callback import RetrievalEvaluation
+from lookalike.evaluation.plan import Evaluation
+from lookalike.evaluation.scoring import check_monitor
+from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
+from lookalike.losses.classifier import classifier_of
+from lookalike.models.heads import PrincipalComponents
+from lookalike.retrieval.embeddings import embed
+from lookalike.training.checkpointing import CarryConfig
+from lookalike.training.describe import DescribeRun
+from lookalike.training.learner import MetricLearner
+from lookalike.training.throughput import Throughput
+
+
+class Experiment:
+    """Data, learner and trainer of one fit.
+
+    Args:
+        config: of `train`. It learns what only the data and the network know: how many classes
+            train, the size of the embedding, and what suits the device.
+        folder: for checkpoints and metrics.csv.
+    """
+
+    def __init__(self, config: DictConfig, folder: Path) -> None:
+        self.config = config
+        self.folder = folder
+        pl.seed_everything(config.seed, workers=True, verbose=False)
+        if config.threads:
+            torch.set_num_threads(config.threads)
+        self.plan: Evaluation = build(config.evaluation)
+        self.data = open_data(config)
+        if config.trainer.precision == "auto":
+            config.trainer.precision = best_precision(config.trainer.accelerator)
+        self.learner = self._make_learner()
+        self.throughput = Throughput()
+        records, class_names = self.data.records, self.data.training_class_names
+        classifier = classifier_of(self.learner.loss, class_names)
+        check_monitor(self.plan, classifier, records, records.ids("val", "test"))
+        self.evaluation = RetrievalEvaluation(self.plan, records, class_names)
+        self.model_checkpoints = self._make_model_checkpoints()
+        self.trainer = self._make_trainer()
+        if self.data.cache == "features":
+            self._keep_features()
+        self._start_head()
+
+    def setting(self) -> str:
+        """The device and what suits it, in a line."""
+        device = self.trainer.strategy.root_device
+        name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+        threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
+        layout = "channels_last" if self.config.channels_last else "channels first"
+        return (
+            f"{name}{threads}, {self.config.trainer.precision}, {layout}, "
+            f"{self.data.num_workers} workers, data.cache={self.data.cache}"
+        )
+
+    def measure(self, prefix: str) -> dict[str, float]:
+        """Validation and test scores of the weights as they are, under prefixed names."""
+        self.evaluation.prefix = prefix
+        self.trainer.validate(self.learner, datamodule=self.data, verbose=False)
+        scores = self.evaluation.scores
+        self.trainer.test(self.learner, datamodule=self.data, verbose=False)
+        self.evaluation.prefix = ""
+        return scores | self.evaluation.scores
+
+    def fit(self, resume: str | None = None) -> Checkpoint:
+        """Train; the checkpoint with the best validation score, or the last one without any.
+
+        Args:
+            resume: a checkpoint to continue from. If the run that it comes from had a better one
+                than all that follow, that one is returned.
+        """
+        self.trainer.fit(self.learner, datamodule=self.data, ckpt_path=resume, weights_only=True)
+        kept = self.model_checkpoints[0].best_model_path
+        if not kept:
+            raise InputError(
+                "no epoch was validated, so there is no checkpoint. Set trainer.max_epochs "
+                f"above {'the epochs already done' if resume else '0'}."
+            )
+        files = [self.folder / "checkpoints" / Path(kept).name]
+        if resume and (earlier := Path(resume).with_name("best.ckpt")).is_file():
+            files.append(earlier)
+        best_of = max if self.plan.mode == "max" else min
+        return best_of(
+            map(read_checkpoint, files),
+            key=lambda checkpoint: checkpoint.scores.get(self.plan.monitored, 0.0),
+        )
+
+    def test(self, checkpoint: Checkpoint) -> dict[str, float]:
+        """Test scores of a checkpoint, of this fit or a refit, told to this fit's loggers."""
+        self.learner.embedder.load_state_dict(checkpoint.part("embedder"))
+        if checkpoint.class_names == self.data.training_class_names:  # a refit may have more
+            self.learner.loss.load_state_dict(checkpoint.part("loss"))
+        self.trainer.test(self.learner, datamodule=self.data, verbose=False)
+        return self.evaluation.scores
+
+    def loss_of(self, checkpoint: Checkpoint) -> nn.Module:
+        """The loss of a checkpoint of this fit, with what it learned: a classifier, proxies."""
+        self.learner.load_state_dict(checkpoint.state)
+        return self.learner.loss.cpu().eval()
+
+    def _make_learner(self) -> MetricLearner:
+        embedder = build(self.config.embedder)
+        self.config.embedding_size = embedder.embedding_size  # a head may have it from elsewhere
+        loss = build(self.config.loss)
+        return build(self.config.learner, embedder=embedder, loss=loss, miner=self.data.miner)
+
+    def _make_model_checkpoints(self) -> list[ModelCheckpoint]:
+        """First the one whose checkpoint counts: the best epoch's, or the final one if nothing is
+        validated. Then the last that was; Lightning's `save_last` skips what is not best."""
+        if not self.data.holdout:
+            return [self._model_checkpoint("final", save_on_train_epoch_end=True)]
+        best = self._model_checkpoint("best", monitor=self.plan.monitored, mode=self.plan.mode)
+        return [best, self._model_checkpoint("last")]
+
+    def _model_checkpoint(self, name: str, **choice: Any) -> ModelCheckpoint:
+        folder = self.folder / "checkpoints"
+        return ModelCheckpoint(folder, filename=name, enable_version_counter=False, **choice)
+
+    def _make_trainer(self) -> pl.Trainer:
+        resolved: Any = OmegaConf.to_container(self.config, resolve=True)
+        loggers = build(self.config.logger)
+        callbacks = build(self.config.callbacks).values()
+        return build(
+            self.config.trainer,
+            enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
+            logger=[CSVLogger(self.folder, name="", version=""), *loggers.values()],
+            callbacks=[
+                self.evaluation,  # first: the others see its scores
+                CarryConfig(resolved, self.evaluation, self.data.training_class_names),
+                DescribeRun(resolved, self.plan),
+                self.throughput,
+                *callbacks,
+                *self.model_checkpoints,
+            ],
+        )
+
+    def _keep_features(self) -> None:
+        embedder = self.learner.embedder
+        if not embedder.has_fixed_features:
+            raise InputError(
+                "data.cache=features needs a backbone and a pooling that do not learn: set "
+                "freeze=all (and pooling=average, or pooling.learn=false), or data.cache=disk."
+            )
+        device = self.trainer.strategy.root_device
+        measuring = embedder.for_measuring().to(device)
+
+        def compute(images: Tensor) -> Tensor:
+            return measuring.features(images.to(device, non_blocking=True))
+
+        network = weights_digest(embedder.backbone, embedder.pooling)
+        self.data.keep_features(compute, embedder.width, network)
+
+    def _start_head(self) -> None:
+        """Start a head of principal components from the features before training."""
+        embedder = self.learner.embedder
+        if isinstance(embedder.head, PrincipalComponents):
+            device = self.trainer.strategy.root_device
+            features = embed(
+                embedder.for_measuring().to(device).features,
+                self.data.train_dataloader_in_order(),
+                device,
+                "Features for the principal components",
+            )
+            embedder.head.start(torch.from_numpy(features.vectors))
+
+
+def open_data(config: DictConfig) -> RetrievalData:
+    """The datamodule with its records read and split; config.data.num_classes is filled in."""
+    data = build(config.data)
+    data.prepare_data()
+    data.setup()
+    config.data.num_classes = data.num_classes
+    return data
+
+
+def refitting(config: DictConfig, epochs: int) -> DictConfig:
+    """The configuration of a fit on training and validation classes together.
+
+    Its learning rate falls over these epochs, whatever length the fit had that chose them.
+    """
+    changed = config.copy()
+    changed.data.holdout = False
+    changed.data.num_classes = None
+    changed.trainer.max_epochs = epochs
+    changed.trainer.limit_val_batches = 0
+    changed.logger = {}
+    return changed

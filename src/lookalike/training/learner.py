@@ -1,0 +1,146 @@
+"""MetricLearner, the LightningModule: embed, mine, loss, optimise."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from lookalike.data.images import Batch
+from lookalike.errors import InputError
+from lookalike.losses.unsupported import explained
+from lookalike.models.embedder import Embedder
+
+log = logging.getLogger(__name__)
+
+
+class MetricLearner(LightningModule):
+    """Trains an Embedder.
+
+    Args:
+        embedder: images (B, 3, H, W) uint8 -> embeddings (B, D) float32 of length 1.
+        loss: (embeddings, labels (B,) int64 in 0..C-1, mined indices or None) -> scalar; its
+            own parameters (proxies, a classifier) are trained too.
+        miner: (embeddings, labels) -> indices of pairs or triplets, or None for all.
+        optimizer: called with parameter groups.
+        scheduler: called with the optimiser and the number of optimiser steps.
+        learning_rate: of the "backbone", of what of it is "thawed" later, of the "head" (pooling
+            and head) and of the "loss".
+        planned_epochs: the length of the schedule in epochs, if training ends before it; null
+            for the Trainer's.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        loss: nn.Module,
+        miner: nn.Module,
+        optimizer: Callable[[list[dict[str, Any]]], Optimizer],
+        scheduler: Callable[[Optimizer, int], LRScheduler],
+        learning_rate: Mapping[str, float],
+        planned_epochs: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.embedder = embedder
+        self.loss = loss
+        self.miner = miner
+        self.make_optimizer = optimizer
+        self.make_scheduler = scheduler
+        self.learning_rate = learning_rate
+        self.planned_epochs = planned_epochs
+        self._measure: Callable[[Tensor], Tensor]
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.embedder(images)
+
+    def on_train_start(self) -> None:
+        thaw, epochs = self.embedder.freeze.thaw, self.trainer.max_epochs
+        if thaw is not None and epochs is not None and 0 < epochs <= thaw.epoch:
+            log.warning(
+                "Nothing thaws: freeze.thaw.epoch=%d, and training ends after epoch %d.",
+                thaw.epoch,
+                epochs,
+            )
+
+    def on_train_epoch_start(self) -> None:
+        self.embedder.thaw(self.current_epoch)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        embeddings = self.embedder(batch.images)
+        # in float32: PML casts its proxies to the embeddings' type, for good
+        with torch.autocast(self.device.type, enabled=False):
+            indices = self.miner(embeddings, batch.labels)
+            with explained(self.loss):
+                loss = self.loss(embeddings, batch.labels, indices)
+        terms = {f"train/{name}": term for name, term in getattr(self.loss, "terms", {}).items()}
+        self.log_dict({"train/loss": loss} | terms, batch_size=len(batch.labels))
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        # its method, not the copy: a module would be saved as a part of this one
+        self._measure = self.embedder.for_measuring().forward
+
+    def on_validation_epoch_end(self) -> None:
+        del self._measure  # the copy's memory, which training has use for
+
+    def on_test_epoch_start(self) -> None:
+        self._measure = self.embedder.for_measuring().forward
+
+    def on_test_epoch_end(self) -> None:
+        del self._measure
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self._embed_to_measure(batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        return self._embed_to_measure(batch)
+
+    def _embed_to_measure(self, batch: Batch) -> Tensor:
+        """In float32 whatever the training computes in: bfloat16 costs recall."""
+        with torch.autocast(self.device.type, enabled=False):
+            return self._measure(batch.images)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.make_optimizer(self._parameter_groups())
+        scheduler = self.make_scheduler(optimizer, self._total_steps())
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": scheduler, "interval": "step"},
+        }
+
+    def _parameter_groups(self) -> list[dict[str, Any]]:
+        embedder = self.embedder
+        modules = {
+            "backbone": [embedder.backbone],
+            "head": [embedder.pooling, embedder.head],
+            "loss": [self.loss],
+        }
+        learning_in = {
+            name: [p for part in parts for p in part.parameters() if p.requires_grad]
+            for name, parts in modules.items()
+        }
+        learning_in["thawed"] = embedder.freeze.thawing(embedder.backbone)
+        if learning_in["thawed"] and self.trainer.world_size > 1:
+            raise InputError(  # it synchronises the gradients that there are when training begins
+                "freeze=thaw trains in one process: set trainer.devices=1, or freeze=below"
+            )
+        groups = []
+        for name, learning in learning_in.items():
+            if learning:
+                groups.append({"params": learning, "lr": self.learning_rate[name], "name": name})
+        if not groups:
+            raise InputError(
+                "nothing learns: the backbone is frozen, and neither head nor loss has "
+                "parameters. Set freeze=none, head=linear, or a loss with a classifier."
+            )
+        return groups
+
+    def _total_steps(self) -> int:
+        steps = int(self.trainer.estimated_stepping_batches)
+        if self.planned_epochs is None or not self.trainer.max_epochs:
+            return steps
+        return round(steps * self.planned_epochs / self.trainer.max_epochs)

@@ -1,1 +1,0 @@
-"""Hyper-parameters searched by validation alone, with Optuna."""

@@ -1,0 +1,134 @@
+"""Protocols: who trains, validates and tests."""
+
+import csv
+import runpy
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lookalike.data.records import Records
+from lookalike.data.splits import assign_splits, without_validation
+from lookalike.errors import InputError
+
+
+def records(classes: int, images: int = 10, **columns: list[str]) -> Records:
+    names = [f"{label:03d}" for label in range(classes) for _ in range(images)]
+    return Records.create([f"{row}.png" for row in range(len(names))], names, **columns)
+
+
+def classes_of(found: Records, split: str) -> list[int]:
+    return np.unique(found.labels[found.ids(split)]).tolist()
+
+
+def test_zero_shot_tests_on_the_second_half() -> None:
+    found = assign_splits(records(102), "zero_shot")
+    assert classes_of(found, "test") == list(range(51, 102))
+    assert classes_of(found, "val") == list(range(0, 51, 4))
+    assert sorted(classes_of(found, "train") + classes_of(found, "val")) == list(range(51))
+
+
+def test_folds_are_disjoint_and_cover_the_training_half() -> None:
+    folds = [
+        classes_of(assign_splits(records(40), "zero_shot", 4, fold), "val") for fold in range(4)
+    ]
+    assert sorted(label for fold in folds for label in fold) == list(range(20))
+
+
+def test_refitting_trains_on_validation_and_never_on_test() -> None:
+    found = assign_splits(records(40), "zero_shot")
+    refitted = without_validation(found)
+    assert classes_of(refitted, "train") == list(range(20))
+    assert classes_of(refitted, "val") == []
+    np.testing.assert_array_equal(refitted.ids("test"), found.ids("test"))
+
+
+@pytest.mark.parametrize("protocol", ["zero_shot", "official"])
+def test_a_set_that_parts_its_classes_keeps_its_halves(protocol: str) -> None:
+    splits = [part for label in range(20) for part in ["test" if label % 3 else "train"] * 10]
+    found = assign_splits(records(20, splits=splits), protocol, folds=2, fold=1)
+    assert classes_of(found, "train") == [0, 6, 12, 18]
+    assert classes_of(found, "val") == [3, 9, 15]
+    assert classes_of(found, "test") == [label for label in range(20) if label % 3]
+
+
+@pytest.mark.parametrize("other", ["train", "val", ""])
+def test_a_split_that_shares_a_class_or_has_other_parts_is_no_halves(other: str) -> None:
+    splits = ["test"] * 100 + ["train"] * 100
+    splits[0] = other
+    found = assign_splits(records(20, splits=splits), "zero_shot")
+    assert classes_of(found, "test") == list(range(10, 20))
+
+
+@pytest.mark.parametrize(("classes", "folds"), [(3, 2), (6, 2), (7, 4), (8, 4)])
+def test_too_few_classes_for_zero_shot(classes: int, folds: int) -> None:
+    with pytest.raises(InputError, match=r"Set data\.protocol=seen_classes"):
+        assign_splits(records(classes), "zero_shot", folds)
+
+
+def test_seven_classes_are_enough_for_two_folds() -> None:
+    for fold in (0, 1):
+        found = assign_splits(records(7), "zero_shot", 2, fold)
+        assert min(len(classes_of(found, split)) for split in ("train", "val", "test")) == 2
+
+
+def test_official_split_is_kept() -> None:
+    splits = ["train", "val", "test", ""] * 10
+    found = assign_splits(records(4, splits=splits), "official")
+    assert found.splits.tolist() == splits
+
+
+def test_official_without_test_is_tested_on_its_val_and_validated_on_train() -> None:
+    splits = (["train"] * 8 + ["val"] * 2) * 3
+    found = assign_splits(records(3, splits=splits), "official")
+    np.testing.assert_array_equal(found.ids("test"), np.flatnonzero(np.array(splits) == "val"))
+    assert len(found.ids("val")) == 3 * 2  # one in four of 8 images a class
+    assert classes_of(found, "val") == classes_of(found, "train") == [0, 1, 2]
+
+
+def test_official_without_a_split() -> None:
+    with pytest.raises(InputError, match="has no split of its own"):
+        assign_splits(records(10), "official")
+
+
+def test_seen_classes_has_every_class_in_every_part() -> None:
+    found = assign_splits(records(3), "seen_classes")
+    for split, images in (("test", 6), ("val", 6), ("train", 18)):
+        assert len(found.ids(split)) == images
+        assert classes_of(found, split) == [0, 1, 2]
+
+
+def test_query_gallery_keeps_roles_and_validates_on_training_classes() -> None:
+    splits = (["train"] * 80) + ["test"] * 20
+    roles = ["both"] * 80 + ["query", "gallery"] * 10
+    found = assign_splits(records(10, splits=splits, roles=roles), "query_gallery", folds=4)
+    assert classes_of(found, "val") == [0, 4]
+    assert classes_of(found, "test") == [8, 9]
+    assert found.roles.tolist() == roles
+
+
+def test_query_gallery_needs_roles() -> None:
+    found = replace(records(10), splits=np.array(["train"] * 100))
+    with pytest.raises(InputError, match="columns split and role"):
+        assign_splits(found, "query_gallery")
+
+
+def test_a_misspelt_protocol_and_a_fold_out_of_range() -> None:
+    with pytest.raises(InputError, match="Did you mean zero_shot"):
+        assign_splits(records(20), "zeroshot")
+    with pytest.raises(InputError, match=r"data\.fold=4"):
+        assign_splits(records(20), "zero_shot", folds=4, fold=4)
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(("name", "lines"), [("flowers", 102), ("dogs", 120), ("furniture", 3384)])
+def test_the_published_split_files_are_those_of_the_code(
+    name: str, lines: int, real_data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOOKALIKE_DATA", str(real_data))
+    folder = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
+    rows = runpy.run_path(str(folder / "splits.py"))["rows"](name)
+    with (folder / "splits" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+        assert list(csv.reader(stream)) == rows
+    assert len(rows) == 1 + lines
