@@ -26,7 +26,7 @@ from lookalike.inference.classifier import (
     check_same_classes,
     classify,
     load_classifier,
-    named_apart,
+    with_unique_names,
 )
 from lookalike.inference.imagenet import imagenet_classifier
 from lookalike.inference.images import find_records
@@ -227,7 +227,9 @@ def test_models_of_other_classes_do_not_vote() -> None:
     check_same_classes([classifier("one", "bed", "sofa"), classifier("two", "bed", "sofa")])
     with pytest.raises(InputError, match=r"one and two can't vote: one knows 2 \(bed, sofa\)"):
         check_same_classes([classifier("one", "bed", "sofa"), classifier("two", "sofa", "bed")])
-    names = [each.name for each in named_apart([classifier("x"), classifier("y"), classifier("x")])]
+    names = [
+        each.name for each in with_unique_names([classifier("x"), classifier("y"), classifier("x")])
+    ]
     assert names == ["x (1)", "y", "x (3)"]
 
 

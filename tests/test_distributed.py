@@ -34,7 +34,7 @@ def test_scores_of_ranks_equal_those_of_one_process(monkeypatch: pytest.MonkeyPa
     alone = score(plan, everything, of_all_ranks(everything, records), records)
 
     shares = [everything[1::2], everything[::2], everything[:0]]
-    apart = replace(everything, sightings=records.sightings)
+    apart = replace(everything, exclusion_ids=records.exclusion_ids)
     gallery = apart[roles != "query"]
     asked = [apart[share.ids][roles[share.ids] != "gallery"] for share in shares]
     search = partial(plan.rerank, everything=everything)

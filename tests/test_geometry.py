@@ -78,14 +78,14 @@ def test_histograms_by_a_double_loop(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lookalike.evaluation.geometry.ROWS", 7)  # several blocks, the last smaller
     given = embeddings()
     found = similarity_histograms(given, bins=8)
-    alike: list[float] = []
-    unlike: list[float] = []
+    positive: list[float] = []
+    negative: list[float] = []
     for one, other in combinations(range(len(given)), 2):
-        kind = alike if given.labels[one] == given.labels[other] else unlike
+        kind = positive if given.labels[one] == given.labels[other] else negative
         kind.append(float(np.clip(given.vectors[one] @ given.vectors[other], -1, 1)))
-    assert found.alike.tolist() == np.histogram(alike, found.edges)[0].tolist()
-    assert found.unlike.tolist() == np.histogram(unlike, found.edges)[0].tolist()
-    assert found.alike.sum() + found.unlike.sum() == 25 * 24 / 2  # those at -1 and 1 are in
+    assert found.positive.tolist() == np.histogram(positive, found.edges)[0].tolist()
+    assert found.negative.tolist() == np.histogram(negative, found.edges)[0].tolist()
+    assert found.positive.sum() + found.negative.sum() == 25 * 24 / 2  # those at -1 and 1 are in
 
 
 def test_overlap_of_histograms() -> None:

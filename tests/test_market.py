@@ -103,7 +103,7 @@ def test_sightings_are_identity_and_camera() -> None:
     records = Records.create(
         list("abcdef"), ["1", "1", "2", "1", "2", "2"], groups=["x", "x", "x", "y", "", ""]
     )
-    assert records.sightings.tolist() == [0, 0, 2, 3, 4, 5]
+    assert records.exclusion_ids.tolist() == [0, 0, 2, 3, 4, 5]
 
 
 def official(names: dict[str, list[str]], vectors: dict[str, NDArray]) -> dict[str, float]:

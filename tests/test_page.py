@@ -252,7 +252,7 @@ def kept(class_folders: Path, tmp_path: Path) -> Path:
     vectors = np.random.default_rng(0).normal(size=(36, 3)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     folder = write_run(tmp_path / "runs", 0)
-    embeddings = Embeddings(vectors, records.labels, np.arange(36), records.sightings)
+    embeddings = Embeddings(vectors, records.labels, np.arange(36), records.exclusion_ids)
     run = FinishedRun(folder, Evaluation(), 1, records, embeddings, untrained=None, loss=None)
     assert KeepEmbeddings().write(run) == [folder / "embeddings.npz"]
     gone.unlink()
@@ -306,7 +306,7 @@ def test_a_run_reported_from_beginning_to_end(cli: Cli, tiny: tuple[str, ...]) -
     remade = read_embeddings(Path("runs/first"))
     assert remade is not None
     np.testing.assert_allclose(remade.embeddings.vectors, first.embeddings.vectors, atol=1e-5)
-    np.testing.assert_array_equal(remade.embeddings.sightings, first.embeddings.sightings)
+    np.testing.assert_array_equal(remade.embeddings.exclusion_ids, first.embeddings.exclusion_ids)
 
 
 def test_no_runs_and_wrong_arguments_are_explained(cli: Cli, capsys: Any) -> None:

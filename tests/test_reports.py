@@ -84,7 +84,7 @@ def test_pairs_are_measured_and_shown(finished: FinishedRun) -> None:
     files = Pairs(per_class=5, shown=4).write(finished)
     assert [file.name for file in files] == ["verification.json", "roc.png", "pairs.png"]
     numbers = json.loads(files[0].read_text())
-    assert numbers["pairs_alike"] == numbers["pairs_unlike"] == 30
+    assert numbers["positive_pairs"] == numbers["negative_pairs"] == 30
     assert 0 <= numbers["equal_error_rate"] <= 1
     assert numbers["epoch_0/auc"] != numbers["auc"]
     alone = json.loads(Pairs(5).write(replace(finished, untrained=None))[0].read_text())

@@ -7,8 +7,8 @@ from scipy import stats
 from lookalike.evaluation.statistics import (
     best_of,
     holm,
-    indistinguishable,
     mean_interval,
+    not_significantly_different,
     p_against,
     paired_bootstrap,
     paired_difference,
@@ -154,7 +154,7 @@ def test_which_cells_are_told_apart_from_the_best() -> None:
     scores = runs(rng, 4, 6, 2, seed_sd=0.0) + np.array([0.0, 0.3, 0.296, 0.1])[:, None, None]
     scores[3, 1:] = np.nan  # one seed tells nothing
     assert best_of(scores) == 1
-    assert indistinguishable(scores).tolist() == [False, True, True, True]
+    assert not_significantly_different(scores).tolist() == [False, True, True, True]
     everything = holm(
         np.array(
             [paired_difference(scores[i], scores[j]).p for i in range(4) for j in range(i + 1, 4)]
@@ -171,7 +171,7 @@ def test_equal_cells_are_seldom_told_apart_from_the_best() -> None:
     wrong = wrong_if_named = 0
     for _ in range(600):
         scores = rng.normal(0.6, 0.01, (5, 6, 1))
-        wrong += not indistinguishable(scores).all()
+        wrong += not not_significantly_different(scores).all()
         wrong_if_named += (p_against(scores, best_of(scores)) <= 0.05).any()
     assert wrong / 600 <= 0.06
     assert wrong_if_named / 600 > 0.08

@@ -48,11 +48,11 @@ def test_triplets_hold_a_class_and_another() -> None:
 def test_pairs_are_as_many_alike_as_unlike_in_every_class() -> None:
     pairs = draw_pairs(IDS, LABELS, rng(), per_class=6)
     first, second = pairs.T
-    alike = label(first) == label(second)
+    positive = label(first) == label(second)
     assert (first != second).all()
-    for kind in (alike, ~alike):
+    for kind in (positive, ~positive):
         assert Counter(label(first[kind]).tolist()) == {1: 6, 2: 6, 3: 6, 4: 6}
-    assert 0 in label(second[~alike])
+    assert 0 in label(second[~positive])
 
 
 def test_every_choice_is_equally_likely() -> None:
@@ -72,9 +72,9 @@ def test_hard_pairs_are_made_with_the_nearest_classes() -> None:
     nearest = [[4, 3], [2, 0], [1, 3], [4, 2], [3, 1]]
     pairs = draw_pairs(IDS, LABELS, rng(), per_class=20, nearest=nearest)
     first, second = label(pairs[:, 0]), label(pairs[:, 1])
-    unlike = first != second
-    assert unlike.sum() == 80
-    met = {(a, b) for a, b in zip(first[unlike].tolist(), second[unlike].tolist(), strict=True)}
+    negative = first != second
+    assert negative.sum() == 80
+    met = {(a, b) for a, b in zip(first[negative].tolist(), second[negative].tolist(), strict=True)}
     assert met == {(a, b) for a in (1, 2, 3, 4) for b in nearest[a]}
 
 
@@ -205,8 +205,8 @@ def test_the_squared_contrastive_loss_by_a_loop(margin: float) -> None:
     costs = []
     for first in range(0, 10, 2):
         distance = float((vectors[first] - vectors[first + 1]).norm())
-        alike = labels[first] == labels[first + 1]
-        costs.append(distance**2 if alike else max(0.0, margin - distance) ** 2)
+        positive = labels[first] == labels[first + 1]
+        costs.append(distance**2 if positive else max(0.0, margin - distance) ** 2)
     assert value.item() == pytest.approx(np.mean(costs))
 
 
@@ -228,7 +228,7 @@ def test_equal_images_give_the_contrastive_loss_a_finite_gradient() -> None:
     vectors = torch.tensor([[1.0, 0.0]] * 4, requires_grad=True)
     loss = SquaredContrastiveLoss(2.0)(vectors, torch.tensor([0, 0, 0, 1]))
     loss.backward()
-    assert loss.item() == pytest.approx(2.0)  # 6 pairs alike cost 0, 6 unlike 4 each
+    assert loss.item() == pytest.approx(2.0)  # 6 positive pairs cost 0, 6 negative 4 each
     assert torch.isfinite(vectors.grad).all()
 
 
@@ -241,5 +241,5 @@ def test_pytorch_metric_learning_takes_the_pairs_too() -> None:
     vectors, labels = unit_vectors(8), torch.tensor([0, 0, 1, 2, 2, 2, 1, 0])
     value = losses.ContrastiveLoss(neg_margin=2.0)(vectors, labels, InPairs()(vectors, labels))
     distance = [(vectors[i] - vectors[i + 1]).norm().item() for i in range(0, 8, 2)]
-    alike, unlike = (distance[0] + distance[2]) / 2, 2 - (distance[1] + distance[3]) / 2
-    assert value.item() == pytest.approx(alike + unlike)
+    positive, negative = (distance[0] + distance[2]) / 2, 2 - (distance[1] + distance[3]) / 2
+    assert value.item() == pytest.approx(positive + negative)

@@ -17,8 +17,8 @@ from lookalike.evaluation.verification import (
 
 def pairs(kind: str) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(3)
-    alike = rng.random(300) < 0.3
-    distances = rng.normal(1.0, 0.3, 300) - 0.3 * alike
+    positive = rng.random(300) < 0.3
+    distances = rng.normal(1.0, 0.3, 300) - 0.3 * positive
     match kind:
         case "ties":
             distances = distances.round(1)
@@ -27,23 +27,23 @@ def pairs(kind: str) -> tuple[np.ndarray, np.ndarray]:
         case "reversed":
             distances = -distances
         case "perfect":
-            distances = np.where(alike, 0.5, 1.5)
-    return distances, alike
+            distances = np.where(positive, 0.5, 1.5)
+    return distances, positive
 
 
 KINDS = pytest.mark.parametrize("kind", ["plain", "ties", "equal", "reversed", "perfect"])
 
 
-def judged(distances: np.ndarray, alike: np.ndarray) -> list[tuple[float, float, float, float]]:
+def judged(distances: np.ndarray, positive: np.ndarray) -> list[tuple[float, float, float, float]]:
     """(threshold, false positive rate, false negative rate, accuracy) by a plain loop."""
     found = []
     for threshold in [-np.inf, *sorted(set(distances.tolist()))]:
         wrong = {True: 0, False: 0}
-        for distance, kind in zip(distances, alike, strict=True):
+        for distance, kind in zip(distances, positive, strict=True):
             if (distance <= threshold) != kind:
                 wrong[bool(kind)] += 1
-        positives, negatives = int(alike.sum()), int((~alike).sum())
-        right = 1 - (wrong[True] + wrong[False]) / len(alike)
+        positives, negatives = int(positive.sum()), int((~positive).sum())
+        right = 1 - (wrong[True] + wrong[False]) / len(positive)
         found.append((threshold, wrong[False] / negatives, wrong[True] / positives, right))
     return found
 
@@ -60,35 +60,35 @@ def test_the_curve_by_a_loop(kind: str) -> None:
 
 @KINDS
 def test_area_as_scikit_learn_has_it(kind: str) -> None:
-    distances, alike = pairs(kind)
-    expected = metrics.roc_auc_score(alike, -distances)
-    assert area_under_curve(roc_curve(distances, alike)) == pytest.approx(expected)
+    distances, positive = pairs(kind)
+    expected = metrics.roc_auc_score(positive, -distances)
+    assert area_under_curve(roc_curve(distances, positive)) == pytest.approx(expected)
 
 
 @KINDS
 def test_area_is_the_chance_of_the_right_order(kind: str) -> None:
-    distances, alike = pairs(kind)
+    distances, positive = pairs(kind)
     wins = [
         1.0 if a < u else 0.5 if a == u else 0.0
-        for a in distances[alike]
-        for u in distances[~alike]
+        for a in distances[positive]
+        for u in distances[~positive]
     ]
-    assert area_under_curve(roc_curve(distances, alike)) == pytest.approx(np.mean(wins))
+    assert area_under_curve(roc_curve(distances, positive)) == pytest.approx(np.mean(wins))
 
 
 @KINDS
 def test_best_accuracy_by_a_loop(kind: str) -> None:
-    distances, alike = pairs(kind)
-    accuracy, threshold = best_accuracy(roc_curve(distances, alike))
-    rows = judged(distances, alike)
+    distances, positive = pairs(kind)
+    accuracy, threshold = best_accuracy(roc_curve(distances, positive))
+    rows = judged(distances, positive)
     assert accuracy == pytest.approx(max(row[3] for row in rows))
-    assert ((distances <= threshold) == alike).mean() == pytest.approx(accuracy)
+    assert ((distances <= threshold) == positive).mean() == pytest.approx(accuracy)
 
 
 def test_of_equally_good_thresholds_the_highest() -> None:
-    alike = np.array([True, False])
-    assert best_accuracy(roc_curve(np.array([1.0, 1.0]), alike)) == (0.5, 1.0)
-    assert best_accuracy(roc_curve(np.array([1.0, 0.0]), alike)) == (0.5, 1.0)
+    positive = np.array([True, False])
+    assert best_accuracy(roc_curve(np.array([1.0, 1.0]), positive)) == (0.5, 1.0)
+    assert best_accuracy(roc_curve(np.array([1.0, 0.0]), positive)) == (0.5, 1.0)
     more_unlike = np.array([True, False, False])
     accuracy, threshold = best_accuracy(roc_curve(np.ones(3), more_unlike))
     assert (accuracy, threshold) == (pytest.approx(2 / 3), -np.inf)
@@ -97,15 +97,15 @@ def test_of_equally_good_thresholds_the_highest() -> None:
 @pytest.mark.parametrize("rate", [0.0, 0.001, 0.01, 0.1, 0.5, 1.0])
 @KINDS
 def test_false_negatives_at_a_rate_by_a_loop(kind: str, rate: float) -> None:
-    distances, alike = pairs(kind)
-    expected = min(row[2] for row in judged(distances, alike) if row[1] <= rate)
-    assert false_negative_rate_at(roc_curve(distances, alike), rate) == pytest.approx(expected)
+    distances, positive = pairs(kind)
+    expected = min(row[2] for row in judged(distances, positive) if row[1] <= rate)
+    assert false_negative_rate_at(roc_curve(distances, positive), rate) == pytest.approx(expected)
 
 
 def test_equal_error_rate_of_cases_known_by_hand() -> None:
-    def rate(alike: list[float], unlike: list[float]) -> float:
-        kinds = np.array([True] * len(alike) + [False] * len(unlike))
-        return equal_error_rate(roc_curve(np.array(alike + unlike), kinds))
+    def rate(positive: list[float], negative: list[float]) -> float:
+        kinds = np.array([True] * len(positive) + [False] * len(negative))
+        return equal_error_rate(roc_curve(np.array(positive + negative), kinds))
 
     assert rate([1, 2], [3, 4]) == 0
     assert rate([3, 4], [1, 2]) == 1
@@ -117,9 +117,9 @@ def test_equal_error_rate_of_cases_known_by_hand() -> None:
 
 @KINDS
 def test_equal_error_rate_lies_where_the_rates_cross(kind: str) -> None:
-    distances, alike = pairs(kind)
-    rate = equal_error_rate(roc_curve(distances, alike))
-    rows = judged(distances, alike)
+    distances, positive = pairs(kind)
+    rate = equal_error_rate(roc_curve(distances, positive))
+    rows = judged(distances, positive)
     before = [row for row in rows if row[1] <= row[2]][-1]
     after = next(row for row in rows if row[1] >= row[2])
     assert before[1] - 1e-12 <= rate <= after[1] + 1e-12
@@ -128,10 +128,10 @@ def test_equal_error_rate_lies_where_the_rates_cross(kind: str) -> None:
 
 def test_metrics_by_name() -> None:
     found = verification_metrics(roc_curve(*pairs("perfect")), (0.05,))
-    alike = pairs("perfect")[1]
+    positive = pairs("perfect")[1]
     assert found == {
-        "pairs_alike": alike.sum(),
-        "pairs_unlike": (~alike).sum(),
+        "positive_pairs": positive.sum(),
+        "negative_pairs": (~positive).sum(),
         "auc": 1.0,
         "equal_error_rate": 0.0,
         "best_accuracy": 1.0,
@@ -141,8 +141,8 @@ def test_metrics_by_name() -> None:
 
 
 def test_pairs_that_cannot_be_judged() -> None:
-    for alike in (np.ones(3, bool), np.zeros(3, bool)):
+    for positive in (np.ones(3, bool), np.zeros(3, bool)):
         with pytest.raises(InputError, match="one kind only"):
-            roc_curve(np.arange(3.0), alike)
+            roc_curve(np.arange(3.0), positive)
     with pytest.raises(InputError, match="diverged"):
         roc_curve(np.array([0.1, np.nan]), np.array([True, False]))

@@ -15,7 +15,7 @@ from lookalike.inference.classifier import (
     Classifier,
     check_same_classes,
     load_classifier,
-    named_apart,
+    with_unique_names,
 )
 from lookalike.inference.classifier import classify as predict
 from lookalike.inference.imagenet import imagenet_classifier
@@ -58,7 +58,7 @@ def _classifiers(config: DictConfig) -> list[Classifier]:
     named = list(build(config.model).values())
     if not named and not checkpoints:
         named = [imagenet_classifier("mobilenet_v2", "IMAGENET1K_V2")]
-    return named_apart([*named, *map(load_classifier, checkpoints)])
+    return with_unique_names([*named, *map(load_classifier, checkpoints)])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from lookalike.data.records import Records, check_class
 from lookalike.device import find_device
 from lookalike.errors import InputError
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
-from lookalike.inference.classifier import Classifier, classify, load_classifier, named_apart
+from lookalike.inference.classifier import Classifier, classify, load_classifier, with_unique_names
 from lookalike.inference.images import find_labelled, find_records
 from lookalike.inference.lookup import check_threshold
 from lookalike.inference.search import check_classes_of, voted_classes
@@ -84,7 +84,7 @@ def _classifiers(config: DictConfig, checkpoints: list[str], gallery: Records) -
         return []
     if config.within == "all":
         return []
-    classifiers = named_apart([load_classifier(file) for file in checkpoints])
+    classifiers = with_unique_names([load_classifier(file) for file in checkpoints])
     check_classes_of(gallery, classifiers)
     return classifiers
 

@@ -236,8 +236,8 @@ def _warn_of_single_images(records: Records) -> None:
         if single:
             log.warning(
                 "%d %s classes have one image (%s): it has no positive but itself; in training it "
-                "is repeated (of explicit pairs and triplets it is only ever the unlike image), in "
-                "measuring its query is left out. Add images or drop the class.",
+                "is repeated (in explicit pairs and triplets it is only ever the negative image), "
+                "in measuring its query is left out. Add images or drop the class.",
                 len(single),
                 split,
                 ", ".join(single[:5]) + (", ..." if len(single) > 5 else ""),

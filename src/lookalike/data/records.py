@@ -124,7 +124,7 @@ class Records:
         return numbers[self.labels]
 
     @property
-    def sightings(self) -> NDArray[np.int64]:
+    def exclusion_ids(self) -> NDArray[np.int64]:
         """(N,): the same number for images of one class from one group; of an image without a
         group, its id."""
         ids = np.arange(len(self))

@@ -99,18 +99,18 @@ def draw_pairs(
     per_class: int = 3,
     nearest: Sequence[Sequence[int]] | None = None,
 ) -> Ids:
-    """`per_class` pairs alike and as many unlike of every class, (P, 2) int64.
+    """`per_class` positive pairs and as many negative ones of every class, (P, 2) int64.
 
-    The second image of an unlike pair is of another class: first the class is drawn, then the
-    image. All with replacement. A class with one image begins no pair, so that alike and unlike
-    stay as many, but it is drawn for the other class.
+    The second image of a negative pair is of another class: first the class is drawn, then the
+    image. All with replacement. A class with one image begins no pair, so that there are as
+    many of each kind, but it is drawn for the other class.
 
     Args:
         ids: (N,) int64, the records to draw from.
         labels: (N,) int64, their labels.
         rng: decides.
         per_class: pairs of each kind.
-        nearest: hard pairs: for every label 0..C-1, the other labels that its unlike pairs are
+        nearest: hard pairs: for every label 0..C-1, the other labels that its negative pairs are
             made with, equally many each; `nearest_classes` finds them. null: any other class.
 
     Raises:
@@ -119,10 +119,10 @@ def draw_pairs(
     """
     classes = _Classes.of(ids, labels)
     own = np.repeat(classes.with_two_images(), per_class)
-    alike = np.stack(classes.two_images(own, rng), axis=1)
+    positive = np.stack(classes.two_images(own, rng), axis=1)
     others = classes.another(own, rng) if nearest is None else classes.near(own, nearest, rng)
-    unlike = np.stack([classes.one_image(own, rng), classes.one_image(others, rng)], axis=1)
-    return np.concatenate([alike, unlike])
+    negative = np.stack([classes.one_image(own, rng), classes.one_image(others, rng)], axis=1)
+    return np.concatenate([positive, negative])
 
 
 def nearest_classes(vectors: NDArray[np.float32], labels: Ids, k: int) -> Ids:
@@ -150,8 +150,8 @@ class InTriplets(nn.Module):
             InputError: the batch was not made of triplets.
         """
         anchor, positive, negative = _positions(labels, 3)
-        alike = labels[anchor] == labels[positive]
-        if not bool((alike & (labels[anchor] != labels[negative])).all()):
+        fitting = (labels[anchor] == labels[positive]) & (labels[anchor] != labels[negative])
+        if not bool(fitting.all()):
             raise InputError(_not_explicit(3))
         return anchor, positive, negative
 
@@ -160,15 +160,15 @@ class InPairs(nn.Module):
     """The miner beside `draw_pairs`: every two images of the batch are a pair."""
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Pairs:
-        """embeddings (B, D), labels (B,) -> positions of first and second images alike, then of
-        first and second images unlike.
+        """embeddings (B, D), labels (B,) -> positions of first and second images of positive
+        pairs, then of negative ones.
 
         Raises:
             InputError: the batch was not made of pairs.
         """
         first, second = _positions(labels, 2)
-        alike = labels[first] == labels[second]
-        return first[alike], second[alike], first[~alike], second[~alike]
+        positive = labels[first] == labels[second]
+        return first[positive], second[positive], first[~positive], second[~positive]
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,7 +195,8 @@ class _Classes:
         classes = np.flatnonzero(self.counts >= 2)
         if not len(classes):
             raise InputError(
-                "no class has two images, so nothing is alike. Add images, or check the labels."
+                "no class has two images, so there are no positive pairs. Add images, or check the "
+                "labels."
             )
         return classes
 

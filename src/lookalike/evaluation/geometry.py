@@ -21,18 +21,24 @@ Projection = Literal["tsne", "pca"]
 
 @dataclass(frozen=True, eq=False)
 class SimilarityHistograms:
-    """edges (B + 1,) float64, cosine similarity from -1 to 1; alike, unlike (B,) int64, pairs of
-    one class and of two; each pair counts once."""
+    """Pairs of images by their cosine similarity; each pair counts once.
+
+    edges: (B + 1,) float64, from -1 to 1.
+    positive: (B,) int64, pairs of one class.
+    negative: (B,) int64, pairs of two classes.
+    """
 
     edges: NDArray[np.float64]
-    alike: NDArray[np.int64]
-    unlike: NDArray[np.int64]
+    positive: NDArray[np.int64]
+    negative: NDArray[np.int64]
 
     @property
     def overlap(self) -> float:
-        """The area that the two shares have in common: 0 if a threshold tells the pairs apart."""
-        alike, unlike = (counts / max(1, counts.sum()) for counts in (self.alike, self.unlike))
-        return float(np.minimum(alike, unlike).sum())
+        """The area that the two shares have in common: 0 if a threshold separates the pairs."""
+        positive, negative = (
+            counts / max(1, counts.sum()) for counts in (self.positive, self.negative)
+        )
+        return float(np.minimum(positive, negative).sum())
 
 
 @dataclass(frozen=True)
@@ -101,16 +107,16 @@ def class_distances(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[
 def similarity_histograms(embeddings: Embeddings, bins: int = 80) -> SimilarityHistograms:
     """Of the cosine similarities of all pairs of images."""
     edges = np.linspace(-1, 1, bins + 1)
-    alike, unlike = np.zeros((2, bins), np.int64)
+    positive, negative = np.zeros((2, bins), np.int64)
     columns = np.arange(len(embeddings))
     for start in range(0, len(embeddings), ROWS):
         block = embeddings[start : start + ROWS]
         similarity = (block.vectors @ embeddings.vectors.T).clip(-1, 1)
         later = columns[None] > columns[start : start + ROWS, None]
         same = block.labels[:, None] == embeddings.labels[None]
-        alike += np.histogram(similarity[later & same], edges)[0]
-        unlike += np.histogram(similarity[later & ~same], edges)[0]
-    return SimilarityHistograms(edges, alike, unlike)
+        positive += np.histogram(similarity[later & same], edges)[0]
+        negative += np.histogram(similarity[later & ~same], edges)[0]
+    return SimilarityHistograms(edges, positive, negative)
 
 
 def confusions(labels: NDArray[np.int64], found: NDArray[np.int64]) -> list[Confusion]:

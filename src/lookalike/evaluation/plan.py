@@ -7,7 +7,7 @@ from typing import Literal
 from lookalike.errors import InputError, did_you_mean
 from lookalike.evaluation.classification import CLASSIFICATION
 from lookalike.evaluation.metrics import retrieval_metrics
-from lookalike.retrieval.rerank import AsFound, Rerank
+from lookalike.retrieval.rerank import NoReranking, Rerank
 
 Direction = Literal["max", "min"]
 _BEST_OF_CLASSIFIER: dict[str, Direction] = {
@@ -39,7 +39,7 @@ class Evaluation:
     whole_ranking: bool = True
     minp: bool = False
     clustering: bool = False
-    rerank: Rerank = field(default_factory=AsFound)
+    rerank: Rerank = field(default_factory=NoReranking)
     before_training: bool = True
     refit: bool = False
 

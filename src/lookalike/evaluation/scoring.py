@@ -16,7 +16,7 @@ from lookalike.evaluation.metrics import clustering, values_of
 from lookalike.evaluation.plan import Evaluation
 from lookalike.losses.classifier import EmbeddingClassifier
 from lookalike.retrieval.embeddings import Embeddings, collect, count_relevant
-from lookalike.retrieval.rerank import AsFound
+from lookalike.retrieval.rerank import NoReranking
 
 T = TypeVar("T")
 
@@ -41,9 +41,9 @@ def score(
         records: who asks, who is found, and which images never meet; ids are their rows.
         classifier: that was trained with the embedding.
     """
-    queries = _kept_apart(own, records)[records.roles[own.ids] != "gallery"]
+    queries = _with_exclusion_ids(own, records)[records.roles[own.ids] != "gallery"]
     gallery = everything[records.roles[everything.ids] != "query"]
-    as_found = isinstance(plan.rerank, AsFound)
+    not_reranked = isinstance(plan.rerank, NoReranking)
     started = perf_counter()
     own_values = values_of(
         queries,
@@ -51,7 +51,7 @@ def score(
         plan.k,
         plan.whole_ranking,
         plan.minp,
-        None if as_found else partial(plan.rerank, everything=everything),
+        None if not_reranked else partial(plan.rerank, everything=everything),
     )
     seconds = perf_counter() - started
     ids, values = _by_id(_gathered((queries.ids, own_values)))
@@ -65,13 +65,13 @@ def score(
     means |= {} if classifier is None else _classified(classifier, own, queries, gallery, records)
     clusters = clustering(everything) if plan.clustering else {}
     counts = {"queries": float(len(ids)), "queries_without_positive": float(without_positive)}
-    costs = {} if as_found else {"ranking_seconds": seconds}
+    costs = {} if not_reranked else {"ranking_seconds": seconds}
     return means | clusters | counts | costs
 
 
 def of_all_ranks(own: Embeddings, records: Records) -> Embeddings:
-    """The embeddings of every rank, each image once, in order of id, with their sightings."""
-    return _kept_apart(_merge(_gathered(own)), records)
+    """The embeddings of every rank, each image once, in order of id, with their exclusion_ids."""
+    return _with_exclusion_ids(_merge(_gathered(own)), records)
 
 
 def _classified(
@@ -134,8 +134,8 @@ def _merge(parts: list[Embeddings]) -> Embeddings:
     )
 
 
-def _kept_apart(embeddings: Embeddings, records: Records) -> Embeddings:
-    return replace(embeddings, sightings=records.sightings[embeddings.ids])
+def _with_exclusion_ids(embeddings: Embeddings, records: Records) -> Embeddings:
+    return replace(embeddings, exclusion_ids=records.exclusion_ids[embeddings.ids])
 
 
 def _by_id(

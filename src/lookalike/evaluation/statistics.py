@@ -141,7 +141,7 @@ def p_against(scores: Array, reference: int | None = None) -> Array:
     return corrected
 
 
-def indistinguishable(scores: Array, alpha: float = 1 - CONFIDENCE) -> NDArray[np.bool_]:
+def not_significantly_different(scores: Array, alpha: float = 1 - CONFIDENCE) -> NDArray[np.bool_]:
     """Which cells of (cells, S, F) are not told apart from the best, itself included."""
     return p_against(scores) > alpha
 

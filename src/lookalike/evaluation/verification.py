@@ -1,6 +1,6 @@
 """Verification: do two images show the same class? Pure functions of the distances of pairs.
 
-A pair is called alike where its distance is at most a threshold. The only thresholds that differ
+A pair is called positive where its distance is at most a threshold. The only thresholds that differ
 are the distances themselves, so pairs of one distance are always judged together.
 """
 
@@ -17,32 +17,32 @@ from lookalike.errors import InputError
 class RocCurve:
     """Receiver operating characteristic, as counts at every threshold.
 
-    thresholds (T,) float64, ascending, minus infinity first; accepted_alike, accepted_unlike (T,)
-    int64, the pairs of each kind that are called alike, from none of them to all of them.
+    thresholds (T,) float64, ascending, minus infinity first; true_positives, false_positives (T,)
+    int64, the pairs of each kind that are called positive, from none of them to all of them.
     """
 
     thresholds: NDArray[np.float64]
-    accepted_alike: NDArray[np.int64]
-    accepted_unlike: NDArray[np.int64]
+    true_positives: NDArray[np.int64]
+    false_positives: NDArray[np.int64]
 
     @property
     def true_positive_rate(self) -> NDArray[np.float64]:
-        """Of the pairs alike, the share called alike, (T,)."""
-        return self.accepted_alike / self.accepted_alike[-1]
+        """Of the positive pairs, the share called positive, (T,)."""
+        return self.true_positives / self.true_positives[-1]
 
     @property
     def false_positive_rate(self) -> NDArray[np.float64]:
-        """Of the pairs unlike, the share called alike, (T,)."""
-        return self.accepted_unlike / self.accepted_unlike[-1]
+        """Of the negative pairs, the share called positive, (T,)."""
+        return self.false_positives / self.false_positives[-1]
 
     @property
     def false_negative_rate(self) -> NDArray[np.float64]:
-        """Of the pairs alike, the share called unlike, (T,)."""
-        return (self.accepted_alike[-1] - self.accepted_alike) / self.accepted_alike[-1]
+        """Of the positive pairs, the share called negative, (T,)."""
+        return (self.true_positives[-1] - self.true_positives) / self.true_positives[-1]
 
 
-def roc_curve(distances: NDArray[np.floating], alike: NDArray[np.bool_]) -> RocCurve:
-    """distances (P,), alike (P,) -> the curve.
+def roc_curve(distances: NDArray[np.floating], positive: NDArray[np.bool_]) -> RocCurve:
+    """distances (P,), positive (P,) -> the curve.
 
     Raises:
         InputError: a distance is not finite, or all pairs are of one kind.
@@ -52,19 +52,20 @@ def roc_curve(distances: NDArray[np.floating], alike: NDArray[np.bool_]) -> RocC
             "distances of pairs hold NaN or infinity: the training has diverged. Lower the "
             "learning rate."
         )
-    if alike.all() or not alike.any():
-        raise InputError("verification needs pairs alike and pairs unlike, and has one kind only")
+    if positive.all() or not positive.any():
+        raise InputError("verification needs positive and negative pairs, and has one kind only")
     thresholds, place = np.unique(distances, return_inverse=True)
 
     def accepted(kind: NDArray[np.bool_]) -> NDArray[np.int64]:
         here = np.bincount(place[kind], minlength=len(thresholds))
         return np.concatenate([[0], np.cumsum(here)])
 
-    return RocCurve(np.concatenate([[-np.inf], thresholds]), accepted(alike), accepted(~alike))
+    every = np.concatenate([[-np.inf], thresholds])
+    return RocCurve(every, accepted(positive), accepted(~positive))
 
 
 def area_under_curve(roc: RocCurve) -> float:
-    """AUC: the probability that a pair alike is nearer than one unlike, ties counting one half."""
+    """AUC: the probability that a positive pair is nearer than a negative one; ties count half."""
     return float(np.trapezoid(roc.true_positive_rate, roc.false_positive_rate))
 
 
@@ -84,17 +85,17 @@ def best_accuracy(roc: RocCurve) -> tuple[float, float]:
     """The share of pairs judged rightly at the threshold that is best for them, and the threshold.
 
     Of several equally good thresholds the highest. It is minus infinity where calling nothing
-    alike is best, which takes more pairs unlike than alike. It is chosen on the pairs that it is
-    measured on, so the accuracy is an upper bound of what it gives on others.
+    positive is best, which takes more negative pairs than positive ones. It is chosen on the pairs
+    that it is measured on, so the accuracy is an upper bound of what it gives on others.
     """
-    right = roc.accepted_alike + roc.accepted_unlike[-1] - roc.accepted_unlike
+    right = roc.true_positives + roc.false_positives[-1] - roc.false_positives
     best = len(right) - 1 - int(np.argmax(right[::-1]))
-    pairs = roc.accepted_alike[-1] + roc.accepted_unlike[-1]
+    pairs = roc.true_positives[-1] + roc.false_positives[-1]
     return float(right[best] / pairs), float(roc.thresholds[best])
 
 
 def false_negative_rate_at(roc: RocCurve, false_positive_rate: float) -> float:
-    """The lowest share of alike pairs missed where at most this share of unlike pairs is accepted.
+    """The lowest share of positive pairs missed where at most this share of the others passes.
 
     Thresholds are taken as they are, nothing is interpolated.
     """
@@ -112,8 +113,8 @@ def verification_metrics(
     """
     accuracy, threshold = best_accuracy(roc)
     return {
-        "pairs_alike": float(roc.accepted_alike[-1]),
-        "pairs_unlike": float(roc.accepted_unlike[-1]),
+        "positive_pairs": float(roc.true_positives[-1]),
+        "negative_pairs": float(roc.false_positives[-1]),
         "auc": area_under_curve(roc),
         "equal_error_rate": equal_error_rate(roc),
         "best_accuracy": accuracy,

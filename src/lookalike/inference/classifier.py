@@ -124,7 +124,7 @@ def classify(
     return Predictions(classifier.name, classifier.class_names, probabilities)
 
 
-def named_apart(classifiers: Sequence[Classifier]) -> list[Classifier]:
+def with_unique_names(classifiers: Sequence[Classifier]) -> list[Classifier]:
     """The same, with numbers after names that occur twice."""
     twice = {name for name, count in Counter(c.name for c in classifiers).items() if count > 1}
     return [

@@ -36,7 +36,7 @@ def measured_images(data: Mapping[str, Any]) -> MeasuredImages:
 def embed_test_images(
     checkpoint: Checkpoint, images: MeasuredImages, device: torch.device
 ) -> Embeddings:
-    """The test images as a checkpoint sees them, with their sightings."""
+    """The test images as a checkpoint sees them, with their exclusion_ids."""
     batches = images.loader(images.records.ids("test"))
     embeddings = embed(checkpoint.embedder().to(device), batches, device)
-    return replace(embeddings, sightings=images.records.sightings[embeddings.ids])
+    return replace(embeddings, exclusion_ids=images.records.exclusion_ids[embeddings.ids])

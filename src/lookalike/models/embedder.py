@@ -56,7 +56,7 @@ class Embedder(nn.Module):
 
     def train(self, mode: bool = True) -> Self:
         super().train(mode)
-        self.freeze.hold_still(self.backbone)
+        self.freeze.set_eval_mode(self.backbone)
         return self
 
     def thaw(self, epoch: int) -> None:

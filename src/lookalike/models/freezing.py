@@ -58,7 +58,7 @@ class Freeze:
         for layer in self._frozen(backbone):
             layer.requires_grad_(False)
 
-    def hold_still(self, backbone: nn.Module) -> None:
+    def set_eval_mode(self, backbone: nn.Module) -> None:
         """Put the frozen layers back into evaluation mode; to be called after `train()`."""
         for layer in self._frozen(backbone):
             layer.eval()

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from lookalike.evaluation.statistics import mean_interval, p_against, per_seed
 
 ALPHA = 0.05
-NOT_TOLD_APART = "≈"
+NOT_SIGNIFICANT = "≈"
 LATEX = str.maketrans(
     {
         "_": r"\_",
@@ -20,7 +20,7 @@ LATEX = str.maketrans(
         "&": r"\&",
         "#": r"\#",
         "±": r"$\pm$",
-        NOT_TOLD_APART: r"$\approx$",
+        NOT_SIGNIFICANT: r"$\approx$",
         "†": r"$^\dagger$",
     }
 )
@@ -60,7 +60,7 @@ class Cell:
         if np.isnan(self.mean):
             return "-"
         spread = "" if np.isnan(self.half_width) else f" ± {self.half_width:.4f}"
-        mark = f" {NOT_TOLD_APART}" if self.p is not None and self.p > ALPHA else ""
+        mark = f" {NOT_SIGNIFICANT}" if self.p is not None and self.p > ALPHA else ""
         return f"{self.mean:.4f}{spread}{mark}"
 
 

@@ -58,7 +58,7 @@ def write_embeddings(folder: Path, embeddings: Embeddings, records: Records) -> 
         vectors=embeddings.vectors,
         labels=embeddings.labels,
         ids=embeddings.ids,
-        sightings=embeddings.sightings,
+        exclusion_ids=embeddings.exclusion_ids,
         paths=np.array([str(Path(path).absolute()) for path in records.paths[embeddings.ids]]),
         roles=records.roles[embeddings.ids],
         class_names=np.array(records.class_names),
@@ -78,7 +78,9 @@ def read_embeddings(folder: Path) -> TestedImages | None:
     try:
         with np.load(file, allow_pickle=False) as arrays:
             return TestedImages(
-                Embeddings(*(arrays[name] for name in ("vectors", "labels", "ids", "sightings"))),
+                Embeddings(
+                    *(arrays[name] for name in ("vectors", "labels", "ids", "exclusion_ids"))
+                ),
                 paths=arrays["paths"],
                 roles=arrays["roles"],
                 class_names=arrays["class_names"],

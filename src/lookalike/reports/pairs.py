@@ -28,8 +28,8 @@ class Pairs:
     a pair is right if the threshold of the best accuracy judges it rightly.
 
     Args:
-        per_class: pairs alike, and as many unlike.
-        shown: classes on the picture, each with a pair alike and a pair unlike.
+        per_class: positive pairs, and as many negative ones.
+        shown: classes on the picture, each with a positive pair and a negative pair.
         seed: of the pairs and of what is shown.
     """
 
@@ -55,17 +55,17 @@ class Pairs:
         numbers.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
         draw_roc(curves, curve)
         show = partial(_tiles, run, metrics["threshold"])
-        rows = [[*show(alike), None, *show(unlike)] for alike, unlike in self._some(pairs)]
+        rows = [[*show(first), None, *show(second)] for first, second in self._some(pairs)]
         contact_sheet(rows).save(picture)
         return [numbers, curve, picture]
 
     def _some(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
-        """A pair alike and a pair unlike of some classes, (shown, 2, 2)."""
-        alike, unlike = np.split(pairs, 2)  # by class, `per_class` each
-        classes = len(alike) // self.per_class
+        """A positive pair and a negative pair of some classes, (shown, 2, 2)."""
+        positive, negative = np.split(pairs, 2)  # by class, `per_class` each
+        classes = len(positive) // self.per_class
         rng = np.random.default_rng(self.seed)
         chosen = np.sort(rng.choice(classes, min(self.shown, classes), replace=False))
-        return np.stack([alike, unlike], axis=1)[chosen * self.per_class]
+        return np.stack([positive, negative], axis=1)[chosen * self.per_class]
 
 
 def pair_roc(embeddings: Embeddings, pairs: NDArray[np.int64]) -> RocCurve:
@@ -97,8 +97,8 @@ def draw_roc(curves: Mapping[str, RocCurve], file: Path) -> None:
     axes.set(
         title="are two images of one class?",
         aspect="equal",
-        xlabel="false positive rate: share of pairs unlike called alike",
-        ylabel="true positive rate: share of pairs alike called alike",
+        xlabel="false positive rate: share of negative pairs called positive",
+        ylabel="true positive rate: share of positive pairs called positive",
     )
     axes.grid(color="0.9")
     axes.legend(loc="lower right", fontsize="small")
@@ -110,10 +110,11 @@ def _tiles(run: FinishedRun, threshold: float, pair: NDArray[np.int64]) -> tuple
     records = run.records
     distance = float(pair_distances(run.embeddings, pair[None])[0])
     first, second = run.embeddings.ids[pair].tolist()
-    alike = records.labels[first] == records.labels[second]
-    right = bool((distance <= threshold) == alike)
+    positive = records.labels[first] == records.labels[second]
+    right = bool((distance <= threshold) == positive)
 
     def tile(row: int, words: str) -> Tile:
         return Tile(records.paths[row], (records.class_names[records.labels[row]], words), right)
 
-    return tile(first, f"distance {distance:.3f}"), tile(second, "alike" if alike else "unlike")
+    kind = "positive" if positive else "negative"
+    return tile(first, f"distance {distance:.3f}"), tile(second, kind)

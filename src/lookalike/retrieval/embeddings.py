@@ -15,23 +15,27 @@ from lookalike.data.images import Batch
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
-    """vectors (N, D) float32 of length 1; labels (N,) int64; ids (N,) int64, all different;
-    sightings (N,) int64, by default the ids: images of one sighting share their label, and a query
-    never meets a gallery item of its own, see `Records.sightings`.
+    """A set of images as vectors.
+
+    vectors: (N, D) float32, of length 1.
+    labels: (N,) int64.
+    ids: (N,) int64, all different.
+    exclusion_ids: (N,) int64, by default the ids; a query never meets a gallery item with its own
+        (see `Records.exclusion_ids`). Images with the same one share their label.
     """
 
     vectors: NDArray[np.float32]
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
-    sightings: NDArray[np.int64] = None  # type: ignore[assignment]  # the ids, once it is made
+    exclusion_ids: NDArray[np.int64] = None  # type: ignore[assignment]  # the ids, once it is made
 
     def __post_init__(self) -> None:
-        if self.sightings is None:
-            object.__setattr__(self, "sightings", self.ids)
-        columns = (self.vectors, self.labels, self.ids, self.sightings)
+        if self.exclusion_ids is None:
+            object.__setattr__(self, "exclusion_ids", self.ids)
+        columns = (self.vectors, self.labels, self.ids, self.exclusion_ids)
         lengths = [len(column) for column in columns]
         if len(set(lengths)) != 1:
-            raise ValueError(f"vectors, labels, ids and sightings differ in length: {lengths}")
+            raise ValueError(f"vectors, labels, ids and exclusion_ids differ in length: {lengths}")
         if not np.isfinite(self.vectors).all():
             raise ValueError(
                 "embeddings hold NaN or infinity: the training has diverged. Lower the learning "
@@ -43,7 +47,7 @@ class Embeddings:
 
     def __getitem__(self, rows: slice | NDArray) -> "Embeddings":
         return Embeddings(
-            self.vectors[rows], self.labels[rows], self.ids[rows], self.sightings[rows]
+            self.vectors[rows], self.labels[rows], self.ids[rows], self.exclusion_ids[rows]
         )
 
 
@@ -65,12 +69,12 @@ def concatenated(parts: Sequence[Embeddings]) -> Embeddings:
 def count_relevant(queries: Embeddings, gallery: Embeddings) -> NDArray[np.int64]:
     """Gallery items of each query's class that it may meet, (Q,)."""
     of_class = _occurrences(queries.labels, gallery.labels)
-    return of_class - _occurrences(queries.sightings, gallery.sightings)
+    return of_class - _occurrences(queries.exclusion_ids, gallery.exclusion_ids)
 
 
-def largest_sighting(embeddings: Embeddings) -> int:
-    """The most images of one sighting."""
-    return int(np.unique(embeddings.sightings, return_counts=True)[1].max(initial=0))
+def largest_exclusion(embeddings: Embeddings) -> int:
+    """The most images of one exclusion id."""
+    return int(np.unique(embeddings.exclusion_ids, return_counts=True)[1].max(initial=0))
 
 
 def _occurrences(wanted: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -13,7 +13,7 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_sighting
+from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_exclusion
 
 SPARE = 8  # candidates beyond those asked for: ties up to so many need no second look
 FLOAT32_ERROR = 1e-5  # of a FAISS inner product of unit vectors, generously
@@ -35,8 +35,8 @@ class Neighbours:
 class Gallery:
     """Embeddings to be searched.
 
-    A query never meets a gallery item of its own sighting: by default itself, told by its id. An
-    exact copy under another id counts.
+    A query never meets a gallery item with its own exclusion id: by default only itself. An exact
+    copy under another id counts.
     """
 
     def __init__(self, embeddings: Embeddings) -> None:
@@ -44,7 +44,7 @@ class Gallery:
         self._vectors = np.ascontiguousarray(embeddings.vectors, dtype=np.float32)
         self._index = faiss.IndexFlatIP(self._vectors.shape[1])
         self._index.add(self._vectors)
-        self._never_met = largest_sighting(embeddings)  # at most so many are left out
+        self._never_met = largest_exclusion(embeddings)  # at most so many are left out
 
     def __len__(self) -> int:
         return len(self.embeddings)
@@ -95,7 +95,7 @@ class Gallery:
     ) -> NDArray[np.uint64]:
         """One integer per pair that sorts by score descending, irrelevant first, then row."""
         single = scores.astype(np.float32)
-        single[self.embeddings.sightings[rows] == queries.sightings[:, None]] = -np.inf
+        single[self.embeddings.exclusion_ids[rows] == queries.exclusion_ids[:, None]] = -np.inf
         relevant = self.embeddings.labels[rows] == queries.labels[:, None]
         keys = descending(single) << np.uint64(32)
         keys |= relevant.astype(np.uint64) << np.uint64(31)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_sighting
+from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_exclusion
 from lookalike.retrieval.neighbours import descending
 from lookalike.retrieval.shortlist import LARGEST, shortlist
 
@@ -57,7 +57,7 @@ def rank_relevant(
     """Blocks of queries, as row numbers, with the ranks of their relevant items.
 
     Args:
-        queries: a query never meets a gallery item of its own sighting.
+        queries: a query never meets a gallery item of its own exclusion id.
         gallery: an exact copy of a query under another id counts.
         depth: (Q,) ranks that are of interest; None for all.
     """
@@ -93,8 +93,8 @@ def _near(
     """Those of the rows that a shortlist serves, and their ranks down to the depth."""
     alone = len(rows) < len(gallery) or queries is not gallery
     asked = queries[rows] if alone else gallery
-    listed = shortlist(asked.vectors, gallery.vectors, depth[rows] + largest_sighting(gallery))
-    other = asked.sightings[listed.query] != gallery.sightings[listed.row]
+    listed = shortlist(asked.vectors, gallery.vectors, depth[rows] + largest_exclusion(gallery))
+    other = asked.exclusion_ids[listed.query] != gallery.exclusion_ids[listed.row]
     query, row = listed.query[other], listed.row[other]
     relevant = asked.labels[query] == gallery.labels[row]
     keys = query.astype(np.uint64) << np.uint64(33)
@@ -151,7 +151,7 @@ class _Block:
         if not column.size:
             column, inside = np.zeros((2, len(rows), 0), np.int64)
         scores = np.take_along_axis(_products(queries, span), column, axis=1)
-        never_met = span.sightings[column] == queries.sightings[:, None]
+        never_met = span.exclusion_ids[column] == queries.exclusion_ids[:, None]
         scores[~inside.astype(bool) | never_met] = -np.inf
         scores = -np.sort(-scores, axis=1)
         return cls(rows, scores, np.zeros(scores.shape, np.int64))

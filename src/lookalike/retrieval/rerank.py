@@ -26,7 +26,7 @@ class Rerank(Protocol):
 
 
 @dataclass(frozen=True)
-class AsFound:
+class NoReranking:
     """The null re-ranking: neighbours by cosine similarity."""
 
     def __call__(

@@ -132,16 +132,16 @@ def _similarities(tested: TestedImages, lens: Lens) -> str:
     total = len(tested.embeddings)
     rows = np.sort(rng.choice(total, min(lens.pairs_of, total), replace=False))
     histograms = similarity_histograms(tested.embeddings[rows])
-    kinds = (("pairs alike", histograms.alike, 1), ("pairs unlike", histograms.unlike, 2))
+    kinds = (("positive pairs", histograms.positive, 1), ("negative pairs", histograms.negative, 2))
     shares = [counts / max(1, counts.sum()) for _, counts, _ in kinds]
-    filled = np.flatnonzero(histograms.alike + histograms.unlike)
+    filled = np.flatnonzero(histograms.positive + histograms.negative)
     first, last = (int(filled[0]), int(filled[-1])) if len(filled) else (0, 0)
     edges = histograms.edges[first : last + 2].tolist()
     chart = Chart(
         Axis("cosine similarity", edges[0], edges[-1]),
         Axis("share of pairs", 0, 1.06 * float(max(map(np.max, shares)))),
-        f"Similarities of {histograms.alike.sum()} pairs of one class and "
-        f"{histograms.unlike.sum()} of two; the histograms overlap by {histograms.overlap:.2f}.",
+        f"Similarities of {histograms.positive.sum()} pairs of one class and "
+        f"{histograms.negative.sum()} of two; the histograms overlap by {histograms.overlap:.2f}.",
     )
     for (name, _, look), share in zip(kinds, shares, strict=True):
         heights = [*share[first : last + 1].tolist(), 0.0]
@@ -151,7 +151,7 @@ def _similarities(tested: TestedImages, lens: Lens) -> str:
     return figure(
         "Similarity of pairs",
         chart,
-        f"{histograms.alike.sum():,} pairs alike, {histograms.unlike.sum():,} unlike, of "
+        f"{histograms.positive.sum():,} positive pairs, {histograms.negative.sum():,} negative, of "
         f"{len(rows)} images; overlap {histograms.overlap:.3f} (0: told apart by a threshold).",
         legend([(name, look) for name, _, look in kinds], lines=True),
     )  # fmt: skip
