@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 from composing import train_config
+from omegaconf import DictConfig
 from plain_script import make_model
 from side_by_side import ROUNDS, Table, rows, take_turns, write
 from torch import Tensor, nn
@@ -30,14 +31,13 @@ BFLOAT16 = "the same in bfloat16"
 CPU = torch.device("cpu")
 
 
-def experiment(weights: str, folder: str) -> Experiment:
-    config = train_config(
+def configuration(folder: str, weights: str) -> DictConfig:
+    return train_config(
         folder,
         "experiment=flowers_losses",
         f"backbone.weights={weights}",
         "head=identity",
     )
-    return Experiment(config, Path(folder))
 
 
 def bare(weights: str, images: list[Tensor], layout: torch.memory_format) -> Callable[[], None]:
@@ -68,7 +68,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        made = experiment(given.weights, folder)
+        made = Experiment(configuration(folder, given.weights), Path(folder))
     embedder = made.learner.embedder.eval()
     loader = made.data.val_dataloader()
     images = [batch.images for batch in loader]

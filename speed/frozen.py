@@ -12,6 +12,7 @@ from statistics import median
 from time import perf_counter
 
 from composing import train_config
+from omegaconf import DictConfig
 from side_by_side import Row, Table, rows, write
 
 from lookalike.training.experiment import Experiment
@@ -22,9 +23,8 @@ IMAGES, FEATURES = "data.cache=none", "data.cache=features"
 MONITORED = "val/map_at_r"
 
 
-def fitted(cache: str, seed: int, weights: str, folder: Path) -> dict[str, float]:
-    """Seconds an epoch of training, seconds before it, and the best validation score."""
-    config = train_config(
+def configuration(folder: Path, cache: str, seed: int, weights: str) -> DictConfig:
+    return train_config(
         folder,
         "data=flowers",
         "backbone=mobilenet_v2",
@@ -37,6 +37,11 @@ def fitted(cache: str, seed: int, weights: str, folder: Path) -> dict[str, float
         f"seed={seed}",
         cache,
     )
+
+
+def fitted(cache: str, seed: int, weights: str, folder: Path) -> dict[str, float]:
+    """Seconds an epoch of training, seconds before it, and the best validation score."""
+    config = configuration(folder, cache, seed, weights)
     start = perf_counter()
     experiment = Experiment(config, folder / f"{cache}-{seed}")
     ready = perf_counter() - start

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from composing import train_config
 from input import enlarge
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 from rich.progress import track
 from side_by_side import Table, rows, write
@@ -28,6 +28,7 @@ from torchvision import transforms
 
 from lookalike.data.datamodule import RetrievalData
 from lookalike.data.images import Images
+from lookalike.data.measuring import MeasuredImages
 from lookalike.data.transforms import EachImage
 from lookalike.training.experiment import Experiment
 
@@ -52,15 +53,22 @@ class PillowFiles:
             return image.convert("RGB")
 
 
+class PillowImages(MeasuredImages):
+    """The same records, read by Pillow whatever the view."""
+
+    def images(self, view: str) -> Images:
+        return PillowFiles(self.records.paths)
+
+
 class UsualData(RetrievalData):
-    """The same records and batches, seen through the usual pipeline."""
+    """The same records and batches through the usual pipeline."""
 
     def setup(self, stage: str | None = None) -> None:
         super().setup(stage)
         self.transform = {"train": EachImage(usual_train()), "test": EachImage(usual_test())}
-
-    def _images(self, view: str) -> Images:
-        return PillowFiles(self.records.paths)
+        self._measured = PillowImages(
+            self.records, self.transform, self.eval_batch_size, self.num_workers
+        )
 
 
 def usual_train() -> transforms.Compose:
@@ -73,8 +81,8 @@ def usual_test() -> transforms.Compose:
     return transforms.Compose([transforms.Resize(SIZES["test"]), crop, transforms.PILToTensor()])
 
 
-def scores(name: str, seed: int, weights: str, folder: Path) -> dict[str, float]:
-    """Of one training run through one pipeline, in this process."""
+def configuration(folder: Path, name: str, seed: int, weights: str) -> DictConfig:
+    """Of one training run through one pipeline."""
     config = train_config(
         folder,
         "experiment=flowers_losses",
@@ -89,7 +97,12 @@ def scores(name: str, seed: int, weights: str, folder: Path) -> dict[str, float]
     )
     if name == USUAL:
         OmegaConf.update(config, "data._target_", "input_accuracy.UsualData")
-    experiment = Experiment(config, folder / "run")
+    return config
+
+
+def scores(name: str, seed: int, weights: str, folder: Path) -> dict[str, float]:
+    """Of one training run through one pipeline, in this process."""
+    experiment = Experiment(configuration(folder, name, seed, weights), folder / "run")
     best = experiment.fit()
     return best.scores | experiment.test(best)
 

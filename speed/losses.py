@@ -13,8 +13,8 @@ from pathlib import Path
 from statistics import median
 from time import perf_counter
 
-import hydra
 import torch
+from composing import train_config
 from omegaconf import DictConfig, OmegaConf
 from side_by_side import Row, Table, take_turns, write
 from torch import Tensor, nn
@@ -67,9 +67,8 @@ class Measured:
         return self.missing or f"{median(self.seconds) * 1e3:.3g}"
 
 
-def compose(*overrides: str) -> DictConfig:
-    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        return hydra.compose("train", [f"data.num_classes={CLASSES}", *overrides])
+def configuration(*overrides: str) -> DictConfig:
+    return train_config(".", f"data.num_classes={CLASSES}", *overrides)
 
 
 def every_choice() -> list[str]:
@@ -87,7 +86,7 @@ def built(choice: str, size: int, rival: bool = False) -> nn.Module:
         options += RIVAL_OPTIONS.get(choice, [])
     if choice == "loss=cross_batch_memory":
         options += [f"loss.memory_size={2 * max(BATCHES)}"]
-    return build(OmegaConf.select(compose(choice, *options), node))
+    return build(OmegaConf.select(configuration(choice, *options), node))
 
 
 def call_of(part: nn.Module, size: int, batch: int) -> Callable[[], None]:
@@ -158,7 +157,7 @@ def status(field: str) -> int:
 
 def training_step() -> Callable[[], None]:
     """MobileNetV2 at 128 pixels, batch 256, batch norm frozen; its loss costs nothing."""
-    config = compose(
+    config = configuration(
         "backbone=mobilenet_v2", "backbone.weights=null", "freeze=batch_norm", "embedding_size=128"
     )
     embedder = build(config.embedder).train()

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from composing import train_config
+from omegaconf import DictConfig
 from pytorch_lightning import Callback
 from side_by_side import Row, Table, write
 
@@ -15,6 +16,10 @@ from lookalike.training.experiment import Experiment
 
 EPOCHS = 50
 COMMAND = "python speed/memory.py"
+
+
+def configuration(folder: str) -> DictConfig:
+    return train_config(folder, f"trainer.max_epochs={EPOCHS}", "trainer.limit_train_batches=4")
 
 
 class Watch(Callback):
@@ -38,10 +43,7 @@ def written_kibibytes(process: str) -> int:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        config = train_config(
-            folder, f"trainer.max_epochs={EPOCHS}", "trainer.limit_train_batches=4"
-        )
-        experiment = Experiment(config, Path(folder))
+        experiment = Experiment(configuration(folder), Path(folder))
         watch = Watch()
         experiment.trainer.callbacks.append(watch)
         experiment.fit()

@@ -1,4 +1,4 @@
-"""Start-up: where the seconds go between `lookalike train` and its first step.
+"""Start-up: to the first step of `lookalike train`, and of what uses a network, beside imports.
 
     python speed/startup.py
 
@@ -15,11 +15,14 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
-from side_by_side import ROUNDS, Row, Table, take_turns, write
+from side_by_side import ROUNDS, Row, Table, rows, take_turns, write
 
 COMMAND = "python speed/startup.py"
 IMPORTS = "import torch, pytorch_lightning, hydra"
+LOOKALIKE = str(Path(sys.executable).with_name("lookalike"))
 HELP, BARE, FIRST = "lookalike --help", IMPORTS, "lookalike train, to its first step"
+TORCH, LOAD = "import torch", "import lookalike; lookalike.load_embedder"
+CLASSIFY = "lookalike classify, one picture, MobileNetV2"
 STAGES = {  # the mark at the end of a stage
     "libraries": "torch, Lightning and Hydra imported",
     "lookalike": "lookalike imported",
@@ -43,7 +46,8 @@ def first_step(folder: str) -> None:
 
     from pytorch_lightning import Callback
 
-    from lookalike.commands.train import check_arguments, run_verb
+    from lookalike.commands.verb import run_verb
+    from lookalike.config import check_arguments
     from lookalike.training.experiment import Experiment
 
     mark("lookalike")
@@ -67,6 +71,36 @@ def first_step(folder: str) -> None:
 
     sys.argv = ["lookalike train", f"hydra.run.dir={folder}"]
     run_verb("train", task)
+
+
+def trained(folder: str) -> list[str]:
+    """Options of `lookalike classify`: a checkpoint of MobileNetV2, and a picture."""
+    pictures = ("data.source.species=8", "data.source.images_per_species=8", "data.source.size=96")
+    fit = ("trainer.max_epochs=1", "trainer.limit_train_batches=1", "callbacks=none")
+    _output(
+        *(LOOKALIKE, "train", *pictures, *fit, f"paths.cache={folder}", "loss=softmax"),
+        *("miner=none", "data.folds=2", "data.num_workers=0", "backbone=mobilenet_v2"),
+        *("evaluation.before_training=false", f"hydra.run.dir={folder}/run"),
+    )
+    picture = next(Path(folder).glob("drawn*/**/*.png"))
+    return [f"images={picture}", f"checkpoint={folder}/run/checkpoints/best.ckpt"]
+
+
+def in_use(rounds: int) -> Table:
+    """What uses a trained network, beside importing torch."""
+    with tempfile.TemporaryDirectory() as folder:
+        options = [*trained(folder), f"hydra.run.dir={folder}/classify"]
+        seconds = take_turns(
+            {
+                TORCH: lambda: _output(sys.executable, "-c", TORCH),
+                LOAD: lambda: _output(sys.executable, "-c", LOAD),
+                CLASSIFY: lambda: _output(LOOKALIKE, "classify", *options),
+            },
+            rounds,
+        )
+    targets = {LOAD: 1 / 1.5, CLASSIFY: 1 / 2}  # at most 1.5 and 2 times importing torch
+    title = "Using a trained network, beside importing torch"
+    return Table(title, COMMAND, "s", TORCH, rows(seconds, TORCH, targets))
 
 
 def _process_start() -> float:
@@ -101,7 +135,7 @@ def main() -> None:
 
     seconds = take_turns(
         {
-            HELP: lambda: _output(str(Path(sys.executable).with_name("lookalike")), "--help"),
+            HELP: lambda: _output(LOOKALIKE, "--help"),
             BARE: lambda: _output(sys.executable, "-c", IMPORTS),
             FIRST: to_first_step,
         },
@@ -110,16 +144,16 @@ def main() -> None:
     parts = stages(marks[1:])  # the first round is not counted
     whole = tuple(map(sum, zip(*parts.values(), strict=True)))
     ours = tuple(map(sum, zip(*list(parts.values())[1:-1], strict=True)))
-    rows = [
+    lines = [
         Row(HELP, seconds[HELP], 0.3 / median(seconds[HELP]), 1.0, "the ratio is of 0.3 s to it"),
         Row(BARE, seconds[BARE]),
         Row(FIRST, whole),
         Row("of it, between those imports and the step", ours, 1.5 / median(ours), 1.0, "of 1.5 s"),
         *(Row(f"... {name}", values) for name, values in parts.items()),
     ]
-    write(
-        "startup", [Table("From the command line to the first step", COMMAND, "s", "target", rows)]
-    )
+    title = "From the command line to the first step"
+    first = Table(title, COMMAND, "s", "target", lines)
+    write("startup", [first, in_use(options.rounds)])
 
 
 def _output(*command: str) -> str:

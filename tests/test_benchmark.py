@@ -21,14 +21,11 @@ from scipy import stats
 import lookalike.studies.runs as runs_module
 from lookalike.config import build, check_arguments, config_folder, gather_overrides
 from lookalike.errors import InputError
-from lookalike.reports.cell_table import (
-    Row,
-    compared,
-    csv_rows,
-    latex,
-    markdown,
-    print_comparison,
-)
+from lookalike.reports.cell_table import explained, number_table, run_table, score_table
+from lookalike.reports.cells import Line, Setting, best_first, compare
+from lookalike.reports.gains import gains
+from lookalike.reports.saved import SavedRun
+from lookalike.reports.tables import Table, comma_separated, latex, markdown, print_table
 from lookalike.studies.cells import Benchmark
 from lookalike.studies.runs import Run, planned_runs, run_cell
 from lookalike.training.identity import fingerprint
@@ -146,11 +143,11 @@ def test_what_does_not_fit_is_found_before_any_run(
         planned_runs(benchmark(**changes), list(tiny), lambda o: compose("train", *o), tmp_path)
 
 
-def test_overrides_of_train_are_told_apart() -> None:
+def test_overrides_of_train_are_gathered() -> None:
     own = ["benchmark=smoke", "status=true", "hydra/launcher=joblib", "--config-dir", "mine"]
     others = ["trainer=gpu", "+loss.x='a b'", "~data.sampler.images_per_class", "data.source.x=1"]
     assert gather_overrides("benchmark", own) == own
-    *kept, more = gather_overrides("benchmark", [*others[:2], *own, *others[2:]])
+    more, *kept = gather_overrides("benchmark", [*others[:2], *own, *others[2:]])
     assert kept == own
     assert OverridesParser.create().parse_override(more).value() == others
 
@@ -165,44 +162,162 @@ def test_every_benchmark_composes(name: str, compose: Compose) -> None:
         assert "progress" not in config.callbacks
 
 
-def rows(scores: dict[str, list[float]]) -> list[Row]:
-    return [
-        Row(
-            label,
-            {(s, 0): {"test/map": v, "wall_time_seconds": 60} for s, v in enumerate(values)},
-            compared=label != "start",
-        )
-        for label, values in scores.items()
+def saved(seed: int, fold: int, trained: bool = True, **metrics: float) -> SavedRun:
+    config = {"seed": seed, "data.fold": fold, "trainer.max_epochs": int(trained)}
+    scores = {f"test/{name}": value for name, value in metrics.items()}
+    return SavedRun(Path("x"), scores | {"wall_time_seconds": 60.0}, {}, config, {})
+
+
+def setting(name: str, scores: dict[tuple[int, int], float], **beside: str) -> Setting:
+    """A setting with test/map by (seed, fold)."""
+    runs = tuple(saved(seed, f, name != "start", map=v) for (seed, f), v in scores.items())
+    return Setting({}, runs, name, beside)
+
+
+def lines_of(scores: dict[str, list[float]], reference: str | None = None) -> list[Line]:
+    """Of scores by seed, on one fold."""
+    settings = [
+        setting(name, {(seed, 0): value for seed, value in enumerate(values)})
+        for name, values in scores.items()
     ]
+    return best_first(compare(settings, ["test/map"], reference), ["test/map"])
+
+
+SCORES = {
+    "start": [0.1, 0.1, 0.1],
+    "bad_loss": [0.50, 0.51, 0.52],
+    "good": [0.80, 0.82, 0.81],
+    "as good": [0.81, 0.80, 0.80],
+}
 
 
 def test_the_table() -> None:
-    scores = {
-        "start": [0.1, 0.1, 0.1],
-        "bad_loss": [0.50, 0.51, 0.52],
-        "good": [0.80, 0.82, 0.81],
-        "as good": [0.81, 0.80, 0.80],
-    }
-    lines = compared(rows(scores), ["test/map"])
-    assert [line.row.label for line in lines] == ["start", "good", "as good", "bad_loss"]
-    first = csv_rows(lines)[1]
-    low, high = stats.t.interval(0.95, 2, 0.81, 0.01 / np.sqrt(3))
-    assert first["test/map"] == pytest.approx((low + high) / 2)
-    assert first["test/map/half_width"] == pytest.approx((high - low) / 2)
-    text = markdown(lines, ["A note."]).splitlines()
+    lines = lines_of(SCORES)
+    assert [line.setting.label for line in lines] == ["start", "good", "as good", "bad_loss"]
+    text = markdown(score_table(lines, ["A note."])).splitlines()
+    assert text[0] == "|  | test MAP | runs | minutes a run |"
+    assert text[1] == "| --- | ---: | ---: | ---: |"
     assert text[2] == "| start | 0.1000 ± 0.0000 | 3 | 1.0 |"
     assert text[3] == "| good | 0.8100 ± 0.0248 ≈ | 3 | 1.0 |"
     assert text[4].split(" | ")[1].endswith("≈")
     assert "≈" not in text[2] + text[5]
     assert text[-1] == "A note."
-    assert r"bad\_loss & 0.5100 $\pm$ 0.0248 & 3 & 1.0 \\" in latex(lines)
+    written = latex(score_table(lines, ["A note."]))
+    assert r"bad\_loss & 0.5100 $\pm$ 0.0248 & 3 & 1.0 \\" in written
+    assert written.startswith("% A note.\n\\begin{tabular}{lrrr}")
 
 
-def test_a_row_with_a_missing_run_and_one_without_any_seed_in_common() -> None:
-    lines = compared(rows({"one": [0.5], "three": [0.6, 0.7, 0.8]}), ["test/map"])
-    assert [line.row.label for line in lines] == ["three", "one"]
-    assert str(lines[1].cells["test/map"]) == "0.5000 ≈"  # one seed tells nothing
-    assert lines[1].cells["test/map"].p == 1
+def test_numbers_in_full() -> None:
+    rows = list(csv.DictReader(comma_separated(number_table(lines_of(SCORES))).splitlines()))
+    low, high = stats.t.interval(0.95, 2, 0.81, 0.01 / np.sqrt(3))
+    found = {key: float(rows[1][f"test/map{key}"]) for key in ("", "/half_width", "/lowest")}
+    assert found == pytest.approx({"": 0.81, "/half_width": (high - low) / 2, "/lowest": 0.8})
+    assert [row["test/map/seeds"] for row in rows] == ["3"] * 4
+    assert rows[0]["test/map/p"] == ""  # what was not trained is not compared
+    assert float(rows[3]["test/map/p"]) < 0.05
+    runs = list(csv.DictReader(comma_separated(run_table(
+        [line.setting for line in lines_of(SCORES)], ["test/map", "test/unheard_of"]
+    )).splitlines()))  # fmt: skip
+    assert len(runs) == 12
+    assert list(runs[0]) == ["cell", "seed", "data.fold", "test/map", "wall_time_seconds", "folder"]
+    assert [float(run["test/map"]) for run in runs[9:]] == SCORES["bad_loss"]
+
+
+def test_two_seeds_have_a_range_and_one_has_its_value() -> None:
+    lines = lines_of({"two": [0.6, 0.7334], "one": [0.5]})
+    found = [line.scores["test/map"].interval for line in lines]
+    assert found == ["0.6667 (0.6000 - 0.7334)", "0.5000"]
+    (unmeasured,) = compare([lines[0].setting], ["test/unheard_of"])
+    assert str(unmeasured.scores["test/unheard_of"]) == "-"
+    assert np.isnan(lines[0].scores["test/map"].half_width)
+    notes = " ".join(explained(lines))
+    assert "t-interval" not in notes
+    assert "the lowest and the highest of two seeds" in notes
+
+
+def test_one_seed_is_never_significantly_different() -> None:
+    lines = lines_of({"one": [0.5], "three": [0.6, 0.7, 0.8]})
+    assert [line.setting.label for line in lines] == ["three", "one"]
+    assert str(lines[1].scores["test/map"]) == "0.5000 ≈"
+    assert lines[1].scores["test/map"].p == 1
+    alone = lines_of({"one": [0.5], "other": [0.9]})  # nothing is repeated: nothing is tested
+    assert [str(line.scores["test/map"]) for line in alone] == ["0.9000", "0.5000"]
+    assert explained(alone) == []
+
+
+def test_a_reference_is_what_the_others_are_compared_with() -> None:
+    lines = lines_of(SCORES, "bad_loss")
+    marked = [line.setting.label for line in lines if "≈" in str(line.scores["test/map"])]
+    assert marked == ["bad_loss"]
+    assert "from bad_loss (p > 0.05)" in " ".join(explained(lines, "bad_loss"))
+    missing = lines_of(SCORES, "not finished")
+    assert all(line.scores["test/map"].p is None for line in missing)
+
+
+def test_only_folds_that_all_settings_have_are_counted() -> None:
+    whole = setting("whole", {(s, f): s + 10 * f for s in range(3) for f in (0, 1)})
+    part = setting("part", {(0, 0): 2.0, (1, 0): 4.0, (2, 0): 9.0, (3, 1): 100.0})
+    start = setting("start", {(0, 1): 7.0})
+    both = compare([whole, part, start], ["test/map"])
+    assert [line.scores["test/map"].mean for line in both[:2]] == [1.0, 5.0]
+    assert both[2].scores["test/map"].interval == "-"  # a starting point changes no rule
+    assert "Counted are the folds that all settings have: 0 of 2." in explained(both)
+    (alone,) = compare([whole], ["test/map"])
+    assert alone.scores["test/map"].mean == 6.0
+    other = setting("other", {(s, 5): 0.1 * s for s in range(3)})
+    apart = compare([whole, other], ["test/map"])
+    assert [line.scores["test/map"].mean for line in apart] == pytest.approx([6.0, 0.1])
+    assert all(line.scores["test/map"].p is None for line in apart)
+    assert "nothing is tested" in " ".join(explained(apart))
+
+
+def test_a_seed_with_a_missing_fold_is_left_out_by_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        scores = {(s, f): float(rng.random()) for s in range(4) for f in range(3)}
+        kept = {key: v for key, v in scores.items() if key[0] == 0 or rng.random() < 0.8}
+        complete = [s for s in range(4) if all((s, f) in kept for f in range(3))]
+        expected = [np.mean([kept[s, f] for f in range(3)]) for s in complete]
+        (line,) = compare([setting("a", kept)], ["test/map"])
+        found = line.scores["test/map"]
+        assert (found.seeds, found.mean) == (len(complete), pytest.approx(np.mean(expected)))
+        assert found.lowest == pytest.approx(min(expected))
+
+
+def test_a_loss_is_better_the_lower_it_is() -> None:
+    settings = [
+        Setting({}, tuple(saved(s, 0, loss=v + s / 100) for s in range(3)), name)
+        for name, v in (("high", 2.0), ("low", 1.0))
+    ]
+    lines = best_first(compare(settings, ["test/loss"]), ["test/loss"])
+    assert [line.setting.label for line in lines] == ["low", "high"]
+    assert "≈" in str(lines[0].scores["test/loss"])
+    assert "≈" not in str(lines[1].scores["test/loss"])
+
+
+def test_what_training_gained_is_told() -> None:
+    rng = np.random.default_rng(3)
+    names = ("start", "better", "no better", "worse", "one seed")
+    means = dict(zip(names, (0.5, 0.7, 0.5, 0.3, 0.9), strict=True))
+    scores = {
+        name: (mean + rng.normal(0, 0.01, 1 if name == "one seed" else 5)).tolist()
+        for name, mean in means.items()
+    }
+    lines = lines_of(scores)
+    expected = {"better": True, "no better": False, "worse": False, "one seed": False}
+    assert gains(lines, "test/map") == expected
+    three = [stats.ttest_rel(scores[name], scores["start"]).pvalue for name in names[1:4]]
+    assert sorted(three)[1] * 3 < 0.05 < max(three)  # what the rule says by hand
+    assert "1 of 4 settings; not" in " ".join(explained(lines))
+    assert gains(lines[1:], "test/map") == {}  # nothing was measured before training
+    assert gains(lines_of({"start": [0.1], "a": [0.9]}), "test/map") == {}
+
+
+def test_published_values_stand_beside() -> None:
+    settings = [setting("a", {(0, 0): 0.5}, published="0.9 †"), setting("b", {(0, 0): 0.4})]
+    table = score_table(compare(settings, ["test/map"]))
+    assert list(table.head[2:]) == ["published", "runs", "minutes a run"]
+    assert [line[2] for line in table.lines] == ["0.9 †", ""]
 
 
 @pytest.mark.parametrize("label", ["loss=softmax_triplet", "loss=softmax miner=none" * 4])
@@ -210,12 +325,19 @@ def test_a_narrow_screen_shows_every_column(
     label: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
-    result = {f"test/{name}": 0.5 for name in ("map_at_r", "recall_at_1", "r_precision")}
-    runs = {(seed, 0): result | {"wall_time_seconds": 66.0} for seed in range(3)}
-    print_comparison(compared([Row(label, runs)], list(result)))
+    names = ("map_at_r", "recall_at_1", "r_precision")
+    runs = tuple(saved(seed, 0, **dict.fromkeys(names, 0.5)) for seed in range(3))
+    lines = compare([Setting({}, runs, label)], [f"test/{name}" for name in names])
+    print_table(score_table(lines))
     text = capsys.readouterr().out
     assert {len(line) for line in text.splitlines()} == {80}
-    assert " 1.1 │" in text
+    assert " 1.0 │" in text
+
+
+def test_brackets_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table(Table(["cell", "[red]"], [["logger=[wandb]", "1"]], notes=["[bold] note"]))
+    text = capsys.readouterr().out
+    assert all(word in text for word in ("logger=[wandb]", "[red]", "[bold] note"))
 
 
 def command(*arguments: str, folder: Path) -> list[str]:

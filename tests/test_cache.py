@@ -1,4 +1,4 @@
-"""The decoded cache: the same pixels, built once, and anew when anything changed."""
+"""The disk cache: the same pixels, built once, and rebuilt when anything changes."""
 
 import os
 import pickle

@@ -1,4 +1,4 @@
-"""Cameras: what one does to an image, who takes which, and how they ask."""
+"""Simulated cameras: how one changes an image, which takes which, and which images are queries."""
 
 from pathlib import Path
 
@@ -17,7 +17,7 @@ def cameras(class_folders: Path, root: Path, **settings: int) -> Cameras:
     return Cameras(Folder(str(class_folders)), str(root), **settings)
 
 
-def test_a_camera_changes_every_image_alike() -> None:
+def test_a_camera_changes_every_image_in_the_same_way() -> None:
     grey = Image.new("RGB", (100, 60), (100, 100, 100))
     camera = Camera((1.2, 1.0, 0.5), blur=0.01, left=0.0, top=1.0)
     seen = np.asarray(camera.take(grey))
@@ -62,7 +62,7 @@ def test_records_of_cameras(class_folders: Path, tmp_path: Path) -> None:
     assert first.size == (round(0.8 * original.width), round(0.8 * original.height))
 
 
-def test_copies_are_made_once_for_each_setting(class_folders: Path, tmp_path: Path) -> None:
+def test_copies_are_cached_for_each_setting(class_folders: Path, tmp_path: Path) -> None:
     source = cameras(class_folders, tmp_path)
     source.prepare()
     times = {file: file.stat().st_mtime_ns for file in source.folder.iterdir()}

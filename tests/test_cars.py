@@ -180,7 +180,7 @@ def test_the_test_annotations_without_labels_are_not_enough(tmp_path: Path) -> N
     [
         ([1, 2, 4], [0, 1, 0], NAMES, "jump from 2 to 4"),
         ([0, 1, 2], [0, 1, 0], NAMES, "jump from 0 to 0"),
-        ([1, 2, 3], [0, 1, 2], NAMES, r"cars_annos\.mat says 2 where one of 0, 1 stands"),
+        ([1, 2, 3], [0, 1, 2], NAMES, r"cars_annos\.mat says 2, not one of 0, 1"),
         ([1, 2, 3], [0, 1, 0], NAMES[:2], "names 2 classes of 3"),
         ([], [], NAMES, "have no rows"),
     ],

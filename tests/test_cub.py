@@ -108,9 +108,9 @@ def test_a_line_that_is_missing(root: Path, file: str) -> None:
     [
         ("images.txt", "7", r"images\.txt says '7' in line 7, not 'image_id path'"),
         ("image_class_labels.txt", "7 99", r"jump from 12 to 99"),
-        ("image_class_labels.txt", "7 x", r"class id in .*image_class_labels\.txt is no number"),
+        ("image_class_labels.txt", "7 x", r"class id in .*image_class_labels\.txt is not a number"),
         ("image_class_labels.txt", "7 5", r"image_class_labels\.txt says class 5 of .*/002\.Bird"),
-        ("train_test_split.txt", "7 2", r"train_test_split\.txt says '2' where one of 1, 0"),
+        ("train_test_split.txt", "7 2", r"train_test_split\.txt says '2', not one of 1, 0"),
     ],
 )
 def test_a_line_that_is_wrong(root: Path, file: str, line: str, message: str) -> None:
@@ -162,14 +162,14 @@ def test_prepare_brings_everything(
     assert f"{len(NAMES)} images, not 11788; 12 classes, not 200" in caplog.text
 
 
-def test_prepare_where_all_is_there_needs_no_network(official: Path, root: Path) -> None:
+def test_prepare_of_a_complete_data_set_needs_no_network(official: Path, root: Path) -> None:
     official.unlink()
     before = sorted(root.rglob("*"))
     Cub(str(root)).prepare()
     assert sorted(root.rglob("*")) == before
 
 
-def test_prepare_keeps_the_images_that_are_there(official: Path, root: Path) -> None:
+def test_prepare_keeps_existing_images(official: Path, root: Path) -> None:
     (root / "images.txt").unlink()
     (root / "images" / NAMES[0]).write_bytes(b"shrunk")
     Cub(str(root)).prepare()

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from lookalike.data.records import Records
-from lookalike.evaluation import scoring
+from lookalike.evaluation import gathering, scoring
+from lookalike.evaluation.gathering import gather_embeddings
 from lookalike.evaluation.metrics import values_of
 from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.scoring import of_all_ranks, score
+from lookalike.evaluation.scoring import score
 from lookalike.retrieval.embeddings import Embeddings
 
 
@@ -31,7 +32,7 @@ def test_scores_of_ranks_equal_those_of_one_process(monkeypatch: pytest.MonkeyPa
     records = Records.create(
         ["x.png"] * 50, [str(label) for label in everything.labels], roles=roles, groups=cameras
     )
-    alone = score(plan, everything, of_all_ranks(everything, records), records)
+    alone = score(plan, everything, gather_embeddings(everything, records), records)
 
     shares = [everything[1::2], everything[::2], everything[:0]]
     apart = replace(everything, exclusion_ids=records.exclusion_ids)
@@ -43,8 +44,9 @@ def test_scores_of_ranks_equal_those_of_one_process(monkeypatch: pytest.MonkeyPa
     def gathered(own: object) -> list[object]:
         return list(shares if isinstance(own, Embeddings) else values)
 
-    monkeypatch.setattr(scoring, "_gathered", gathered)
-    assert score(plan, shares[0], of_all_ranks(shares[0], records), records) == alone
+    monkeypatch.setattr(gathering, "gather", gathered)
+    monkeypatch.setattr(scoring, "gather", gathered)
+    assert score(plan, shares[0], gather_embeddings(shares[0], records), records) == alone
 
 
 @pytest.mark.slow

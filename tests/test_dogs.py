@@ -168,7 +168,7 @@ def test_prepare_refuses_an_empty_images_folder(tmp_path: Path) -> None:
 @pytest.mark.real
 def test_the_real_images(real_data: Path) -> None:
     dogs = Dogs(str(real_data / "stanford_dogs"))
-    dogs.prepare()  # all is there: nothing is written, so a read-only folder will do
+    dogs.prepare()  # nothing is missing, so a read-only folder is enough
     records = dogs.records()
     assert len(records) == 6000
     assert records.num_classes == 120

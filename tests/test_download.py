@@ -315,7 +315,7 @@ def test_a_zip_never_climbs_out(tmp_path: Path, name: str) -> None:
     assert [file.parent.name for file in tmp_path.rglob("evil.txt")] in ([], ["jpg"])
 
 
-def test_extract_leaves_what_is_there(tmp_path: Path) -> None:
+def test_extract_skips_existing_files(tmp_path: Path) -> None:
     archive = tar_of(tmp_path / "all.tar", {"jpg/1.jpg": b"one", "list.mat": b"list"})
     (tmp_path / "jpg").mkdir()
     (tmp_path / "jpg" / "mine.jpg").write_bytes(b"mine")

@@ -1,4 +1,4 @@
-"""Drawn flowers are the same everywhere, unlike each other, and never half there."""
+"""Drawn flowers are the same everywhere, different from each other, and complete or absent."""
 
 import hashlib
 import os

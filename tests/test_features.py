@@ -1,4 +1,4 @@
-"""The feature cache: a frozen backbone sees every image once, and training is the same."""
+"""The feature cache: a frozen backbone processes every image once, and training is the same."""
 
 from itertools import count
 from pathlib import Path

@@ -171,7 +171,7 @@ def test_official_checksums_are_those_of_torchvision() -> None:
 def test_the_real_images(real_data: Path) -> None:
     root = real_data / "flowers-102"
     flowers = Flowers(str(root))
-    flowers.prepare()  # all is there: nothing is written, so a read-only folder will do
+    flowers.prepare()  # nothing is missing, so a read-only folder is enough
     records = flowers.records()
     assert len(records) == 8189
     assert records.num_classes == 102

@@ -17,8 +17,8 @@ HEADER = "image_name item_id evaluation_status"
 
 
 def rows() -> list[tuple[str, str, str]]:
-    """(path, item, status): of 16 items every other one trains, the rest are asked for; the last
-    one is in the gallery only."""
+    """(path, item, status) of 16 items: every other one is for training, the rest for the test; the
+    last one is in the gallery only."""
     listed = []
     for item in range(1, 17):
         statuses = ["train"] * 4 if item % 2 else ["query", "gallery", "query", "gallery"]
@@ -83,7 +83,7 @@ def test_every_protocol_tests_on_queries_and_gallery(root: Path, protocol: str) 
         (lambda root: write_list(root, [*ROWS[1:], ("img/a.jpg", "id_1", "")]), "in line 64, not"),
         (
             lambda root: write_list(root, [(*ROWS[0][:2], "val"), *ROWS[1:]]),
-            "says 'val' where one of train, query, gallery stands",
+            "says 'val', not one of train, query, gallery",
         ),
         (lambda root: (root / "Img" / ROWS[5][0]).unlink(), "1 of 62 images are missing, first"),
         (lambda root: (root / "Eval" / "list_eval_partition.txt").unlink(), "txt is missing"),

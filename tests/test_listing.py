@@ -75,7 +75,7 @@ def test_class_ids_count_from_one() -> None:
         (["1", "2", "4"], "in f jump from 2 to 4"),
         (["2", "3"], "in f jump from 0 to 2"),
         (["0", "1"], "jump from 0 to 0"),
-        (["1", "two"], "is no number: .*'two'"),
+        (["1", "two"], "is not a number: .*'two'"),
     ],
 )
 def test_class_ids_that_are_wrong(values: list[str], message: str) -> None:
@@ -87,7 +87,7 @@ def test_class_ids_that_are_wrong(values: list[str], message: str) -> None:
 def test_meanings() -> None:
     known = {"1": "train", "0": "test"}
     assert meanings(["0", "1", "0"], known, Path("f"), REMEDY) == ["test", "train", "test"]
-    with pytest.raises(InputError, match=r"f says '2' where one of 1, 0 stands\. Fetch"):
+    with pytest.raises(InputError, match=r"f says '2', not one of 1, 0\. Fetch"):
         meanings(["0", "2"], known, Path("f"), REMEDY)
 
 

@@ -13,7 +13,7 @@ from lookalike.losses.class_weights import ClassWeightedReducer
 from lookalike.losses.manifold import ManifoldLoss
 from lookalike.losses.softmax import SoftmaxLoss
 from lookalike.losses.two_views import TwoViews
-from lookalike.losses.unsupported import explained
+from lookalike.losses.unsupported import translate_errors
 from lookalike.losses.weighted_sum import WeightedSum
 from lookalike.training import schedules
 
@@ -129,9 +129,12 @@ def test_class_weights_equal_a_loop() -> None:
 
 
 def test_what_no_remedy_is_known_for_is_raised_as_it_is() -> None:
-    with pytest.raises(ValueError, match="a bug"), explained(nn.Identity()):
+    with pytest.raises(ValueError, match="a bug"), translate_errors(nn.Identity()):
         raise ValueError("a bug")
-    with pytest.raises(InputError, match=r"Identity .* Set miner=none"), explained(nn.Identity()):
+    with (
+        pytest.raises(InputError, match=r"Identity .* Set miner=none"),
+        translate_errors(nn.Identity()),
+    ):
         raise ValueError("indices_tuple is not supported for this loss function")
 
 

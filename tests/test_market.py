@@ -13,8 +13,9 @@ from lookalike.data.records import Records
 from lookalike.data.sources.market import Market
 from lookalike.data.splits import assign_splits
 from lookalike.errors import InputError
+from lookalike.evaluation.gathering import gather_embeddings
 from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.scoring import of_all_ranks, score
+from lookalike.evaluation.scoring import score
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.training.experiment import Experiment
 
@@ -29,7 +30,7 @@ def picture(file: Path) -> None:
 
 
 def build(root: Path, style: str = MARKET, seed: int = 0) -> Market:
-    """12 training and 8 test identities, 5 of them asked for, with junk and distractors."""
+    """12 training and 8 test identities, 5 of them queried, with junk and distractors."""
     rng = np.random.default_rng(seed)
     number = 0
 
@@ -99,7 +100,7 @@ def test_missing_and_empty_folders(tmp_path: Path) -> None:
         market.records()
 
 
-def test_sightings_are_identity_and_camera() -> None:
+def test_exclusion_ids_are_identity_and_camera() -> None:
     records = Records.create(
         list("abcdef"), ["1", "1", "2", "1", "2", "2"], groups=["x", "x", "x", "y", "", ""]
     )
@@ -152,7 +153,7 @@ def test_scores_equal_the_official_rules(tmp_path: Path, seed: int, ties: bool) 
     seen = np.array([vectors[Path(path).name] for path in records.paths[rows]], np.float32)
     plan = Evaluation(k=(1, 5, 10), minp=True, monitor="map")
     own = Embeddings(seen, records.labels[rows], rows)
-    scores = score(plan, own, of_all_ranks(own, records), records)
+    scores = score(plan, own, gather_embeddings(own, records), records)
     expected = official(names, vectors)
     assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=1e-12)
     assert scores["queries"] == 15
@@ -165,7 +166,7 @@ def test_a_query_seen_by_one_camera_only_is_left_out() -> None:
     )
     vectors = np.eye(4, dtype=np.float32)
     own = Embeddings(vectors, records.labels, np.arange(4))
-    scores = score(Evaluation(), own, of_all_ranks(own, records), records)
+    scores = score(Evaluation(), own, gather_embeddings(own, records), records)
     assert scores["queries_without_positive"] == 2
 
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from lookalike.evaluation.metrics import clustering, retrieval_metrics, values_of
+from lookalike.evaluation.clustering import clustering
+from lookalike.evaluation.metrics import retrieval_metrics, values_of
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.neighbours import Gallery
 

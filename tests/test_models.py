@@ -120,7 +120,7 @@ def test_measuring_leaves_the_trained_network_alone() -> None:
     torch.testing.assert_close(dict(trained.state_dict()), before, rtol=0, atol=0)
 
 
-def test_a_copy_for_measuring_is_gone_when_nobody_holds_it() -> None:
+def test_a_copy_for_measuring_is_freed_without_garbage_collection() -> None:
     trained = embedder()
     gc.disable()  # it would come too late for a network that fills a GPU
     try:
@@ -295,7 +295,7 @@ def test_frozen_statistics_do_not_move() -> None:
     assert free.backbone.network[0][0][1].running_mean.abs().sum() > 0
 
 
-def test_several_views_and_kept_features() -> None:
+def test_several_views_and_cached_features() -> None:
     """With a linear head, the mean of the features gives the sum of the views' head outputs."""
     model = embedder().eval()
     views = torch.stack([images(), images(), images()], 1)  # (B, 3 views, 3, H, W)
@@ -325,7 +325,7 @@ def test_thawing_layers_keep_still_until_their_epoch() -> None:
 
 
 @pytest.mark.parametrize("layer", [-1, 139, 500])
-def test_a_layer_that_is_not_there_can_not_thaw(layer: int) -> None:
+def test_a_layer_that_does_not_exist_can_not_thaw(layer: int) -> None:
     with pytest.raises(InputError, match=r"thaws nothing: .* Set it to 0\.\.\.138"):
         embedder(freeze=Freeze(below=None, thaw=Thaw(epoch=1, from_layer=layer)))
     with pytest.raises(InputError, match="need 1 or more"):

@@ -16,14 +16,16 @@ from scipy import stats
 from lookalike.data.records import Records
 from lookalike.errors import InputError
 from lookalike.evaluation.plan import Evaluation
-from lookalike.reports.comparison import Setting, differing, interval, settings
+from lookalike.reports.cells import Setting, compare
+from lookalike.reports.comparison import differing, settings
 from lookalike.reports.embeddings import KeepEmbeddings, read_embeddings
 from lookalike.reports.finished import FinishedRun
+from lookalike.reports.page.axis import Axis
 from lookalike.reports.page.closeup import Lens
 from lookalike.reports.page.document import Comparison, page
-from lookalike.reports.page.svg import Axis
+from lookalike.reports.page.svg import Chart, Series, legend
 from lookalike.reports.saved import find_runs, flattened
-from lookalike.reports.tables import comma_separated, latex, markdown
+from lookalike.reports.tables import Table, comma_separated, latex, markdown, title
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.training.identity import compared
 
@@ -111,25 +113,63 @@ def test_intervals_are_student_s_over_seeds_of_whole_folds(tmp_path: Path) -> No
     write_run(tmp_path, 9, seed=3, fold=0, score=0.1)  # its other fold is missing
     runs = find_runs(tmp_path)
     (setting,) = settings(runs, differing(runs))
-    found = interval(setting, "test/map_at_r")
+    found = compare([setting], ["test/map_at_r"])[0].scores["test/map_at_r"]
     means = [np.mean([scores[seed, fold] for fold in (0, 1)]) for seed in range(3)]
     low, high = stats.t.interval(0.95, 2, np.mean(means), stats.sem(means))
     assert found.mean == pytest.approx(np.mean(means))
     assert found.half_width == pytest.approx((high - low) / 2)
-    assert found.n == 3
-    alone = interval(Setting({}, setting.runs[:1]), "test/map_at_r")
-    assert alone.mean == 0.5
-    assert np.isnan(alone.half_width)
-    assert np.isnan(interval(setting, "test/unheard_of").mean)
+    assert found.seeds == 3
+    twice = Setting({}, (*setting.runs[:2], *setting.runs[:2]))  # runs that repeat both
+    (line,) = compare([twice], ["test/map_at_r", "test/unheard_of"])
+    assert line.scores["test/map_at_r"].interval == "0.6000"
+    assert np.isnan(line.scores["test/map_at_r"].half_width)
+    assert np.isnan(line.scores["test/unheard_of"].mean)
 
 
 def test_tables_escape_what_their_language_reads() -> None:
-    rows = [["loss_a", "R@1 %"], ["a|b", "0.9 ± 0.1"], ["c,d", "#1 & ~{}"]]
-    assert markdown(rows).splitlines()[2] == "| a\\|b | 0.9 ± 0.1 |"
-    assert r"loss\_a & R@1 \% \\" in latex(rows)
-    assert r"0.9 $\pm$ 0.1" in latex(rows)
-    assert r"\#1 \& \textasciitilde{}\{\}" in latex(rows)
-    assert list(csv.reader(comma_separated(rows).splitlines())) == rows
+    lines = [["a|b", "0.9 ± 0.1 ≈"], ["c,d", "#1 & ~{}"], ["\\x^2", "0.5 †"]]
+    table = Table(["loss_a", "R@1 %"], lines, 1, ["100 % of $5"])
+    assert markdown(table).splitlines()[1:3] == ["| --- | ---: |", "| a\\|b | 0.9 ± 0.1 ≈ |"]
+    assert latex(table).splitlines() == [
+        "% 100 % of $5",
+        r"\begin{tabular}{lr}",
+        r"\toprule",
+        r"loss\_a & R@1 \% \\",
+        r"\midrule",
+        r"a\textbar{}b & 0.9 $\pm$ 0.1 $\approx$ \\",
+        r"c,d & \#1 \& \textasciitilde{}\{\} \\",
+        r"\textbackslash{}x\textasciicircum{}2 & 0.5 $^\dagger$ \\",
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    assert list(csv.reader(comma_separated(table).splitlines())) == [table.head, *lines]
+
+
+@pytest.mark.parametrize(
+    ("metric", "written"),
+    [
+        ("test/map_at_r", "test MAP@R"),
+        ("val/recall_at_10", "val recall@10"),
+        ("epoch_0/test/precision_at_1", "epoch 0 test P@1"),
+        ("training_seconds", "training seconds"),
+    ],
+)
+def test_metrics_have_one_title(metric: str, written: str) -> None:
+    assert title(metric) == written
+
+
+def test_charts_escape_their_texts_once() -> None:
+    chart = Chart(Axis('x < 1 & "y"', 0, 1), Axis("<b>", 0, 1), "a 'chart' > 0")
+    chart.points(Series("s", [(0.5, 0.5)], 1, ["<i>&"]))
+    chart.line(Series("</svg>", [(0, 0), (1, 1)], 2))
+    drawn = str(chart.__html__())
+    Reader(drawn)
+    for raw in ("<b>", "<i>", "amp;amp;", "</svg></title>"):
+        assert raw not in drawn
+    assert "x &lt; 1 &amp; &#34;y&#34;" in drawn
+    ((name, sample),) = legend([("<u>", 3)])
+    assert name == "<u>"  # a template escapes it
+    assert "<svg" in sample
 
 
 @pytest.mark.parametrize(
@@ -214,6 +254,46 @@ def test_a_page_of_a_sweep(tmp_path: Path) -> None:
     held = json.loads(re.search(r'id="configs">(.*?)</script>', html)[1])
     assert set(held["keys"]) == {"loss", "seed", "embedding_size", "loss._target_"}
     assert len(held["runs"]) == 12
+
+
+def test_what_was_not_trained_comes_first_and_two_seeds_have_a_range(tmp_path: Path) -> None:
+    for number, (loss, score) in enumerate((("triplet", 0.4), ("arcface", 0.6))):
+        for seed in (0, 1):
+            write_run(tmp_path, 2 * number + seed, loss, seed, score=score + seed / 10)
+    start = write_run(tmp_path, 9, "start", score=0.8) / ".hydra" / "config.yaml"
+    start.write_text(start.read_text() + "trainer:\n  max_epochs: 0\n")
+    comparison = Comparison(compared(find_runs(tmp_path)), "map_at_r")
+    labels = [line.setting.label for line in comparison.lines]
+    assert labels == ["loss=before training", "loss=arcface", "loss=triplet"]
+    assert not comparison.runs[0].trained  # runs are ordered by their score alone
+    assert comparison.runs[0].curves == {}
+    tables = comparison.files()
+    assert "| arcface | 0.6500 (0.6000 - 0.7000) ≈ |" in tables["scores.md"]
+    assert "≈: not significantly different from the best (p > 0.05)" in tables["scores.md"]
+    rows = list(csv.DictReader(tables["scores.csv"].splitlines()))
+    assert [row["test/map_at_r/half_width"] for row in rows] == ["", "", ""]
+    assert float(rows[1]["test/map_at_r"]) == pytest.approx(0.65)
+    assert len(list(csv.DictReader(tables["runs.csv"].splitlines()))) == 5
+    html = written_page(tmp_path)
+    assert "0.6500 (0.6000 - 0.7000) ≈" in html
+    assert "t-interval" not in html
+
+
+def test_nothing_of_a_run_becomes_html(tmp_path: Path) -> None:
+    hostile = "</script><img src=x onerror=alert(1)>"
+    for number in (0, 1):
+        folder = write_run(tmp_path, number, size=number)
+        config = folder / ".hydra" / "config.yaml"
+        config.write_text(config.read_text() + f'note: "{hostile}{number}"\n')
+        metrics = json.loads((folder / "metrics.json").read_text())
+        metrics |= {"git_commit": hostile, "versions": {hostile: hostile}}
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    html = written_page(tmp_path)
+    read = check_self_contained(html)
+    assert read.all("img") == []
+    assert len(read.all("script")) == 2
+    held = json.loads(re.search(r'id="configs">(.*?)</script>', html)[1])
+    assert f"{hostile}0" in held["runs"][0]["values"] + held["runs"][1]["values"]
 
 
 def test_scores_of_different_tests_are_not_compared_in_silence(tmp_path: Path) -> None:

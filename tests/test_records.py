@@ -131,7 +131,7 @@ def test_table_errors_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="has no column 'path', only file, label"):
         Table(str(file)).records()
     file.write_text("path,label\nx.png,1\n")
-    with pytest.raises(InputError, match=r"1 of the 1 images .* are not there"):
+    with pytest.raises(InputError, match=r"1 of the 1 images .* are missing"):
         Table(str(file)).records()
     (tmp_path / "broken.parquet").write_text("no parquet")
     with pytest.raises(InputError, match="can't read the table"):
@@ -179,11 +179,11 @@ def test_boxes_of_a_table_are_honoured_wherever_images_are_read(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        ("9,2,4,30", "is empty or starts outside"),
-        ("-1,2,4,30", "is empty or starts outside"),
-        ("1,2,,30", "is no four numbers"),
-        ("a,2,4,30", "is no four numbers"),
-        ("inf,2,4,30", "is no four numbers"),
+        ("9,2,4,30", "is empty or begins outside"),
+        ("-1,2,4,30", "is empty or begins outside"),
+        ("1,2,,30", "is not four numbers"),
+        ("a,2,4,30", "is not four numbers"),
+        ("inf,2,4,30", "is not four numbers"),
         ("0,0,41,30", "reaches outside of .*40 x 30 pixels"),
     ],
 )

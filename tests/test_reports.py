@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from torch import nn
 from lookalike.data.decoding import read_image
 from lookalike.data.records import Records
 from lookalike.evaluation.plan import Evaluation
+from lookalike.reports import style
 from lookalike.reports.answers import Answers, answers
 from lookalike.reports.curves import Curve, by_epoch, read_curves
 from lookalike.reports.finished import FinishedRun
@@ -23,14 +25,12 @@ from lookalike.reports.pairs import Pairs, pair_distances
 from lookalike.reports.sheet import (
     FRAME,
     LINE,
-    NEITHER,
-    RIGHT,
-    WRONG,
     Tile,
     contact_sheet,
     shortened,
     title_font,
 )
+from lookalike.reports.style import NEITHER, RIGHT, WRONG
 from lookalike.retrieval.embeddings import Embeddings
 
 Cli = Callable[..., Any]
@@ -108,6 +108,42 @@ def test_the_same_seed_draws_the_same_pairs(finished: FinishedRun) -> None:
     assert first != other
 
 
+def rgb(colour: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(colour[1:]))
+
+
+def luminance(colour: str) -> float:
+    """Of W3C's Web Content Accessibility Guidelines 2.1."""
+    linear = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4
+              for c in (value / 255 for value in rgb(colour))]  # fmt: skip
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
+
+
+def test_colours_are_seen_on_their_paper() -> None:
+    assert len(set(style.COLOURS)) == len(set(style.IN_THE_DARK)) == len(style.COLOURS)
+    for colour in style.COLOURS:
+        assert 1.05 / (luminance(colour) + 0.05) >= 3
+    for colour in style.IN_THE_DARK:
+        assert (luminance(colour) + 0.05) / (luminance("#15171a") + 0.05) >= 3
+    css = style.custom_properties()
+    assert all(f":{colour}" in css for colour in (*style.COLOURS, *style.IN_THE_DARK))
+
+
+def test_series_differ_without_colour() -> None:
+    looks = [(style.dashes(look), style.marker(look).plot) for look in range(24)]
+    assert len(set(looks)) == 24
+    assert len({sign.path for sign in style.MARKERS}) == len(style.MARKERS)
+
+
+def test_only_the_style_names_colours() -> None:
+    folder = Path(style.__file__).parent
+    files = [file for file in folder.rglob("*.py") if file.name != "style.py"]
+    assert len(files) > 25
+    for file in files:
+        found = re.findall(r"""["']#[0-9a-fA-F]{6}["']|cmap="|figsize=|dpi=""", file.read_text())
+        assert found == [], file
+
+
 def frame_colours(image: Image.Image) -> set[tuple[int, ...]]:
     """Colours of the bottom line of the frame of the only tile."""
     row = image.height - 11  # the gap below is 10 pixels
@@ -117,9 +153,6 @@ def frame_colours(image: Image.Image) -> set[tuple[int, ...]]:
 def test_right_and_wrong_differ_without_colour(class_folders: Path) -> None:
     path = next(class_folders.glob("*/*.png"))
     sheets = {v: contact_sheet([[Tile(path, (), v)]], side=64) for v in (True, False, None)}
-
-    def rgb(colour: str) -> tuple[int, ...]:
-        return tuple(bytes.fromhex(colour[1:]))
 
     white = (255, 255, 255)
     assert frame_colours(sheets[True]) == {rgb(RIGHT)}

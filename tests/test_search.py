@@ -177,10 +177,10 @@ def test_a_gallery_without_classes_and_with_boxes(
     [
         (["threshold=1.5"], "The nearest is threshold=1"),
         (["class=class99"], "no class 'class99' among 16. Did you mean class"),
-        (["within=everything"], "it is predicted or all"),
+        (["within=everything"], "it is predicted, all or null"),
         (["k=0"], "k=0: need 1 or more"),
         (["checkpoint=null"], "give checkpoint="),
-        (["gallery=flat"], "Set within=all"),
+        (["gallery=flat", "within=predicted"], "Set within=all"),
         (["gallery=nowhere"], "there is no file or folder nowhere"),
     ],
 )
@@ -199,3 +199,16 @@ def test_what_does_not_fit_is_explained(
     with pytest.raises(SystemExit):
         cli("search", *kept, *overrides)
     assert message in capsys.readouterr().err
+
+
+def test_without_a_classifier_the_whole_gallery_is_searched(
+    cli: Callable[..., Any], tiny: tuple[str, ...], class_folders: Path
+) -> None:
+    """The default loss has none."""
+    cli("train", *tiny, "evaluation.before_training=false", "hydra.run.dir=run")
+    query = class_folders / "class00" / "0.png"
+    given = (f"images={query}", f"gallery={class_folders}", "num_workers=0", "k=3")
+    assert cli("search", *given, "checkpoint=run/checkpoints/best.ckpt", "hydra.run.dir=s") == 1
+    rows = list(csv.DictReader(Path("s", "matches.csv").read_text().splitlines()))
+    assert {row["searched_in"] for row in rows} == {"the whole gallery"}
+    assert str(query) not in {row["match"] for row in rows}

@@ -88,7 +88,7 @@ def replace_line(file: Path, number: int, line: str) -> None:
         (1, "", r"Ebay_test\.txt has no line 'image_id class_id super_class_id path'"),
         (5, "9 20 3", r"Ebay_test\.txt says '9 20 3' in line 5"),
         (5, "9 77 1 bicycle_final/110018_0.JPG", r"class ids in .* jump from 29 to 77"),
-        (5, "9 a 1 bicycle_final/110018_0.JPG", r"class id in .* is no number"),
+        (5, "9 a 1 bicycle_final/110018_0.JPG", r"class id in .* is not a number"),
         (5, "9 20 1 bicycle_final/gone.JPG", r"1 of 73 images are missing, first .*gone\.JPG"),
     ],
 )
@@ -140,7 +140,7 @@ def test_prepare_brings_everything(official: Path, tmp_path: Path) -> None:
     assert len(module.WANTED) == 14
 
 
-def test_prepare_where_all_is_there_needs_no_network(official: Path, root: Path) -> None:
+def test_prepare_of_a_complete_data_set_needs_no_network(official: Path, root: Path) -> None:
     official.unlink()
     before = sorted(root.rglob("*"))
     Sop(str(root)).prepare()

@@ -45,7 +45,7 @@ def test_refitting_trains_on_validation_and_never_on_test() -> None:
 
 
 @pytest.mark.parametrize("protocol", ["zero_shot", "official"])
-def test_a_set_that_parts_its_classes_keeps_its_halves(protocol: str) -> None:
+def test_a_class_disjoint_split_is_kept(protocol: str) -> None:
     splits = [part for label in range(20) for part in ["test" if label % 3 else "train"] * 10]
     found = assign_splits(records(20, splits=splits), protocol, folds=2, fold=1)
     assert classes_of(found, "train") == [0, 6, 12, 18]

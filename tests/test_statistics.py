@@ -149,7 +149,7 @@ def test_holm_step_by_step() -> None:
     assert holm(np.array([])).tolist() == []
 
 
-def test_which_cells_are_told_apart_from_the_best() -> None:
+def test_which_cells_are_significantly_different_from_the_best() -> None:
     rng = np.random.default_rng(7)
     scores = runs(rng, 4, 6, 2, seed_sd=0.0) + np.array([0.0, 0.3, 0.296, 0.1])[:, None, None]
     scores[3, 1:] = np.nan  # one seed tells nothing
@@ -165,7 +165,7 @@ def test_which_cells_are_told_apart_from_the_best() -> None:
     assert p_against(scores, reference=0) == pytest.approx([1, *named])
 
 
-def test_equal_cells_are_seldom_told_apart_from_the_best() -> None:
+def test_equal_cells_are_seldom_significantly_different_from_the_best() -> None:
     """Correcting for the pairs with the best alone would err too often: the best was picked."""
     rng = np.random.default_rng(8)
     wrong = wrong_if_named = 0

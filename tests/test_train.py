@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 import lookalike
+from lookalike.errors import InputError
 from lookalike.inference.checkpoint import read_checkpoint
 from lookalike.retrieval.embeddings import embed
 from lookalike.training.experiment import Experiment, open_data
@@ -88,6 +89,36 @@ def test_a_checkpoint_alone_embeds_images(
     assert embed([]).shape == (0, 8)
 
 
+def test_whatever_holds_an_image_is_embedded(
+    cli: Cli, tiny: tuple[str, ...], class_folders: Path, tmp_path: Path
+) -> None:
+    cli("train", *tiny)
+    embed = lookalike.load_embedder(run_folder() / "checkpoints" / "best.ckpt")
+    path = next(class_folders.glob("*/*.png"))
+    pixels = np.asarray(Image.open(path).convert("RGB"))
+    one = embed(str(path))
+    assert one.shape == (8,)
+    tensor = torch.from_numpy(pixels.copy()).permute(2, 0, 1)
+    kinds = [path, path.read_bytes(), Image.open(path), pixels, pixels[:, ::-1][:, ::-1], tensor]
+    for image in kinds:
+        np.testing.assert_array_equal(embed(image), one)
+        np.testing.assert_allclose(embed([image, image]), [one, one], atol=1e-6)
+    large = tmp_path / "large.jpg"
+    Image.open(path).convert("RGB").resize((400, 300)).save(large)
+    np.testing.assert_array_equal(embed(large), embed(large.read_bytes()))
+    for wrong, message in (
+        (pixels.astype(np.float32), r"ndarray \(40, 48, 3\) float32"),
+        (pixels[:, :, 0], "ndarray"),
+        (tensor[None], "Tensor"),
+        (tensor.float(), "float32"),
+        (b"no image", "of 8 bytes"),
+        ("nowhere.png", "nowhere.png"),
+        (3, "int"),
+    ):
+        with pytest.raises(InputError, match=message):
+            embed([wrong])  # type: ignore[list-item]
+
+
 def test_evaluate_repeats_the_test_score(
     cli: Cli, tiny: tuple[str, ...], class_folders: Path
 ) -> None:
@@ -140,6 +171,32 @@ def test_refit_trains_on_the_validation_classes_too(cli: Cli, tiny: tuple[str, .
     assert final.config["trainer"]["max_epochs"] == written["epoch"]
     assert "val/map_at_r" in written
     assert "test/map_at_r" in written
+
+
+def test_a_refit_after_early_stopping(cli: Cli, tiny: tuple[str, ...]) -> None:
+    stopping = ("callbacks=early_stopping", "callbacks.early_stopping.patience=1")
+    cli("train", *tiny, *stopping, "trainer.max_epochs=9", "learning_rate.backbone=0",
+        "learning_rate.head=0", "evaluation.refit=true", "hydra.run.dir=run")  # fmt: skip
+    written, first = (
+        json.loads(Path("run", name).read_text()) for name in ("metrics.json", "first_fit.json")
+    )
+    assert written["refit"]
+    assert written["epoch"] == first["epoch"] == 1
+    assert first["val/map_at_r"] == written["val/map_at_r"]
+    assert Path(first["checkpoint"]).is_file()
+
+
+def test_what_the_first_fit_gave_is_kept_when_the_refit_fails(
+    cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("lookalike.training.run.refitting", fail)
+    with pytest.raises(MemoryError):
+        cli("train", *tiny, "evaluation.refit=true", "hydra.run.dir=run")
+    assert "val/map_at_r" in json.loads(Path("run", "first_fit.json").read_text())
+    assert Path("run", "checkpoints", "best.ckpt").is_file()
 
 
 def test_the_same_seed_gives_the_same_run(cli: Cli, tiny: tuple[str, ...]) -> None:

@@ -1,4 +1,4 @@
-"""Searching hyper-parameters: what is proposed, given up, resumed and handed on."""
+"""Searching hyper-parameters: what is proposed, pruned, resumed and handed on."""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -46,7 +46,7 @@ def triplet(compose: Compose) -> Callable[[Sequence[str]], DictConfig]:
     return lambda overrides: compose("train", "loss=triplet", *overrides)
 
 
-def test_the_default_comes_first_and_what_is_behind_is_given_up(
+def test_the_default_comes_first_and_what_is_behind_is_pruned(
     calls: list[tuple[float, int]], triplet: Any, tmp_path: Path
 ) -> None:
     study = tuned(tuning(), triplet, tmp_path)
@@ -56,9 +56,9 @@ def test_the_default_comes_first_and_what_is_behind_is_given_up(
     assert best[0].value > study.trials[0].value
     states = [trial.state for trial in study.trials]
     assert len(states) == 12
-    given_up = states.count(TrialState.PRUNED)
-    assert given_up > 0
-    assert len(calls) == 2 * 12 - given_up
+    pruned = states.count(TrialState.PRUNED)
+    assert pruned > 0
+    assert len(calls) == 2 * 12 - pruned
 
 
 def test_a_search_goes_on_where_it_was_killed(
@@ -96,7 +96,7 @@ def test_another_setting_needs_another_name(
     assert len(calls) == 2
 
 
-def test_values_with_which_training_diverges_are_told(
+def test_values_with_which_training_diverges_are_reported(
     triplet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def diverging(config: DictConfig) -> float:
@@ -155,6 +155,7 @@ def test_from_the_command_line_to_a_benchmark_of_the_best(
     with (folder / "trials.csv").open() as stream:
         trials = list(csv.DictReader(stream))
     assert [float(trials[0]["loss.margin"]), len(trials)] == [0.2, 2]
+    assert "2 trials, 0 more were pruned or failed" in said
     assert not list(folder.rglob("*.ckpt"))
     made = OmegaConf.load(folder / "benchmark" / "tiny_tuned.yaml")
     assert made.reference == "loss.margin=0.2"

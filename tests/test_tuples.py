@@ -1,4 +1,4 @@
-"""Explicit tuples: what they hold, seeds and ranks, and that losses see exactly these."""
+"""Explicit tuples: what they hold, seeds and ranks, and that losses use exactly these."""
 
 from collections import Counter
 
@@ -45,7 +45,7 @@ def test_triplets_hold_a_class_and_another() -> None:
     assert 0 in label(negative)
 
 
-def test_pairs_are_as_many_alike_as_unlike_in_every_class() -> None:
+def test_every_class_has_as_many_positive_as_negative_pairs() -> None:
     pairs = draw_pairs(IDS, LABELS, rng(), per_class=6)
     first, second = pairs.T
     positive = label(first) == label(second)
@@ -111,8 +111,8 @@ def test_batches_hold_whole_tuples_of_the_epoch() -> None:
     sampler = TupleBatches(IDS, LABELS, 12, draw_triplets)  # 32 triplets, 4 a batch
     found = batches(sampler, epoch=3)
     assert [len(batch) for batch in found] == [12] * 8
-    dealt = Counter(map(tuple, np.reshape(found, (-1, 3)).tolist()))
-    assert dealt == Counter(map(tuple, sampler.tuples().tolist()))
+    yielded = Counter(map(tuple, np.reshape(found, (-1, 3)).tolist()))
+    assert yielded == Counter(map(tuple, sampler.tuples().tolist()))
 
 
 def test_the_last_batch_is_filled_up() -> None:

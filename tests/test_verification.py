@@ -89,8 +89,8 @@ def test_of_equally_good_thresholds_the_highest() -> None:
     positive = np.array([True, False])
     assert best_accuracy(roc_curve(np.array([1.0, 1.0]), positive)) == (0.5, 1.0)
     assert best_accuracy(roc_curve(np.array([1.0, 0.0]), positive)) == (0.5, 1.0)
-    more_unlike = np.array([True, False, False])
-    accuracy, threshold = best_accuracy(roc_curve(np.ones(3), more_unlike))
+    mostly_negative = np.array([True, False, False])
+    accuracy, threshold = best_accuracy(roc_curve(np.ones(3), mostly_negative))
     assert (accuracy, threshold) == (pytest.approx(2 / 3), -np.inf)
 
 

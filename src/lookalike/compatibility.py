@@ -2,7 +2,8 @@
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import wraps
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -23,48 +24,58 @@ def cpu_multiplies_bfloat16() -> bool:
 def torchvision_module(name: str = "") -> ModuleType:
     """torchvision, or a module of it such as "transforms.v2", without importing torch._dynamo.
 
-    Importing torch._dynamo takes as long as importing torch itself (2 seconds on 2 cores).
-
-    torchvision asks torch._dynamo one question, whether RoI align can be compiled, and imports all
-    of it for that. While torchvision is imported, a stand-in takes the question and asks the real
-    module once there is somebody to answer. Where dynamo is there already, nothing is changed.
+    Importing torch._dynamo takes as long as importing torch itself (2 s on 2 cores). torchvision
+    only marks functions for it and asks whether RoI align can be compiled. While torchvision is
+    imported a stand-in takes the marks and the question, and hands them on to the real module once
+    that is there. Where torch._dynamo is there already, nothing is changed.
     """
-    if "torchvision" not in sys.modules:
-        import torch  # before the stand-in, which it must not find
+    import torch  # before the stand-in, which it must not find
 
-        if "torch._dynamo" not in sys.modules:
-            _import_without_dynamo(torch)
-    return import_module(f"torchvision.{name}" if name else "torchvision")
-
-
-def _import_without_dynamo(torch: ModuleType) -> None:
-    with _stand_in_for_dynamo(torch):
-        try:
-            import_module("torchvision")
-        except (ImportError, AttributeError):  # another version, which asks for more
-            for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
-                del sys.modules[name]
+    path = f"torchvision.{name}" if name else "torchvision"
+    if path not in sys.modules and "torch._dynamo" not in sys.modules:
+        with (
+            suppress(ImportError, AttributeError, TypeError),  # another version asks for more
+            _stand_in_for_dynamo(torch),
+        ):
+            import_module(path)
+    return import_module(path)
 
 
 @contextmanager
 def _stand_in_for_dynamo(torch: ModuleType) -> Iterator[None]:
-    def is_compile_supported(device_type: Any) -> Any:
-        from torch._dynamo.utils import is_compile_supported as answer
-
-        return answer(device_type)
-
     names = ("torch._dynamo", "torch._dynamo.utils")
     package, utils = (ModuleType(name) for name in names)
     package.__path__ = []  # a package, so that `utils` is looked for inside it
-    vars(package)["utils"] = utils
-    vars(utils)["is_compile_supported"] = is_compile_supported
+    vars(package).update(utils=utils, disable=_disable_later)
+    vars(utils).update(is_compile_supported=_is_compile_supported)
     sys.modules.update(zip(names, (package, utils), strict=True))
+    vars(torch)["_dynamo"] = package
     try:
         yield
     finally:
         for name in names:
-            del sys.modules[name]
+            sys.modules.pop(name, None)
         vars(torch).pop("_dynamo", None)
+
+
+def _is_compile_supported(device_type: Any) -> Any:
+    from torch._dynamo.utils import is_compile_supported
+
+    return is_compile_supported(device_type)
+
+
+def _disable_later(function: Any = None, *how: Any, **options: Any) -> Any:
+    """torch._dynamo.disable, which only has an effect once something has imported it."""
+    if function is None:
+        return lambda given: _disable_later(given, *how, **options)
+
+    @wraps(function)
+    def call(*arguments: Any, **named: Any) -> Any:
+        dynamo = sys.modules.get("torch._dynamo")
+        disabled = function if dynamo is None else dynamo.disable(function, *how, **options)
+        return disabled(*arguments, **named)
+
+    return call
 
 
 def launch(task: Callable[..., Any], config: Any, jobs: Sequence[Sequence[str]]) -> None:

@@ -99,13 +99,19 @@ def gather_overrides(verb: str, arguments: Sequence[str]) -> list[str]:
     own = _own_keys(verb)
     if "more" not in own:
         return list(arguments)
-    kept, others = [], []
-    for argument in arguments:
-        is_override = "=" in argument or argument.startswith("~")
-        of_train = is_override and not argument.startswith("-") and subject(argument) not in own
-        (others if of_train else kept).append(argument)
-    quoted = ("'" + other.replace("'", "\\'") + "'" for other in others)
-    return [*kept, f"more=[{','.join(quoted)}]"] if others else kept
+    overrides = [each for each in arguments if _is_override(each)]
+    of_train = [each for each in overrides if subject(each) not in own]
+    if not of_train:
+        return list(arguments)
+    kept = [each for each in arguments if each not in of_train]
+    first = next((place for place, each in enumerate(kept) if _is_override(each)), len(kept))
+    quoted = ("'" + each.replace("'", "\\'") + "'" for each in of_train)
+    kept.insert(first, f"more=[{','.join(quoted)}]")  # beside the others, or Hydra's parser fails
+    return kept
+
+
+def _is_override(argument: str) -> bool:
+    return not argument.startswith("-") and ("=" in argument or argument.startswith("~"))
 
 
 def subject(override: str) -> str:

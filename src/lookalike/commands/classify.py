@@ -58,7 +58,9 @@ def _classifiers(config: DictConfig) -> list[Classifier]:
     named = list(build(config.model).values())
     if not named and not checkpoints:
         named = [imagenet_classifier("mobilenet_v2", "IMAGENET1K_V2")]
-    return with_unique_names([*named, *map(load_classifier, checkpoints)])
+    return with_unique_names(
+        [*named, *(load_classifier(each, as_list(config.trust)) for each in checkpoints)]
+    )
 
 
 if __name__ == "__main__":

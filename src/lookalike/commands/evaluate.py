@@ -26,7 +26,7 @@ def evaluate(config: DictConfig) -> float:
     if not files:
         raise InputError("give checkpoint=RUN/checkpoints/best.ckpt, or a list of them")
     device = find_device(config.device)
-    checkpoints = [read_checkpoint(file) for file in files]
+    checkpoints = [read_checkpoint(file, as_list(config.trust)) for file in files]
     seen = [measured_images(_data_of(each, config)) for each in checkpoints]
     print_counts(seen[0].counts())
     plan: Evaluation = build(config.evaluation)
@@ -45,9 +45,10 @@ def evaluate(config: DictConfig) -> float:
 
 def _data_of(checkpoint: Checkpoint, config: DictConfig) -> dict[str, Any]:
     """The checkpoint's data, or other data seen through the same test view."""
+    if not config.data:
+        return checkpoint.data()
     trained = OmegaConf.create(checkpoint.config)
-    if config.data:
-        trained.data = {**trained.data, "num_classes": None, **config.data}
+    trained.data = {**checkpoint.data(), "num_classes": None, **config.data}
     data: Any = OmegaConf.to_container(trained.data, resolve=True)
     return data
 

@@ -6,7 +6,7 @@ import torch
 from omegaconf import DictConfig
 
 from lookalike.commands.verb import run_verb
-from lookalike.config import build, check_arguments
+from lookalike.config import as_list, build, check_arguments
 from lookalike.device import find_device
 from lookalike.evaluation.plan import Evaluation
 from lookalike.inference.checkpoint import read_checkpoint
@@ -33,7 +33,7 @@ def report(config: DictConfig) -> Path | str:
     comparison = Comparison(runs, config.metric or monitored(runs))
     device = find_device(config.device)
     closely = comparison.runs[: config.closeups]
-    kept = {run: _embeddings(run, config.embed, device) for run in closely}
+    kept = {run: _embeddings(run, config, device) for run in closely}
     folder = Path(config.paths.run)
     for name, text in comparison.files().items():
         (folder / name).write_text(text, encoding="utf-8")
@@ -44,16 +44,15 @@ def report(config: DictConfig) -> Path | str:
     return file
 
 
-def _embeddings(run: SavedRun, embed: bool, device: torch.device) -> TestedImages | None:
+def _embeddings(run: SavedRun, config: DictConfig, device: torch.device) -> TestedImages | None:
     """What a run kept; otherwise, if asked, made from its checkpoint and kept from now on."""
     kept = read_embeddings(run.folder)
-    if kept is not None or not embed:
+    if kept is not None or not config.embed:
         return kept
     named = Path(run.metrics.get("checkpoint", ""))
-    checkpoint = read_checkpoint(
-        named if named.is_file() else run.folder / "checkpoints" / "best.ckpt"
-    )
-    images = measured_images(checkpoint.config["data"])
+    file = named if named.is_file() else run.folder / "checkpoints" / "best.ckpt"
+    checkpoint = read_checkpoint(file, as_list(config.trust))
+    images = measured_images(checkpoint.data())
     embeddings = embed_test_images(checkpoint, images, device)
     write_embeddings(run.folder, embeddings, images.records)
     return read_embeddings(run.folder)

@@ -1,5 +1,6 @@
 """lookalike search: the images of a gallery that look like the given ones."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,16 @@ from lookalike.data.records import Records, check_class
 from lookalike.device import find_device
 from lookalike.errors import InputError
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
-from lookalike.inference.classifier import Classifier, classify, load_classifier, with_unique_names
+from lookalike.inference.classifier import Classifier, classifier_in, classify, with_unique_names
 from lookalike.inference.images import find_labelled, find_records
 from lookalike.inference.lookup import check_threshold
 from lookalike.inference.search import check_classes_of, voted_classes
 from lookalike.inference.search import search as search_gallery
+from lookalike.losses.classifier import logits_of
 from lookalike.reports.matches import matches_sheet, print_matches, write_matches
 from lookalike.retrieval.embeddings import embed
+
+log = logging.getLogger(__name__)
 
 
 def search(config: DictConfig) -> int:
@@ -30,7 +34,7 @@ def search(config: DictConfig) -> int:
     checkpoints = as_list(config.checkpoint)
     _check(config, checkpoints)
     device = find_device(config.device)
-    first = read_checkpoint(checkpoints[0])
+    first = read_checkpoint(checkpoints[0], as_list(config.trust))
     queries, gallery = find_records(as_list(config.images)), _gallery(config, first)
     classifiers = _classifiers(config, checkpoints, gallery)
     for records in (queries, gallery):
@@ -58,8 +62,8 @@ def search(config: DictConfig) -> int:
 def _check(config: DictConfig, checkpoints: list[str]) -> None:
     if not checkpoints:
         raise InputError("give checkpoint=RUN/checkpoints/best.ckpt, or a list of them to vote")
-    if config.within not in ("predicted", "all"):
-        raise InputError(f"within={config.within} is not known; it is predicted or all")
+    if config.within not in ("predicted", "all", None):
+        raise InputError(f"within={config.within} is not known; it is predicted, all or null")
     if config.k < 1:
         raise InputError(f"k={config.k}: need 1 or more")
     check_threshold(config.threshold)
@@ -70,7 +74,7 @@ def _gallery(config: DictConfig, checkpoint: Checkpoint) -> Records:
     if config.gallery is not None:
         return find_labelled(config.gallery)
     given: Any = OmegaConf.to_container(config.data, resolve=True)
-    data = given or checkpoint.config["data"]
+    data = given or checkpoint.data()
     source = build(data["source"])
     source.prepare()
     records: Records = source.records()
@@ -84,9 +88,19 @@ def _classifiers(config: DictConfig, checkpoints: list[str], gallery: Records) -
         return []
     if config.within == "all":
         return []
-    classifiers = with_unique_names([load_classifier(file) for file in checkpoints])
+    files = [read_checkpoint(file, as_list(config.trust)) for file in checkpoints]
+    if config.within is None and not all(_can_choose(each, gallery) for each in files):
+        log.info("The whole gallery is searched: the checkpoint names none of its classes.")
+        return []
+    classifiers = with_unique_names([classifier_in(each) for each in files])
     check_classes_of(gallery, classifiers)
     return classifiers
+
+
+def _can_choose(checkpoint: Checkpoint, gallery: Records) -> bool:
+    """Whether it has a classifier that knows a class of the gallery."""
+    knows = set(checkpoint.class_names) & set(gallery.class_names)
+    return bool(knows) and logits_of(checkpoint.loss()) is not None
 
 
 if __name__ == "__main__":

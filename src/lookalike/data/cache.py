@@ -1,8 +1,9 @@
-"""The decoded cache: images decoded and shrunk once, in one memory-mapped file.
+"""The disk cache: images decoded and shrunk once, in one memory-mapped file.
 
-A folder holds `pixels.bin`, the images' bytes one after the other (height x width x 3 uint8), and
-`shapes.npy`, their heights and widths. Its name is a digest of every file's path, size and time of
-change and of the short side: whatever changes leads to another folder.
+A folder holds `pixels.bin`, the bytes of all images one after the other (each height x width x 3
+uint8), and `shapes.npy`, their heights and widths. The folder's name is a digest of the short side
+and of every file's path, size and modification time, so a change of any of them leads to another
+folder.
 """
 
 import hashlib
@@ -22,27 +23,27 @@ from rich.progress import track
 from torch import Tensor
 
 from lookalike.compatibility import torchvision_module
+from lookalike.data.cached_folder import build_or_load
 from lookalike.data.images import ImageFiles
-from lookalike.data.made_once import made_once
 from lookalike.errors import InputError
 
 log = logging.getLogger(__name__)
 
-FORMAT = 1  # raised when the same files would be kept as other bytes
-SAMPLED = 64  # images whose sizes tell how large the cache will be
+FORMAT = 1  # raise it whenever the same files would be cached as other bytes
+SAMPLED = 64  # images from whose sizes the size of the cache is estimated
 AHEAD = 64  # images decoded and not yet written
 
 
 class CachedImages:
-    """Pictures by record id, uint8 (3, h, w), pixels interleaved; read from a built cache.
+    """Images by record id, uint8 (3, h, w), pixels interleaved, from a built cache.
 
-    Each process maps the file anew; the system's page cache is shared by all.
+    Each process maps the file itself; the pages in memory are shared by all processes.
 
     Args:
-        folder: made by `cached_images`.
+        folder: built by `cached_images`.
 
     Raises:
-        ValueError: the file of pixels has not the length that the shapes add up to.
+        ValueError: the length of the pixel file does not match the shapes.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -74,7 +75,7 @@ class CachedImages:
             raise ValueError(f"{found} bytes of pixels, expected {expected}")
 
     def _map(self) -> NDArray[np.uint8]:
-        # copy on write: torch wants writable memory, the file stays as it is
+        # copy on write: torch needs writable memory, and the file must not change
         return np.memmap(self.folder / "pixels.bin", np.uint8, mode="c").view(np.ndarray)
 
 
@@ -84,23 +85,28 @@ def cached_images(
     folder: str | Path,
     boxes: NDArray[np.int64] | None = None,
 ) -> CachedImages:
-    """The images of `paths`, decoded; from a cache below `folder`, which is built if need be.
+    """The decoded images of some files, from a cache that is built if it is missing.
 
     Args:
-        paths: of the images; their place here is their id.
-        short_side: larger images are shrunk to this many pixels; null for full size.
-        boxes: (N, 4), to which pictures are cropped; see `Records`.
+        paths: N image files; an image's id is its position here.
+        short_side: larger images are shrunk to this many pixels; None for full size.
+        folder: where caches lie, each in a folder of its own.
+        boxes: (N, 4), to which images are cropped; see `Records`.
 
     Raises:
-        InputError: a file can't be read, or the disk has too little room.
+        InputError: a file can't be read, or the disk has too little space.
     """
-    place = Path(folder) / f"images-{cache_key(paths, short_side, *as_setting(boxes))}"
+    place = Path(folder) / f"images-{cache_key(paths, short_side, *boxes_key(boxes))}"
     images = ImageFiles(np.array(paths), short_side, boxes)
-    return made_once(place, lambda empty: _build(images, empty), CachedImages)
+    return build_or_load(place, lambda empty: _build(images, empty), CachedImages)
 
 
 def cache_key(paths: Sequence[str], *settings: object) -> str:
-    """A digest of settings and of every file's path, size and time of change.
+    """A digest of settings and of every file's path, size and modification time, 16 hex digits.
+
+    Args:
+        paths: of the image files.
+        settings: all else that the cached data depend on; their repr() counts.
 
     Raises:
         InputError: a file is missing.
@@ -115,8 +121,8 @@ def cache_key(paths: Sequence[str], *settings: object) -> str:
     return digest.hexdigest()[:16]
 
 
-def as_setting(boxes: NDArray[np.int64] | None) -> tuple[str, ...]:
-    """What of boxes belongs into a cache's key: nothing where there are none."""
+def boxes_key(boxes: NDArray[np.int64] | None) -> tuple[str, ...]:
+    """What boxes (N, 4) contribute to a cache's key; nothing if there are none."""
     return () if boxes is None else (hashlib.sha256(boxes.tobytes()).hexdigest(),)
 
 
@@ -135,7 +141,7 @@ def _build(files: ImageFiles, folder: Path) -> None:
 def _decoded(
     pool: ThreadPoolExecutor, files: ImageFiles, rows: range
 ) -> Iterator[NDArray[np.uint8]]:
-    """The images (h, w, 3) in order, decoded by all threads, a few ahead."""
+    """The images (h, w, 3) in order, decoded ahead by all threads."""
     rest = iter(rows)
     waiting = [pool.submit(_shrunk, files, row) for row in islice(rest, AHEAD)]
     while waiting:
@@ -161,7 +167,7 @@ def _sample(rows: range) -> range:
 
 
 def _check_room(sample: Iterator[NDArray[np.uint8]], count: int, folder: Path) -> None:
-    """Before the work: the whole needs about so much as the sample, times their number."""
+    """Check that the disk has space for `count` images of the sample's mean size."""
     needed = float(np.mean([image.nbytes for image in sample])) * count
     free = shutil.disk_usage(folder).free
     if needed > free:

@@ -1,4 +1,4 @@
-"""Checking: every image is opened once, before work that a broken one would end."""
+"""A check that all images can be read, before long work that an unreadable one would interrupt."""
 
 import os
 from concurrent.futures import ThreadPoolExecutor
@@ -11,15 +11,19 @@ from lookalike.errors import InputError
 
 
 def check_readable(files: ImageFiles) -> None:
-    """Raises InputError with every image that can't be read, or whose box reaches outside."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the interpreter's lock
+    """Decode every image once.
+
+    Raises:
+        InputError: names all images that can't be read, or whose box reaches outside of them.
+    """
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the GIL
         checks = pool.map(partial(_problem, files), range(len(files)))
         found = list(track(checks, "Opening every image", total=len(files), transient=True))
     problems = [problem for problem in found if problem]
     if problems:
         listing = "\n  ".join(problems)
         raise InputError(
-            f"{len(problems)} of {len(files)} images can't be read; mend or remove them:\n"
+            f"{len(problems)} of {len(files)} images can't be read; fix or remove them:\n"
             f"  {listing}"
         )
 

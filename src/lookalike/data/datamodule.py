@@ -1,4 +1,4 @@
-"""RetrievalData: a source's records, transforms, sampler and miner -> loaders."""
+"""RetrievalData: the LightningDataModule, from a data set to loaders of batches."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -11,10 +11,10 @@ from pytorch_lightning import LightningDataModule
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
-from lookalike.data.cache import as_setting, cache_key
-from lookalike.data.features import Features, kept_features
+from lookalike.data.cache import boxes_key, cache_key
+from lookalike.data.features import Features, cached_features
 from lookalike.data.images import Batch, ImageBatches, Transform, batch_loader
-from lookalike.data.measuring import Cache, MeasuredImages, check_reading, decoded_once
+from lookalike.data.measuring import Cache, MeasuredImages, check_image_settings, disk_cache
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
 from lookalike.data.sources.source import Source
@@ -30,24 +30,31 @@ class RetrievalData(LightningDataModule):
 
     Args:
         source: reads the data set.
-        transform: {"train": ..., "test": ...}.
-        sampler: (ids (N,), labels (N,), batch_size) -> batches of ids to train on.
-        miner: (embeddings (B, D), labels (B,)) -> pairs or triplets of the batch; the learner's.
-        classes: names of those that take part; null for all.
-        protocol, folds, fold: see `assign_splits`.
+        transform: view -> transform, for the views "train" and "test".
+        sampler: ids (N,), labels (N,), batch size -> batches of ids to train on.
+        miner: embeddings (B, D), labels (B,) -> pairs or triplets of the batch; the learner uses
+            it.
+        classes: names of the classes that are used; None for all.
+        protocol: see `assign_splits`, as for `folds` and `fold`.
+        folds: number of parts for cross-validation.
+        fold: number of the part that is for validation.
         root: folder to which the paths in split.csv are relative.
         batch_size: images a batch in training, on each device.
         eval_batch_size: images a batch when measuring.
-        num_workers: processes that read images; 0 reads in the main process, null has one for
-            each core.
-        cache: "none" decodes files whenever they are needed; "disk" once, into `cache_folder`;
-            "features" keeps there what a frozen backbone makes of them (see `keep_features`).
-        cache_folder: shared by all runs.
-        feature_views: random views of each training image whose features are kept; 0 trains on
+        num_workers: processes that read images; 0 for reading in the main process, None for one
+            for each core.
+        cache: "none" decodes files whenever they are needed; "disk" decodes them once, into
+            `cache_folder`; "features" caches their features from a frozen backbone there, see
+            `cache_features`.
+        cache_folder: where caches lie; all runs share them.
+        feature_views: random views of each training image whose features are cached; 0 trains on
             the features of the test view.
-        holdout: whether the validation part is held out; otherwise it trains too.
-        num_classes: training classes that are expected; null takes what the data has.
+        holdout: whether the validation part is held out; otherwise it is trained on too.
+        num_classes: the expected number of training classes; None for any.
         seed: of the splits.
+
+    Raises:
+        InputError: there is no such cache, or a view does not fit the protocol `Transform`.
     """
 
     def __init__(
@@ -72,7 +79,7 @@ class RetrievalData(LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        check_reading(transform, cache)
+        check_image_settings(transform, cache)
         self.source = source
         self.transform = transform
         self.make_sampler = sampler
@@ -95,13 +102,14 @@ class RetrievalData(LightningDataModule):
         self._measured: MeasuredImages | None = None
 
     def prepare_data(self) -> None:
+        """Download or draw the data set if it is missing."""
         self.source.prepare()
 
     def setup(self, stage: str | None = None) -> None:
-        """Read and split the records, once; Lightning calls this again for every stage.
+        """Read and split the records; later calls, one for each stage, do nothing.
 
         Raises:
-            InputError: the data don't fit the protocol or the number of classes.
+            InputError: the data do not fit the protocol or the expected number of classes.
         """
         if self._measured is not None:
             return
@@ -122,7 +130,7 @@ class RetrievalData(LightningDataModule):
             self.transform,
             self.eval_batch_size,
             self.num_workers,
-            decoded_once(records, self.transform, self.cache, self.cache_folder),
+            disk_cache(records, self.transform, self.cache, self.cache_folder),
         )
         self.training_labels = np.searchsorted(self.training_classes, records.labels)
         ids = records.ids("train")
@@ -136,61 +144,71 @@ class RetrievalData(LightningDataModule):
                 f"data.num_classes={found} (or null, to take what the data has), or check the data."
             )
 
-    def keep_features(
+    def cache_features(
         self, compute: Callable[[Tensor], Tensor], width: int, network: object
     ) -> None:
-        """From here on, batches hold features instead of images, and no image is read again.
+        """Compute or load the features of all images; batches hold them instead of images then.
 
         Args:
-            compute: images (B, 3, H, W) uint8 -> features (B, width), of a frozen backbone.
-            network: whatever `compute` depends on, as a key.
+            compute: images (B, 3, H, W) uint8 -> features (B, width), by a frozen backbone.
+            width: of the features.
+            network: a digest of all that `compute` depends on.
+
+        Raises:
+            InputError: an image can't be read.
         """
-        records = self.records
-        shape = (len(records), width)
 
-        def kept(view: str, ids: NDArray[np.int64], views: int) -> Features:
-            key = cache_key(
-                records.paths.tolist(),
-                *as_setting(records.boxes),
-                network,
-                repr(vars(self.transform[view])),
-                views,
-                self.seed,
-                ids.tolist(),
-            )
-            batches = self.measured.loader(ids, view)
-            return kept_features(self.cache_folder, key, compute, [batches] * views, shape)
+        def cached(view: str, ids: NDArray[np.int64], views: int) -> Features:
+            key = self._features_key(network, view, ids, views)
+            passes = [self.measured.loader(ids, view)] * views
+            shape = (len(self.records), width)
+            return cached_features(self.cache_folder, key, compute, passes, shape)
 
-        measured = kept("test", np.arange(len(records)), 1)
+        measured = cached("test", self.records.every_id, 1)
         trained = measured
         if self.feature_views:
-            trained = kept("train", records.ids("train"), self.feature_views)
+            trained = cached("train", self.records.ids("train"), self.feature_views)
         self.features = {"train": trained, "test": measured}
+
+    def _features_key(self, network: object, view: str, ids: NDArray[np.int64], views: int) -> str:
+        return cache_key(
+            self.records.paths.tolist(),
+            *boxes_key(self.records.boxes),
+            network,
+            repr(vars(self.transform[view])),
+            views,
+            self.seed,
+            ids.tolist(),
+        )
 
     @property
     def measured(self) -> MeasuredImages:
-        """The images with their splits, as they are measured; after `setup`."""
+        """The images with their splits, as they are measured.
+
+        Raises:
+            RuntimeError: `setup` was not called.
+        """
         if self._measured is None:
             raise RuntimeError("call setup() first")
         return self._measured
 
     @property
     def records(self) -> Records:
-        """All records with their splits; after `setup`."""
+        """All records with their splits; call `setup` first."""
         return self.measured.records
 
     @property
     def num_classes(self) -> int:
-        """How many classes train."""
+        """The number of training classes."""
         return len(self.training_classes)
 
     @property
     def training_class_names(self) -> tuple[str, ...]:
-        """Their names, in the order of the labels that the loss sees."""
+        """The names of the training classes, in the order of the training labels."""
         return tuple(self.records.class_names[label] for label in self.training_classes)
 
     def counts(self) -> dict[str, int]:
-        """Images and classes of every part."""
+        """The numbers of images and classes of every split; see `MeasuredImages.counts`."""
         return self.measured.counts()
 
     def write_split(self, file: str | Path) -> None:
@@ -198,17 +216,19 @@ class RetrievalData(LightningDataModule):
         self.records.write(file, relative_to=self.root)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Random views in the sampler's batches; labels are 0..num_classes-1."""
+        """The sampler's batches of random views; labels are 0..num_classes-1."""
         return self._loader("train", self.training_labels, self.sampler, persistent=True)
 
     def train_dataloader_in_order(self) -> DataLoader[Batch]:
-        """The training images as they are measured: test view, once each."""
+        """The training images as they are measured: each once, in the test view."""
         return self._measuring_loader("train")
 
     def val_dataloader(self) -> DataLoader[Batch]:
+        """The validation images, each once, in the test view; labels are those of the records."""
         return self._measuring_loader("val", persistent=True)
 
     def test_dataloader(self) -> DataLoader[Batch]:
+        """The test images, each once, in the test view; labels are those of the records."""
         return self._measuring_loader("test")
 
     def _measuring_loader(self, split: str, persistent: bool = False) -> DataLoader[Batch]:
@@ -222,7 +242,7 @@ class RetrievalData(LightningDataModule):
         sampler: Sampler[list[int]],
         persistent: bool = False,
     ) -> DataLoader[Batch]:
-        """Of kept features where there are some; nothing needs to be waited for then."""
+        """A loader of images, or of cached features, which need no processes to read them."""
         if self.features:
             return batch_loader(ImageBatches(self.features[view], labels, torch.stack), sampler)
         images = ImageBatches(self.measured.images(view), labels, self.transform[view])
@@ -235,9 +255,9 @@ def _warn_of_single_images(records: Records) -> None:
         single = [records.class_names[label] for label in np.flatnonzero(counts == 1)]
         if single:
             log.warning(
-                "%d %s classes have one image (%s): it has no positive but itself; in training it "
-                "is repeated (in explicit pairs and triplets it is only ever the negative image), "
-                "in measuring its query is left out. Add images or drop the class.",
+                "%d %s classes have one image (%s) and so no positive pair. In training the image "
+                "is repeated (in explicit pairs and triplets it is only a negative); in evaluation "
+                "it is left out as a query. Add images or drop the class.",
                 len(single),
                 split,
                 ", ".join(single[:5]) + (", ..." if len(single) > 5 else ""),

@@ -1,4 +1,4 @@
-"""Decoding: a file or a picture -> 8-bit RGB, upright, no larger than it will be used."""
+"""Decoding: an image file -> 8-bit RGB, upright, no larger than needed."""
 
 from collections.abc import Sequence
 from io import BytesIO
@@ -13,11 +13,11 @@ from torch import Tensor
 
 from lookalike.errors import InputError
 
-JPEG = b"\xff\xd8"  # how such a file begins
+JPEG = b"\xff\xd8"  # the first bytes of such a file
 EXIF = b"Exif\0\0"
 ORIENTATION = 0x0112  # EXIF tag
-APP1, START_OF_SCAN = 0xE1, 0xDA  # markers of segments: where EXIF lies, where pixels begin
-# EXIF orientation -> whether height and width change places, then which axes are mirrored
+APP1, START_OF_SCAN = 0xE1, 0xDA  # markers of the segments with EXIF and with pixels
+# EXIF orientation -> whether height and width are swapped, then which axes are flipped
 UPRIGHT = {
     2: (False, (-1,)),
     3: (False, (-2, -1)),
@@ -30,42 +30,47 @@ UPRIGHT = {
 
 
 def decode(
-    path: str | Path, short_side: int | None = None, box: Sequence[int] | None = None
+    file: str | Path | bytes, short_side: int | None = None, box: Sequence[int] | None = None
 ) -> Tensor:
-    """The file's picture, uint8 (3, h, w), as `read_image` would read it.
+    """The image in a file, uint8 (3, h, w), with the same pixels as from `read_image`.
 
     Args:
-        short_side: pixels that are needed. A larger JPEG is halved once or more while it is
-            decoded, in the DCT domain (libjpeg-turbo), to no less than this. null: full size.
-        box: left, top, right, bottom in pixels of the full upright picture, to crop it to.
+        file: its path, or what it holds.
+        short_side: pixels that are needed. A larger JPEG is decoded at 1/2, 1/4 or 1/8 of its size
+            (in the DCT domain, by libjpeg-turbo), but never smaller than this. None: full size.
+        box: left, top, right, bottom, to which the image is cropped, in pixels of the full upright
+            image; None or four zeros for the whole image.
 
     Raises:
-        InputError: the file is missing, truncated, or no image; the box reaches outside.
+        InputError: the file is missing, truncated or no image, or the box reaches outside.
     """
     if box is not None and any(box):
-        return _cropped(decode(path), box, path)
+        return _cropped(decode(file), box, _name(file))
     try:
-        data = Path(path).read_bytes()
+        data = file if isinstance(file, bytes) else Path(file).read_bytes()
     except OSError as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(_name(file), error) from error
     pixels = _decode_jpeg(data, short_side or 0) if data.startswith(JPEG) else None
-    return as_tensor(read_image(path)) if pixels is None else pixels
+    return as_tensor(read_image(file)) if pixels is None else pixels
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """The file's picture as 8-bit RGB, upright.
+def read_image(file: str | Path | bytes) -> Image.Image:
+    """The image in a file as 8-bit RGB, upright.
 
-    EXIF orientation is applied, transparency is laid on white, 16-bit values are divided by 256,
-    grey, palette and CMYK images are converted.
+    EXIF orientation is applied, transparent pixels are blended with white, 16-bit values are
+    divided by 256, and grey, palette and CMYK images are converted.
+
+    Args:
+        file: its path, or what it holds.
 
     Raises:
         InputError: the file is missing, truncated, or no image.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
             return to_rgb(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(path, error) from error
+        raise _unreadable(_name(file), error) from error
 
 
 def as_tensor(image: Image.Image) -> Tensor:
@@ -89,19 +94,19 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return upright.convert("RGB")
 
 
-def _cropped(pixels: Tensor, box: Sequence[int], path: str | Path) -> Tensor:
+def _cropped(pixels: Tensor, box: Sequence[int], name: str) -> Tensor:
     left, top, right, bottom = (int(edge) for edge in box)
     height, width = pixels.shape[1:]
     if not (0 <= left < right <= width and 0 <= top < bottom <= height):
         raise InputError(
             f"the box {left}, {top}, {right}, {bottom} (left, top, right, bottom) reaches outside "
-            f"of {path}, {width} x {height} pixels. Cut it to the image, or leave its cells empty."
+            f"of {name}, {width} x {height} pixels. Cut it to the image, or leave its cells empty."
         )
     return pixels[:, top:bottom, left:right]
 
 
 def _decode_jpeg(data: bytes, short_side: int) -> Tensor | None:
-    """uint8 (3, h, w), pixels interleaved; None for what Pillow should read, or complain of."""
+    """uint8 (3, h, w), pixels interleaved; None for files that are left to Pillow."""
     try:
         header = simplejpeg.decode_jpeg_header(data)
         height, width, colours = int(header[0]), int(header[1]), header[2]
@@ -109,7 +114,8 @@ def _decode_jpeg(data: bytes, short_side: int) -> Tensor | None:
             return None
         reduction = _reduction(min(height, width), short_side)
         height, width = -(-height // reduction), -(-width // reduction)
-        buffer = np.empty(height * width * 3, np.uint8)  # simplejpeg's own is not writable
+        # the buffer that simplejpeg allocates is read-only
+        buffer = np.empty(height * width * 3, np.uint8)
         pixels = simplejpeg.decode_jpeg(
             data, "RGB", min_height=height, min_width=width, buffer=buffer
         )
@@ -119,7 +125,7 @@ def _decode_jpeg(data: bytes, short_side: int) -> Tensor | None:
 
 
 def _reduction(available: int, needed: int) -> int:
-    """8, 4, 2 or 1; libjpeg's others are slower than decoding the whole."""
+    """8, 4, 2 or 1; libjpeg's other factors are slower than decoding at full size."""
     return next((factor for factor in (8, 4, 2) if -(-available // factor) >= needed > 0), 1)
 
 
@@ -134,17 +140,21 @@ def _upright(pixels: Tensor, data: bytes) -> Tensor:
 
 
 def _has_exif(data: bytes) -> bool:
-    """Whether a segment before the pixels holds it; faster than a search through all bytes."""
+    """Whether a segment before the pixels holds EXIF; faster than searching all bytes."""
     place = len(JPEG)
     while data[place : place + 1] == b"\xff" and data[place + 1] != START_OF_SCAN:
         if data[place + 1] == APP1 and data[place + 4 : place + 4 + len(EXIF)] == EXIF:
             return True
-        place += 2 + int.from_bytes(data[place + 2 : place + 4])  # the length counts itself
+        place += 2 + int.from_bytes(data[place + 2 : place + 4])  # counts its own two bytes
     return False
 
 
-def _unreadable(path: str | Path, error: Exception) -> InputError:
+def _name(file: str | Path | bytes) -> str:
+    return f"of {len(file)} bytes" if isinstance(file, bytes) else str(file)
+
+
+def _unreadable(name: str, error: Exception) -> InputError:
     return InputError(
-        f"can't read the image {path} ({error}). `lookalike prepare data=...` lists every "
-        "unreadable image of a data set; mend or remove them."
+        f"can't read the image {name} ({error}). `lookalike prepare data=...` lists every "
+        "unreadable image of a data set; fix or remove them."
     )

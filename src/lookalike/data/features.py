@@ -1,7 +1,7 @@
-"""The feature cache: what a frozen backbone makes of every image, computed once.
+"""The feature cache: the features of every image from a frozen backbone, computed once.
 
-A folder holds `views.npy`, memory-mapped: (V, N, width) float32, the features of V views of every
-record; rows of records that were not asked for are zero.
+A folder holds the memory-mapped `views.npy`: (V, N, width) float32, the features of V views of
+every record. Rows of records that were not computed are zero.
 """
 
 import hashlib
@@ -16,12 +16,14 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from lookalike.data.cached_folder import build_or_load
 from lookalike.data.images import Batch
-from lookalike.data.made_once import made_once
+
+FILE = "views.npy"
 
 
 class Features:
-    """Features by record id, (width,) float32; each time of a random one of V views.
+    """Features by record id, (width,) float32, of one of V views, chosen at random each time.
 
     Args:
         views: (V, N, width) float32.
@@ -38,43 +40,56 @@ class Features:
         return torch.from_numpy(self.views[view, row])
 
 
-def kept_features(
+def cached_features(
     folder: str | Path,
     key: str,
     compute: Callable[[Tensor], Tensor],
     passes: Sequence[DataLoader[Batch]],
     shape: tuple[int, int],
 ) -> Features:
-    """The features of some passes over the images, from below `folder`; computed if need be.
+    """The features of all images, from a cache that is computed if it is missing.
 
     Args:
-        key: of all that the features depend on; the folder's name.
+        folder: where caches lie, each in a folder of its own.
+        key: a digest of all that the features depend on.
         compute: images (B, 3, H, W) uint8 -> features (B, width).
-        passes: over the images, one for each view.
+        passes: over the images, one for each of V views.
         shape: N, the number of records, and the width.
     """
+    full_shape = (len(passes), *shape)
+    return build_or_load(
+        Path(folder) / f"features-{key}",
+        lambda empty: _compute_views(empty / FILE, compute, passes, full_shape),
+        lambda built: _load_views(built / FILE, full_shape),
+    )
 
-    def make(empty: Path) -> None:
-        views = open_memmap(empty / "views.npy", "w+", np.float32, (len(passes), *shape))
-        for view, batches in zip(views, passes, strict=True):
-            for images, _, ids in track(
-                batches, "Features of the frozen backbone", len(batches), transient=True
-            ):
-                view[ids.numpy()] = compute(images).float().cpu().numpy()
-        views.flush()
 
-    def read(made: Path) -> Features:
-        # copy on write: torch wants writable memory, the file stays as it is
-        views = np.load(made / "views.npy", mmap_mode="c")
-        if views.shape != (len(passes), *shape):
-            raise ValueError(f"holds {views.shape}, expected {(len(passes), *shape)}")
-        return Features(views.view(np.ndarray))
+@torch.inference_mode()
+def _compute_views(
+    file: Path,
+    compute: Callable[[Tensor], Tensor],
+    passes: Sequence[DataLoader[Batch]],
+    shape: tuple[int, int, int],
+) -> None:
+    views = open_memmap(file, "w+", np.float32, shape)
+    for view, batches in zip(views, passes, strict=True):
+        for images, _, ids in track(
+            batches, "Features of the frozen backbone", len(batches), transient=True
+        ):
+            view[ids.numpy()] = compute(images).float().cpu().numpy()
+    views.flush()
 
-    return made_once(Path(folder) / f"features-{key}", torch.inference_mode()(make), read)
+
+def _load_views(file: Path, shape: tuple[int, int, int]) -> Features:
+    # copy on write: torch needs writable memory, and the file must not change
+    views = np.load(file, mmap_mode="c")
+    if views.shape != shape:
+        raise ValueError(f"holds {views.shape}, expected {shape}")
+    return Features(views.view(np.ndarray))
 
 
 def weights_digest(*modules: nn.Module) -> str:
-    """Of all parameters and buffers, and of the structure that uses them."""
+    """A SHA-256 digest of modules: their structure, parameters and buffers, 64 hex digits."""
     digest = hashlib.sha256()
     for module in modules:
         digest.update(repr(module).encode())

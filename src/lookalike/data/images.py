@@ -1,4 +1,4 @@
-"""Images by the batch: a list of record ids -> (images, labels, ids)."""
+"""Batches of images: a list of record ids -> (images, labels, ids)."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
@@ -14,8 +14,13 @@ from lookalike.device import usable_workers
 
 
 class Batch(NamedTuple):
-    """images (B, 3, H, W) uint8, or V views of each (B, V, 3, H, W), or their kept features
-    (B, width) float32; labels (B,) int64; ids (B,) int64, rows of the Records."""
+    """B images with their labels.
+
+    images: (B, 3, H, W) uint8; with V views of each (B, V, 3, H, W); or cached features (B, width)
+        float32.
+    labels: (B,) int64.
+    ids: (B,) int64, rows of the Records.
+    """
 
     images: Tensor
     labels: Tensor
@@ -23,15 +28,20 @@ class Batch(NamedTuple):
 
 
 class Transform(Protocol):
-    """A list of images, uint8 (3, h, w) -> uint8 (B, 3, H, W)."""
+    """A function from B images of any size to a batch, which says how large they must be.
 
-    short_side: int | None  # pixels that it needs; null for all there are
+    short_side: pixels that it needs; None for images of full size.
+    """
 
-    def __call__(self, images: Sequence[Tensor]) -> Tensor: ...
+    short_side: int | None
+
+    def __call__(self, images: Sequence[Tensor]) -> Tensor:
+        """B images, uint8 (3, h, w) each -> uint8 (B, 3, H, W) or (B, V, 3, H, W)."""
+        ...
 
 
 class Images(Protocol):
-    """Pictures by record id, uint8 (3, h, w) each, of any size."""
+    """Images by record id, uint8 (3, h, w) each, of any size."""
 
     def __len__(self) -> int: ...
 
@@ -39,12 +49,12 @@ class Images(Protocol):
 
 
 class ImageFiles:
-    """Pictures decoded from their files whenever they are asked for.
+    """Images by record id, uint8 (3, h, w) each, decoded from their files at every access.
 
     Args:
         paths: (N,) str, indexed by id.
-        short_side: pixels that are needed; see `decode`.
-        boxes: (N, 4), to which pictures are cropped; see `Records`.
+        short_side: pixels that are needed, None for full size; see `decode`.
+        boxes: (N, 4), to which images are cropped; see `Records`.
     """
 
     def __init__(
@@ -63,13 +73,13 @@ class ImageFiles:
 
 
 class ImageBatches(Dataset[Batch]):
-    """Views of images with their labels, a batch at a time.
+    """A data set of whole batches: views of images with their labels.
 
-    It is indexed with a list of ids (a sampler of batches and `batch_size=None` in the
-    DataLoader), so that a batch is collated where it is read.
+    It is indexed with a list of ids, which needs a sampler of batches and `batch_size=None` in the
+    DataLoader. The process that reads a batch thus also collates it.
 
     Args:
-        images: N pictures, indexed by id.
+        images: N images, indexed by id.
         labels: (N,) int64, indexed by id.
         transform: a list of uint8 (3, h, w) -> uint8 (B, 3, H, W).
     """
@@ -96,7 +106,7 @@ class ImageBatches(Dataset[Batch]):
 
 
 def files_of(records: Records, short_side: int | None = None) -> ImageFiles:
-    """The pictures of records, cropped to their boxes."""
+    """The images of records, cropped to their boxes; see `ImageFiles`."""
     return ImageFiles(records.paths, short_side, records.boxes)
 
 
@@ -106,13 +116,13 @@ def batch_loader(
     num_workers: int | None = 0,
     persistent: bool = False,
 ) -> DataLoader[Batch]:
-    """A loader of the whole batches that a sampler yields.
+    """A loader of the batches that a sampler yields.
 
     Args:
         images: indexed with a list of ids.
-        sampler: of lists of ids.
-        num_workers: processes that read; 0 reads in this one, null has one for each core.
-        persistent: whether the processes live on after a pass.
+        sampler: yields lists of ids.
+        num_workers: processes that read; 0 for reading in this one, None for one for each core.
+        persistent: whether these processes stay alive after a pass.
     """
     workers = usable_workers() if num_workers is None else num_workers
     return DataLoader(
@@ -120,6 +130,6 @@ def batch_loader(
         sampler=sampler,
         batch_size=None,  # the sampler yields whole batches
         num_workers=workers,
-        pin_memory=torch.cuda.is_available(),  # copies to the GPU then overlap with its work
-        persistent_workers=persistent and workers > 0,  # not started anew every epoch
+        pin_memory=torch.cuda.is_available(),  # lets copies to the GPU overlap with its work
+        persistent_workers=persistent and workers > 0,  # not restarted every epoch
     )

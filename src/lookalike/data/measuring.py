@@ -1,4 +1,4 @@
-"""The images of a data set as they are measured: in order, in the test view, a part at a time."""
+"""The images of a data set as they are measured: in order, in the test view, split by split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ Cache = Literal["none", "disk", "features"]
 class MeasuredImages:
     """Records with their splits, and how their images are read.
 
-    records: with a split for each.
-    transform: the "train" and the "test" view; measuring takes the second.
+    records: N of them, with a split for each.
+    transform: view -> transform, for the views "train" and "test"; measuring uses "test".
     batch_size: images a batch.
-    num_workers: processes that read; null has one for each core.
-    cached: the images decoded once; None reads the files.
+    num_workers: processes that read; 0 for reading in this one, None for one for each core.
+    cached: the decoded images, from the disk cache; None reads the files.
     """
 
     records: Records
@@ -37,30 +37,30 @@ class MeasuredImages:
     cached: CachedImages | None = None
 
     def images(self, view: str) -> Images:
-        """By record id, no larger than a view needs."""
+        """All images by record id, no larger than a view needs."""
         if self.cached is not None:
             return self.cached
         return files_of(self.records, self.transform[view].short_side)
 
     def batches(self, view: str = "test") -> ImageBatches:
-        """Views with their labels, indexed with a list of record ids."""
+        """All views with their labels, indexed with a list of record ids."""
         return ImageBatches(self.images(view), self.records.labels, self.transform[view])
 
     def loader(
         self, ids: NDArray[np.int64], view: str = "test", persistent: bool = False
     ) -> DataLoader[Batch]:
-        """A pass over some records in order; under distributed training over this rank's share.
+        """A loader of some records in order; under distributed training of this rank's share.
 
         Args:
-            ids: (M,) of the records.
+            ids: (M,) int64, of the records.
             view: "train" or "test".
-            persistent: whether the processes that read live on for the next pass.
+            persistent: whether the processes that read stay alive for the next pass.
         """
         in_order = InOrder(ids, self.batch_size)
         return batch_loader(self.batches(view), in_order, self.num_workers, persistent)
 
     def counts(self) -> dict[str, int]:
-        """Images and classes of every part, such as "train_images" and "test_classes"."""
+        """The numbers of images and classes of every split, as "train_images", "test_classes"."""
         parts = {split: self.records.ids(split) for split in ("train", "val", "test")}
         return {f"{split}_images": len(ids) for split, ids in parts.items()} | {
             f"{split}_classes": len(np.unique(self.records.labels[ids]))
@@ -68,8 +68,12 @@ class MeasuredImages:
         }
 
 
-def check_reading(transform: Mapping[str, Transform], cache: Cache) -> None:
-    """Raises InputError where there is no such cache, or a view does not fit `Transform`."""
+def check_image_settings(transform: Mapping[str, Transform], cache: Cache) -> None:
+    """Check the settings of how images are read.
+
+    Raises:
+        InputError: there is no such cache, or a view does not fit the protocol `Transform`.
+    """
     if cache not in get_args(Cache):
         raise InputError(f"data.cache={cache} is not known; it is none, disk or features")
     for name, view in transform.items():
@@ -80,10 +84,20 @@ def check_reading(transform: Mapping[str, Transform], cache: Cache) -> None:
             )
 
 
-def decoded_once(
+def disk_cache(
     records: Records, transform: Mapping[str, Transform], cache: Cache, folder: str | Path
 ) -> CachedImages | None:
-    """For the cache "disk", decoded images that are large enough for the view that needs most."""
+    """The disk cache of all images, built if it is missing; None for another kind of cache.
+
+    Args:
+        records: whose images are cached.
+        transform: view -> transform; the images are large enough for all of them.
+        cache: what `data.cache` says.
+        folder: where caches lie, each in a folder of its own.
+
+    Raises:
+        InputError: a file can't be read, or the disk has too little space.
+    """
     if cache != "disk":
         return None
     sides = [view.short_side or inf for view in transform.values()]

@@ -1,7 +1,7 @@
 """Which pairs of a batch count: the null miner, and miners that scale to large batches.
 
-All others are pytorch-metric-learning's. Those here are its own classes with another `mine`: a
-row of the batch for each positive pair, (P, R), instead of the cube of the batch.
+All others are pytorch-metric-learning's. Those here are its classes with another `mine`. It needs
+one row of the batch for each positive pair, (P, R), instead of the cube of the batch.
 """
 
 import math
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 Triplets = tuple[Tensor, Tensor, Tensor]  # anchors, positives, negatives
 Pairs = tuple[Tensor, Tensor, Tensor, Tensor]  # anchors, positives, anchors, negatives
 
-ENTRIES = 2**24  # of a mask at a time; more take memory and no less time
+ENTRIES = 2**24  # of a mask that is held at once; more take more memory and no less time
 
 
 class AllPairs(nn.Module):
-    """The null miner: leaves the choice to the loss, which by default takes every pair."""
+    """The null miner: it chooses nothing, so the loss uses its default, usually every pair."""
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> None:
-        """embeddings (B, D) float32, labels (B,) int64 -> no indices."""
+        """Embeddings (B, D) float32, labels (B,) int64 -> None, no indices."""
         return
 
 
@@ -31,6 +31,7 @@ class TripletMarginMiner(miners.TripletMarginMiner):
     def mine(
         self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor
     ) -> Triplets:
+        """Embeddings (B, D), labels (B,), references (R, D) and (R,) -> triplets, (T,) each."""
         distances = self.distance(embeddings, ref_emb)
         distances = -distances if self.distance.is_inverted else distances
 
@@ -42,17 +43,18 @@ class TripletMarginMiner(miners.TripletMarginMiner):
 
 
 class AngularMiner(miners.AngularMiner):
-    """Triplets whose angle at the negative exceeds the given one. Wang et al., ICCV 2017,
-    arXiv:1708.01682.
+    """Triplets whose angle at the negative exceeds the given angle.
 
-    Differs: a positive that equals its anchor makes no angle, whatever the negative.
-    The distance of a negative n from the centre of anchor a and positive p comes of the three
-    sides (Apollonius): |n - c|^2 = (|n - a|^2 + |n - p|^2) / 2 - |a - p|^2 / 4.
+    Wang et al., ICCV 2017, arXiv:1708.01682. Differs: a positive that equals its anchor is in no
+    triplet, since it forms no angle. The distance from the negative n to the centre c of anchor a
+    and positive p follows from the three sides (Apollonius):
+    |n - c|^2 = (|n - a|^2 + |n - p|^2) / 2 - |a - p|^2 / 4.
     """
 
     def mine(
         self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor
     ) -> Triplets:
+        """Embeddings (B, D), labels (B,), references (R, D) and (R,) -> triplets, (T,) each."""
         exact = "donot_use_mm_for_euclid_dist"  # equal images are at distance 0
         squared = torch.cdist(embeddings, ref_emb, compute_mode=exact).square()  # (B, R)
         among_references = torch.cdist(ref_emb, ref_emb, compute_mode=exact).square()  # (R, R)
@@ -66,12 +68,15 @@ class AngularMiner(miners.AngularMiner):
 
 
 class BatchHardMiner(miners.BatchHardMiner):
-    """The farthest positive and nearest negative of every anchor. Hermans et al., 2017,
-    arXiv:1703.07737."""
+    """The farthest positive and the nearest negative of every anchor.
+
+    Hermans et al., 2017, arXiv:1703.07737.
+    """
 
     def mine(
         self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor
     ) -> Triplets:
+        """Embeddings (B, D), labels (B,), references (R, D) and (R,) -> triplets, (T,) each."""
         distances = self.distance(embeddings, ref_emb)
         distances = -distances if self.distance.is_inverted else distances
         is_positive, is_negative = matches(labels, ref_labels)
@@ -82,16 +87,17 @@ class BatchHardMiner(miners.BatchHardMiner):
 
 
 class DistanceWeightedMiner(miners.DistanceWeightedMiner):
-    """Negatives drawn evenly over distances. Wu et al., ICCV 2017, arXiv:1706.07567, section 4.
+    """Negatives drawn uniformly over distances. Wu et al., ICCV 2017, arXiv:1706.07567, section 4.
 
-    As many triplets an anchor as its class has images in the batch; positives are drawn evenly.
-    Differs: weights are scaled by the anchor's greatest, not the batch's, so that in many
-    dimensions an anchor with only distant negatives does not lose them all to underflow.
+    Each anchor is in as many triplets as its class has images in the batch; positives are drawn
+    uniformly. Differs: weights are scaled by the largest of the anchor, not of the batch. So, in
+    many dimensions, the weights of an anchor with only distant negatives do not all underflow.
     """
 
     def mine(
         self, embeddings: Tensor, labels: Tensor, ref_emb: Tensor, ref_labels: Tensor
     ) -> Triplets:
+        """Embeddings (B, D), labels (B,), references (R, D) and (R,) -> triplets, (T,) each."""
         distances = self.distance(embeddings, ref_emb).clamp(min=self.cutoff)  # (B, R)
         is_positive, is_negative = matches(labels, ref_labels)
         logs = self._log_weights(distances, embeddings.shape[1])
@@ -109,17 +115,25 @@ class DistanceWeightedMiner(miners.DistanceWeightedMiner):
 
     @staticmethod
     def _log_weights(distances: Tensor, dimensions: int) -> Tensor:
-        """One over the density of distances between random points of a sphere, up to a factor."""
+        """Minus the log density of distances of random points on a sphere, up to a constant."""
         near = (2.0 - dimensions) * distances.log()
         return near - (dimensions - 3) / 2 * (1 - distances.square() / 4).log()
 
 
 class UniformHistogramMiner(miners.UniformHistogramMiner):
-    """Pairs drawn evenly over distances, with replacement inside each bin of a histogram."""
+    """Pairs drawn uniformly over distances, with replacement inside each bin of a histogram."""
 
     def filter_by_bin(self, distances: Tensor, bins: Tensor, num_pairs: int) -> Tensor:
-        """distances (N,), edges of the bins -> (drawn,) positions, as many of every bin that has
-        any; the last bin includes its upper edge."""
+        """Draw equally many distances from every bin that is not empty.
+
+        Args:
+            distances: (N,).
+            bins: edges (E,), ascending; the last bin includes its upper edge.
+            num_pairs: how many are drawn from each bin.
+
+        Returns:
+            Their positions among the distances, (at most (E - 1) x num_pairs,) int64.
+        """
         bin_of = torch.bucketize(distances, bins, right=True).clamp(max=len(bins) - 1)
         in_order = bin_of.argsort()
         counts = bin_of.bincount()
@@ -130,9 +144,12 @@ class UniformHistogramMiner(miners.UniformHistogramMiner):
 
 
 def matches(labels: Tensor, reference_labels: Tensor) -> tuple[Tensor, Tensor]:
-    """labels (B,), (R,) -> which are positives and which negatives, (B, R) bool.
+    """Which pairs are positive and which are negative, (B, R) bool each.
 
-    An image is not its own positive, where a batch is compared with itself: the same tensor.
+    Args:
+        labels: (B,).
+        reference_labels: (R,); the same tensor as `labels` if a batch is compared with itself: an
+            image is then not its own positive.
     """
     same = labels[:, None] == reference_labels
     negative = ~same
@@ -140,10 +157,16 @@ def matches(labels: Tensor, reference_labels: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def kind_of_triplet(gap: Tensor, margin: float, kind: str) -> Tensor:
-    """Whether triplets are of a kind, by how much farther the negative is than the positive.
+    """Which triplets are of a kind, bool of the shape of `gap`.
 
-    "all" violate the margin, "hard" ones have the negative no farther than the positive,
-    "semihard" ones are the others among them; "easy" ones keep the margin.
+    Args:
+        gap: the distance to the negative minus that to the positive.
+        margin: in the unit of the distances.
+        kind: "all" that violate the margin; among these "hard" ones, whose negative is not farther
+            than the positive, and "semihard" ones, the rest; "easy" ones, which keep the margin.
+
+    >>> kind_of_triplet(torch.tensor([-0.1, 0.1, 0.9]), margin=0.5, kind="semihard").tolist()
+    [False, True, False]
     """
     above, up_to = {
         "all": (-torch.inf, margin),
@@ -157,7 +180,7 @@ def kind_of_triplet(gap: Tensor, margin: float, kind: str) -> Tensor:
 def _listed(
     labels: Tensor, reference_labels: Tensor, allowed: Callable[[Tensor, Tensor], Tensor]
 ) -> Triplets:
-    """The triplets that are allowed: anchors (P,), positives (P,) -> negatives (P, R) bool."""
+    """All triplets that `allowed` admits: anchors (P,), positives (P,) -> negatives (P, R) bool."""
     is_positive, is_negative = matches(labels, reference_labels)
     anchors, positives = is_positive.nonzero(as_tuple=True)
     rows = max(1, ENTRIES // len(reference_labels))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import InputError, nearest_names
 
-SPLITS = ("train", "val", "test", "")  # "" takes part in nothing
+SPLITS = ("train", "val", "test", "")  # "" is not used at all
 ROLES = ("query", "gallery", "both")
 COLUMNS = ("path", "label", "class_name", "split", "role", "group")
 BOX_COLUMNS = ("left", "top", "right", "bottom")
@@ -20,12 +20,18 @@ BOX_COLUMNS = ("left", "top", "right", "bottom")
 class Records:
     """One row an image; a record's id is its row number, so rows are never dropped or reordered.
 
-    paths (N,) str; labels (N,) int64 in 0..C-1; class_names (C,) str; splits (N,) of "train",
-    "val", "test" or ""; roles (N,) of "query", "gallery" or "both"; groups (N,) str, the camera,
-    product or photographer an image comes from, "" for none. A query never meets the images of its
-    own class from its own group. boxes (N, 4) int64, left, top, right, bottom of the object in
-    pixels of the upright image, right and bottom exclusive, four zeros for the whole image; None
-    where every image is used whole.
+    paths: (N,) str.
+    labels: (N,) int64, 0..C-1.
+    class_names: (C,) str, in the order of the labels.
+    splits: (N,) str, each "train", "val", "test" or "" for none of them.
+    roles: (N,) str, each "query", "gallery" or "both".
+    groups: (N,) str, the camera, product or photographer of an image, "" for none. Gallery images
+        of a query's own class and own group are excluded from its results.
+    boxes: (N, 4) int64, left, top, right, bottom of the object in pixels of the upright image,
+        right and bottom exclusive; four zeros for the whole image. None if all images are whole.
+
+    Raises:
+        InputError: the columns differ in length, hold nothing, or hold an unknown split or role.
     """
 
     paths: NDArray[np.str_]
@@ -58,10 +64,23 @@ class Records:
         groups: Sequence[str] | None = None,
         boxes: Sequence[Sequence[int]] | None = None,
     ) -> "Records":
-        """Records from columns; `class_names` holds one name an image.
+        """Records from columns of N values. Classes get the labels 0..C-1.
 
-        `classes` orders the distinct names and so their labels; by default they are sorted,
-        numbers by value. Labels with gaps or of any size thus become 0..C-1.
+        Args:
+            paths: of the images.
+            class_names: the class of each image; it may be a number, with or without gaps.
+            classes: the distinct names in the order of their labels; None sorts them, numbers by
+                their value.
+            splits: of each image; None for "".
+            roles: of each image; None for "both".
+            groups: of each image; None for "".
+            boxes: of each image, (N, 4); None if all images are whole.
+
+        Raises:
+            InputError: the columns do not fit each other, see `Records`.
+
+        >>> Records.create(["a.jpg", "b.jpg", "c.jpg"], ["sofa", "bed", "sofa"]).labels.tolist()
+        [1, 0, 1]
         """
         ordered = list(classes) if classes is not None else _sorted_names(class_names)
         label_of = {name: label for label, name in enumerate(ordered)}
@@ -80,20 +99,22 @@ class Records:
 
     @property
     def num_classes(self) -> int:
+        """C, the number of classes."""
         return len(self.class_names)
 
     @property
     def every_id(self) -> NDArray[np.int64]:
-        """0..N-1, (N,)."""
+        """The ids of all records, 0..N-1, (N,)."""
         return np.arange(len(self), dtype=np.int64)
 
     def ids(self, *splits: str) -> NDArray[np.int64]:
-        """Ids of the records in any of the splits, ascending, (M,)."""
+        """The ids of the records in any of these splits, ascending, (M,)."""
         return np.flatnonzero(np.isin(self.splits, splits)).astype(np.int64)
 
     def of_classes(self, names: Sequence[str]) -> "Records":
-        """A data set of its own: the images of these classes alone, labelled 0..C-1 in the order
-        that the classes have here.
+        """A new data set with the images of these classes only.
+
+        Its labels are 0..C-1, in the order of the classes here; its ids are new too.
 
         Raises:
             InputError: there is no class of that name.
@@ -114,47 +135,58 @@ class Records:
         )
 
     def box(self, row: int) -> list[int] | None:
-        """Of one image, None where it is whole."""
+        """The box of one image, left, top, right, bottom in pixels; None without boxes."""
         return None if self.boxes is None else self.boxes[row].tolist()
 
     def labels_as(self, names: Sequence[str]) -> NDArray[np.int64]:
-        """(N,): each image's class as a number among other names, -1 where it is none of them."""
+        """The position of each image's class in a list of names, -1 if it is not there, (N,).
+
+        >>> Records.create(["a.jpg", "b.jpg"], ["bed", "sofa"]).labels_as(["sofa"]).tolist()
+        [-1, 0]
+        """
         number = {name: row for row, name in enumerate(names)}
         numbers = np.array([number.get(name, -1) for name in self.class_names], dtype=np.int64)
         return numbers[self.labels]
 
     @property
     def exclusion_ids(self) -> NDArray[np.int64]:
-        """(N,): the same number for images of one class from one group; of an image without a
-        group, its id."""
+        """Which images are excluded from each other's results: those with the same number, (N,).
+
+        Images of one class from one group share a number. That of an image without a group is its
+        own id, so that only the image itself is excluded.
+        """
         ids = np.arange(len(self))
         pairs = np.stack([self.labels, np.unique(self.groups, return_inverse=True)[1]], axis=1)
         _, first, pair = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
         return np.where(self.groups == "", ids, first[pair.ravel()])
 
     def write(self, file: str | Path, relative_to: str | Path = "") -> None:
-        """Write all columns as CSV, with paths below `relative_to` shortened to be portable."""
+        """Write all columns as CSV; paths inside `relative_to` are written relative to it."""
         with open(file, "w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(("id", *COLUMNS, *(BOX_COLUMNS if self.boxes is not None else ())))
-            for row, path in enumerate(self.paths):
-                label = int(self.labels[row])
-                writer.writerow(
-                    (
-                        row,
-                        _shortened(path, relative_to),
-                        label,
-                        self.class_names[label],
-                        self.splits[row],
-                        self.roles[row],
-                        self.groups[row],
-                        *(self.boxes[row].tolist() if self.boxes is not None else ()),
-                    )
-                )
+            writer.writerows(self._cells(row, relative_to) for row in range(len(self)))
+
+    def _cells(self, row: int, root: str | Path) -> tuple[object, ...]:
+        label = int(self.labels[row])
+        return (
+            row,
+            _shortened(self.paths[row], root),
+            label,
+            self.class_names[label],
+            self.splits[row],
+            self.roles[row],
+            self.groups[row],
+            *(self.box(row) or ()),
+        )
 
 
 def check_class(name: str, names: Sequence[str]) -> None:
-    """Raises InputError, with the nearest names, where a class is none of them."""
+    """Check that there is a class of this name.
+
+    Raises:
+        InputError: there is none; the message has the nearest names.
+    """
     if name not in names:
         close = nearest_names(name, names) or list(names)[:10]
         raise InputError(

@@ -1,7 +1,7 @@
-"""Which records make a batch: samplers of whole batches, seeded per epoch, aware of their rank.
+"""Which records form a batch: samplers of whole batches, seeded per epoch, aware of their rank.
 
-Each yields lists of record ids. Lightning calls `set_epoch` on them; under distributed training
-every rank draws the same epoch from the same seed and keeps its own share of the batches.
+Each yields lists of record ids. Lightning calls their `set_epoch`. Under distributed training,
+every rank draws the same batches from the same seed and yields its own share of them.
 """
 
 import logging
@@ -20,22 +20,26 @@ log = logging.getLogger(__name__)
 class ClassBatches(Sampler[list[int]]):
     """Batches of P classes x K images, P = batch_size / K.
 
-    An epoch is one pass: the images of every class are shuffled and cut into groups of K (the
-    last group of a class is filled up with other images of it), and each batch takes groups of P
-    different classes. Classes with the most groups left are the likeliest, and those that could
-    otherwise not be finished are certain, so that every image is used in the fewest batches. At
-    the end of an epoch, a batch that would lack classes draws further groups.
+    An epoch is one pass over all images. The images of every class are shuffled and cut into
+    groups of K; the last group of a class is filled up with other images of it. Each batch takes
+    one group from each of P different classes. Classes with more groups left are drawn with higher
+    probability, and a class that could not be finished otherwise is always taken. So every image
+    is used, in the smallest possible number of batches. If a batch at the end of an epoch lacks
+    classes, further groups are drawn.
 
-    Where there are fewer than P classes, all of them make up every batch, with the largest K that
-    `batch_size` allows.
+    With fewer than P classes, each batch holds all of them, and K is as large as `batch_size`
+    allows.
 
     Args:
         ids: (N,) int64, the records to draw from.
         labels: (N,) int64, their labels.
         batch_size: images a batch on each rank.
         images_per_class: K.
-        batches_per_epoch: null for one pass; otherwise so many batches (on each rank).
+        batches_per_epoch: batches on each rank; None for one pass.
         seed: of the order, together with the epoch.
+
+    Raises:
+        InputError: the batch size is no multiple of K.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class ClassBatches(Sampler[list[int]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Choose which epoch's batches are drawn next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -113,7 +118,7 @@ class ClassBatches(Sampler[list[int]]):
         return queues[label].pop()
 
     def _groups(self, rng: np.random.Generator, ids: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        """All ids of a class, shuffled, in groups of K; the last is filled up from the front."""
+        """The ids of a class, shuffled, in groups of K; the last repeats some of the first."""
         order = rng.permutation(ids)
         return list(
             np.resize(order, len(ids) + -len(ids) % self.images_per_class).reshape(
@@ -123,13 +128,13 @@ class ClassBatches(Sampler[list[int]]):
 
 
 class UniformBatches(Sampler[list[int]]):
-    """Shuffled batches, whatever the class; the last one is filled up from the front.
+    """Shuffled batches of any classes; the last one is filled up with images of a second pass.
 
     Args:
         ids: (N,) int64, the records to draw from.
-        labels: not used; every sampler is given them.
+        labels: not used; they are an argument of every sampler.
         batch_size: images a batch on each rank.
-        batches_per_epoch: null for one pass; otherwise so many batches (on each rank).
+        batches_per_epoch: batches on each rank; None for one pass.
         seed: of the order, together with the epoch.
     """
 
@@ -148,6 +153,7 @@ class UniformBatches(Sampler[list[int]]):
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
+        """Choose which epoch's batches are drawn next."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -163,12 +169,19 @@ class UniformBatches(Sampler[list[int]]):
 
 
 class TwoViewBatches(Sampler[list[int]]):
-    """Batches of B/2 shuffled images, all named twice: the second half are other random views of
-    the first, in the same order.
+    """Batches of B/2 shuffled images, each twice: the second half repeats the first.
+
+    With a random transform, the halves are two different views of the same images.
 
     Args:
-        ids, labels, batches_per_epoch, seed: of UniformBatches.
-        batch_size: views a batch on each rank, even.
+        ids: (N,) int64, the records to draw from.
+        labels: not used; they are an argument of every sampler.
+        batch_size: B, views a batch on each rank, an even number.
+        batches_per_epoch: batches on each rank; None for one pass.
+        seed: of the order, together with the epoch.
+
+    Raises:
+        InputError: the batch size is odd.
     """
 
     def __init__(
@@ -184,22 +197,28 @@ class TwoViewBatches(Sampler[list[int]]):
                 f"a batch of {batch_size} can't hold every image twice. Set "
                 f"data.batch_size={batch_size + 1}."
             )
-        self.once = UniformBatches(ids, labels, batch_size // 2, batches_per_epoch, seed)
+        self.half_batches = UniformBatches(ids, labels, batch_size // 2, batches_per_epoch, seed)
 
     def set_epoch(self, epoch: int) -> None:
-        self.once.set_epoch(epoch)
+        """Choose which epoch's batches are drawn next."""
+        self.half_batches.set_epoch(epoch)
 
     def __len__(self) -> int:
         """Batches an epoch on each rank."""
-        return len(self.once)
+        return len(self.half_batches)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for batch in self.once:
+        for batch in self.half_batches:
             yield batch + batch
 
 
 class InOrder(Sampler[list[int]]):
-    """Every record once, in order, for measuring; ranks take turns, so nothing is padded."""
+    """Every record once, in order, for measuring; ranks take turns, so that none is repeated.
+
+    Args:
+        ids: (N,) int64, the records.
+        batch_size: images a batch on each rank.
+    """
 
     def __init__(self, ids: NDArray[np.int64], batch_size: int) -> None:
         self.ids = ids
@@ -220,13 +239,14 @@ class InOrder(Sampler[list[int]]):
 def _choose_classes(
     rng: np.random.Generator, remaining: NDArray[np.int64], batches_left: int, count: int
 ) -> NDArray[np.int64]:
-    """`count` different classes, first those whose groups would not fit the batches left after.
+    """`count` different classes for the next batch, drawn at random.
 
-    With at most count x batches_left groups in all and at most batches_left of one class, this
-    holds again after the batch is taken, so that a pass always finishes.
+    First come classes that have a group for every batch that is left. If at the start there are at
+    most count x batches_left groups in all, and at most batches_left of each class, this stays
+    true after every batch. So a pass always finishes.
     """
     with np.errstate(divide="ignore"):
-        # Gumbel keys: the top ones are a sample without replacement, weighted by groups left
+        # Gumbel keys: the largest are a sample without replacement, weighted by the groups left
         keys = np.log(remaining) + rng.gumbel(size=len(remaining))
     keys[remaining >= batches_left] = np.inf
     finished = np.flatnonzero(remaining == 0)

@@ -1,6 +1,6 @@
-"""Who trains, who validates, who tests: assigns the split of every record.
+"""Splits: which records are for training, validation and test.
 
-The test set never chooses anything: validation is always cut from what trains.
+Nothing is ever chosen on the test set: the validation part is always cut from the training part.
 """
 
 from collections.abc import Sequence
@@ -18,27 +18,27 @@ PROTOCOLS = ("zero_shot", "official", "seen_classes", "query_gallery")
 def assign_splits(
     records: Records, protocol: str, folds: int = 4, fold: int = 0, seed: int = 0
 ) -> Records:
-    """Records with "train", "val" and "test" in `splits`, the same on every machine.
+    """The same records with "train", "val" or "test" as splits, equal on every machine.
 
     Args:
         records: all of a data set.
         protocol:
-            - "zero_shot": the first half of the classes trains and validates, the second half
-              tests (Oh Song et al., CVPR 2016). A data set that parts its classes itself, into
-              "train" and "test" without a common one, keeps its halves. Every `folds`-th class of
-              the first half, beginning with number `fold`, validates: folds are class-disjoint, as
-              in Musgrave et al., ECCV 2020.
-            - "official": the data set's own seen-class split. If it has no validation part, one
-              image in `folds` is cut from each class's training part; a set with only "train"
-              and "val" is tested on its "val". A set that parts its classes is split as by
-              "zero_shot".
-            - "seen_classes": every class in every part; of each class one image in five tests,
-              and one in `folds` of the rest validates.
-            - "query_gallery": the records' roles and splits ("train", "test") as they are, with
-              class-disjoint validation folds from "train".
-        folds: into how many parts the training classes (or images) are cut.
-        fold: which of them validates.
-        seed: of the images drawn by "seen_classes", and for "official" without validation.
+            - "zero_shot": the first half of the classes is for training and validation, the second
+              half for the test (Oh Song et al., CVPR 2016). A data set whose own split into
+              "train" and "test" has no class in both keeps it. For validation, every `folds`-th
+              training class is taken, starting with number `fold`: folds are class-disjoint, as in
+              Musgrave et al., ECCV 2020.
+            - "official": the data set's own split, with the same classes in all parts. Without a
+              validation part, one image in `folds` of each class is cut from the training part.
+              A data set with only "train" and "val" is tested on its "val". One whose own split
+              has no class in both parts is split as by "zero_shot".
+            - "seen_classes": all classes are in all parts. Of each class, one image in five is for
+              the test, and one in `folds` of the others for validation.
+            - "query_gallery": the data set's own roles and splits ("train", "test"), with
+              class-disjoint validation folds cut from "train".
+        folds: number of parts into which the training classes (or images) are cut, from 2 on.
+        fold: number of the part that is for validation, 0..folds-1.
+        seed: of the images drawn by "seen_classes", and by "official" without a validation part.
 
     Raises:
         InputError: an unknown protocol, a fold out of range, or too few classes or images.
@@ -71,10 +71,24 @@ def split_records(
     holdout: bool = True,
     seed: int = 0,
 ) -> Records:
-    """The images of some classes (null: of all) with their splits, see `assign_splits`.
+    """The records of some classes with their splits.
 
     Args:
-        holdout: whether the validation part is held out; otherwise it trains too.
+        records: all of a data set.
+        classes: names of the classes that are used; None for all.
+        protocol: see `assign_splits`, as for `folds`, `fold` and `seed`.
+        folds: number of parts.
+        fold: number of the part for validation.
+        holdout: whether the validation part is held out; otherwise it is trained on too.
+        seed: of the images that are drawn.
+
+    Raises:
+        InputError: there is no such class, or the records do not fit the protocol.
+
+    >>> names = [str(number) for number in range(8)] * 2
+    >>> found = split_records(Records.create(["x.jpg"] * 16, names), folds=2)
+    >>> found.splits[:8].tolist()
+    ['val', 'train', 'val', 'train', 'test', 'test', 'test', 'test']
     """
     chosen = records if classes is None else records.of_classes(classes)
     assigned = assign_splits(chosen, protocol, folds, fold, seed)
@@ -82,7 +96,7 @@ def split_records(
 
 
 def without_validation(records: Records) -> Records:
-    """Records whose validation part trains too, for the last fit when everything is chosen."""
+    """Records with the validation part in the training part, for the fit after model selection."""
     return replace(records, splits=np.where(records.splits == "val", "train", records.splits))
 
 
@@ -102,13 +116,13 @@ def _zero_shot(records: Records, folds: int, fold: int) -> NDArray[np.str_]:
 
 
 def _training_classes(records: Records) -> NDArray[np.int64]:
-    if _parts_its_classes(records):
+    if _has_disjoint_classes(records):
         return np.unique(records.labels[records.ids("train")])
     return np.arange((records.num_classes + 1) // 2)
 
 
-def _parts_its_classes(records: Records) -> bool:
-    """Whether the data set's own split is into "train" and "test" without a common class."""
+def _has_disjoint_classes(records: Records) -> bool:
+    """Whether the data set's own splits are "train" and "test", without a class in both."""
     if set(np.unique(records.splits).tolist()) != {"train", "test"}:
         return False
     training, testing = (records.labels[records.ids(part)] for part in ("train", "test"))
@@ -122,7 +136,7 @@ def _official(records: Records, folds: int, fold: int, seed: int) -> NDArray[np.
             "this data set has no split of its own. Set data.protocol=zero_shot (unseen classes) "
             "or data.protocol=seen_classes."
         )
-    if _parts_its_classes(records):
+    if _has_disjoint_classes(records):
         return _zero_shot(records, folds, fold)
     splits = records.splits.astype("<U5")
     if "test" not in parts:
@@ -166,7 +180,7 @@ def _query_gallery(records: Records, folds: int, fold: int) -> NDArray[np.str_]:
 def _one_in(
     parts: int, part: int, labels: NDArray[np.int64], ids: NDArray[np.int64], seed: int
 ) -> NDArray[np.int64]:
-    """One in `parts` of the ids of every class; a class's images are shuffled by the seed."""
+    """One in `parts` of the ids of every class, after shuffling the class by the seed."""
     chosen = []
     for label in np.unique(labels[ids]):
         own = ids[labels[ids] == label]

@@ -1,9 +1,8 @@
-"""Train and test views: a list of images, uint8 (3, h, w) each -> uint8 (B, 3, size, size).
+"""Train and test views: a list of B images, uint8 (3, h, w) each -> uint8 (B, 3, size, size).
 
-Or (B, V, 3, size, size), several views of each image, in measuring.
-
-Normalisation is not here: the Embedder does it once a batch, on the device. A transform may say in
-`short_side` how many pixels it needs, so that files are not decoded, nor cached, any larger.
+Or (B, V, 3, size, size), V views of each image, when measuring. The Embedder normalises: once a
+batch, on the device. The attribute `short_side` of a transform says how many pixels it needs, so
+that images are not decoded or cached any larger.
 """
 
 from collections.abc import Callable, Sequence
@@ -17,25 +16,25 @@ from lookalike.compatibility import torchvision_module
 
 v2 = torchvision_module("transforms.v2")
 
-ASPECT = 4 / 3  # of a random crop at most, either way
-ATTEMPTS = 10  # to draw a crop that fits into its image
+ASPECT = 4 / 3  # largest ratio of the sides of a random crop
+ATTEMPTS = 10  # draws of a crop until one fits into the image
 
 
 class RandomViews:
     """A random view of every image, for training: rotation, crop, flips, then colours.
 
-    The crop is torchvision's RandomResizedCrop (Szegedy et al., CVPR 2015), its places drawn for
+    The crop is torchvision's RandomResizedCrop (Szegedy et al., CVPR 2015), but crops are drawn for
     the whole batch at once.
 
     Args:
         size: side of the square output, pixels.
-        min_scale: the crop covers at least this share of the image's area, in (0, 1].
-        horizontal_flip: probability.
-        vertical_flip: probability.
-        rotation: at most this many degrees either way.
-        jitter: brightness, contrast and saturation change by at most this share, in [0, 1].
-        short_side: of the images that crops are cut from, pixels, if they are larger. Null takes
-            1.5 x size: most crops are then shrunk, and few are enlarged a little.
+        min_scale: least share of the image's area that a crop covers, in (0, 1].
+        horizontal_flip: probability, in [0, 1].
+        vertical_flip: probability, in [0, 1].
+        rotation: largest angle in both directions, degrees.
+        jitter: largest relative change of brightness, contrast and saturation, in [0, 1].
+        short_side: larger images are shrunk to this many pixels before they are cropped. None for
+            1.5 x size: most crops are then shrunk further, and few are enlarged a little.
     """
 
     def __init__(
@@ -61,6 +60,7 @@ class RandomViews:
             self.after = [v2.ColorJitter(jitter, jitter, jitter)]
 
     def __call__(self, images: Sequence[Tensor]) -> Tensor:
+        """B images, uint8 (3, h, w) each -> uint8 (B, 3, size, size)."""
         shape = (len(images), 3, self.size, self.size)
         views = torch.empty(shape, dtype=torch.uint8, memory_format=torch.channels_last)
         sizes = torch.tensor([image.shape[1:] for image in images])
@@ -74,11 +74,11 @@ class RandomViews:
 
 
 class EachImage:
-    """A torchvision v2 pipeline, applied to one image after the other.
+    """A torchvision v2 transform, applied to each image in turn.
 
     Args:
-        transform: uint8 (3, h, w) -> uint8 (3, H, W), with H and W the same for every image.
-        short_side: of the images that it needs, pixels; null for whatever they have.
+        transform: uint8 (3, h, w) -> uint8 (3, H, W), with the same H and W for every image.
+        short_side: pixels that it needs; None for images of full size.
     """
 
     def __init__(
@@ -88,25 +88,31 @@ class EachImage:
         self.short_side = short_side
 
     def __call__(self, images: Sequence[Tensor]) -> Tensor:
+        """B images, uint8 (3, h, w) each -> uint8 (B, 3, H, W)."""
         return torch.stack([self.transform(image) for image in images])
 
 
 def centred(size: int, resize: int | None = None) -> EachImage:
-    """The view for measuring: short side to `resize` pixels (default `size`), centre crop."""
+    """The view for measuring: the image resized, then its centre crop.
+
+    Args:
+        size: side of the crop, pixels.
+        resize: short side before cropping, pixels; None for `size`.
+    """
     resize = resize or size
     pipeline = v2.Compose([v2.Resize(resize, antialias=True), v2.CenterCrop(size)])
     return EachImage(pipeline, short_side=resize)
 
 
 class FourViews:
-    """The centre crop, the whole image squeezed into the square, and both mirrored, for measuring.
+    """Four views for measuring: the centre crop, the whole image as a square, and both mirrored.
 
-    A list of images -> uint8 (B, 4, 3, size, size); the Embedder takes the mean of their features,
-    in the manner of Krizhevsky et al., NeurIPS 2012, section 4.1. It costs four forward passes.
+    The Embedder takes the mean of their features, as Krizhevsky et al., NeurIPS 2012, section 4.1,
+    take the mean of predictions. It costs four forward passes.
 
     Args:
         size: side of the square outputs, pixels.
-        resize: short side before the centre crop, pixels; null for `size`.
+        resize: short side before the centre crop, pixels; None for `size`.
     """
 
     def __init__(self, size: int, resize: int | None = None) -> None:
@@ -115,21 +121,25 @@ class FourViews:
         self.short_side = self.centre.short_side
 
     def __call__(self, images: Sequence[Tensor]) -> Tensor:
+        """B images, uint8 (3, h, w) each -> uint8 (B, 4, 3, size, size)."""
         whole = torch.stack([self.whole(image) for image in images])
         upright = torch.stack([self.centre(images), whole], 1)  # (B, 2, 3, size, size)
         return torch.cat([upright, upright.flip(-1)], 1)
 
 
 def random_boxes(sizes: Tensor, min_scale: float) -> list[list[int]]:
-    """A random crop for each of B images.
+    """A random crop for each of B images; the area is uniform, the aspect ratio log-uniform.
 
     Args:
-        sizes: (B, 2) int64, heights and widths.
-        min_scale: of the image's area, at least.
+        sizes: (B, 2) int64, heights and widths, pixels.
+        min_scale: least share of the image's area that a crop covers, in (0, 1].
 
     Returns:
-        B times [top, left, height, width]. Area is uniform, aspect log-uniform; an image so long
-        that nothing of that kind fits has the largest crop that does.
+        B lists of top, left, height and width, pixels. If no drawn crop fits into an image, as in a
+        very long one, its crop is the largest one of an allowed aspect ratio.
+
+    >>> random_boxes(torch.tensor([[32, 32]]), min_scale=1.0)
+    [[0, 0, 32, 32]]
     """
     heights, widths = sizes[:, :1].double(), sizes[:, 1:].double()  # (B, 1)
     attempts = (len(sizes), ATTEMPTS)
@@ -145,14 +155,14 @@ def random_boxes(sizes: Tensor, min_scale: float) -> list[list[int]]:
 
 
 def _resized(image: Tensor, size: int) -> Tensor:
-    # a crop is made dense first: resized as it lies, it takes a slower path and loses its layout
+    # a crop that is not contiguous would be resized more slowly, and lose its memory format
     dense = image[None].contiguous(memory_format=torch.channels_last)
     return interpolate(dense, (size, size), mode="bilinear", antialias=True)[0]
 
 
 def _flip(views: Tensor, probability: float, axis: int) -> None:
     for row in (torch.rand(len(views)) < probability).nonzero().flatten().tolist():
-        views[row] = views[row].flip(axis)  # one by one: a fancy index is six times slower
+        views[row] = views[row].flip(axis)  # one by one: indexing with a mask is six times slower
 
 
 def _applied(steps: Sequence[Callable[[Tensor], Tensor]], image: Tensor) -> Tensor:

@@ -1,8 +1,8 @@
-"""Explicit pairs and triplets, the Siamese way: drawn by class before any image is read.
+"""Explicit pairs and triplets, as in Siamese training: drawn by class before any image is read.
 
-A sampler draws an epoch's tuples and yields batches that hold whole ones, image beside image:
-(anchor, positive, negative, anchor, ...). The miner that belongs to it hands the loss exactly
-these, so that images, learner and losses know nothing of it.
+A sampler draws the tuples of an epoch. Its batches hold whole tuples, one after the other: (anchor,
+positive, negative, anchor, ...). The matching miner passes exactly these tuples to the loss, so
+that no other part of the training needs to know of them.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -19,21 +19,23 @@ from lookalike.data.sampling import UniformBatches
 from lookalike.errors import InputError
 
 Ids = NDArray[np.int64]
-Draw = Callable[[Ids, Ids, np.random.Generator], Ids]
+Draw = Callable[[Ids, Ids, np.random.Generator], Ids]  # ids (N,), labels (N,), rng -> (T, S)
 
 
 class TupleBatches(Sampler[list[int]]):
-    """Batches of whole tuples, drawn anew and shuffled every epoch; the last batch is filled up.
+    """Batches of whole tuples, which are redrawn and shuffled every epoch.
+
+    The last batch is filled up with other tuples.
 
     Args:
         ids: (N,) int64, the records to draw from.
         labels: (N,) int64, their labels.
-        batch_size: images a batch on each rank, a multiple of the size of a tuple.
-        draw: (ids, labels, random generator) -> (T, S), an epoch's tuples.
+        batch_size: images a batch on each rank, a multiple of the tuple size S.
+        draw: ids (N,), labels (N,), random generator -> an epoch's tuples (T, S).
         seed: of the tuples and their order, together with the epoch.
 
     Raises:
-        InputError: the batch does not hold whole tuples, or the data have none.
+        InputError: the batch size is no multiple of S, or the data have no tuples.
     """
 
     def __init__(self, ids: Ids, labels: Ids, batch_size: int, draw: Draw, seed: int = 0) -> None:
@@ -49,38 +51,39 @@ class TupleBatches(Sampler[list[int]]):
                 f"data.batch_size={max(1, batch_size // size) * size}."
             )
         rows = np.arange(count)
-        self.dealt = UniformBatches(rows, rows, batch_size // size, seed=seed)
+        self.row_batches = UniformBatches(rows, rows, batch_size // size, seed=seed)
 
     def tuples(self) -> Ids:
         """The tuples of this epoch, (T, S) int64."""
         return self.draw(self.ids, self.labels, np.random.default_rng((self.seed, self.epoch, 1)))
 
     def set_epoch(self, epoch: int) -> None:
+        """Choose which epoch's tuples are drawn next."""
         self.epoch = epoch
-        self.dealt.set_epoch(epoch)
+        self.row_batches.set_epoch(epoch)
 
     def __len__(self) -> int:
         """Batches an epoch on each rank."""
-        return len(self.dealt)
+        return len(self.row_batches)
 
     def __iter__(self) -> Iterator[list[int]]:
         tuples = self.tuples()
-        for rows in self.dealt:
+        for rows in self.row_batches:
             yield tuples[rows].ravel().tolist()
 
 
 def draw_triplets(ids: Ids, labels: Ids, rng: np.random.Generator, per_class: int = 8) -> Ids:
-    """`per_class` (anchor, positive, negative) of every class, (T, 3) int64.
+    """Random triplets, equally many of every class: anchor, positive, negative, (T, 3) int64.
 
-    Anchor and positive are two images of the class, the negative one of another class: first the
-    class is drawn, then the image. All with replacement. A class with one image has no anchors,
-    but it is drawn for negatives.
+    Anchor and positive are two images of the class. For the negative, another class is drawn and
+    then one of its images. Everything is drawn with replacement. A class with one image has no
+    anchors, but can give negatives.
 
     Args:
         ids: (N,) int64, the records to draw from.
         labels: (N,) int64, their labels.
-        rng: decides.
-        per_class: triplets.
+        rng: the random generator.
+        per_class: triplets of every class with two images or more.
 
     Raises:
         InputError: no class has two images, or there is one class only.
@@ -99,23 +102,23 @@ def draw_pairs(
     per_class: int = 3,
     nearest: Sequence[Sequence[int]] | None = None,
 ) -> Ids:
-    """`per_class` positive pairs and as many negative ones of every class, (P, 2) int64.
+    """Random pairs, equally many positive and negative ones of every class, (P, 2) int64.
 
-    The second image of a negative pair is of another class: first the class is drawn, then the
-    image. All with replacement. A class with one image begins no pair, so that there are as
-    many of each kind, but it is drawn for the other class.
+    For the second image of a negative pair, another class is drawn and then one of its images.
+    Everything is drawn with replacement. A class with one image begins no pair, so that both kinds
+    stay equally many, but can give the second image of a negative pair.
 
     Args:
         ids: (N,) int64, the records to draw from.
         labels: (N,) int64, their labels.
-        rng: decides.
-        per_class: pairs of each kind.
-        nearest: hard pairs: for every label 0..C-1, the other labels that its negative pairs are
-            made with, equally many each; `nearest_classes` finds them. null: any other class.
+        rng: the random generator.
+        per_class: pairs of each kind, of every class with two images or more.
+        nearest: for hard pairs, (C, k): the labels of the other classes from which the negative
+            pairs of each class are drawn, see `nearest_classes`. None for all other classes.
 
     Raises:
-        InputError: no class has two images, there is one class only, or `nearest` names a class
-            as its own neighbour or does not fit the classes.
+        InputError: no class has two images, there is one class only, or `nearest` has another
+            number of classes or a class as its own neighbour.
     """
     classes = _Classes.of(ids, labels)
     own = np.repeat(classes.with_two_images(), per_class)
@@ -126,12 +129,18 @@ def draw_pairs(
 
 
 def nearest_classes(vectors: NDArray[np.float32], labels: Ids, k: int) -> Ids:
-    """The `k` classes whose mean embeddings are most similar by cosine, (C, k) int64, best first.
+    """For each class, the k others with the most similar mean embeddings, (C, k) int64.
+
+    They are sorted by cosine similarity, the most similar first.
 
     Args:
         vectors: (N, D) float32, of length 1.
-        labels: (N,) int64, 0..C-1.
+        labels: (N,) int64, 0..C-1, with an image of every class.
         k: below C.
+
+    >>> vectors = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
+    >>> nearest_classes(vectors, np.array([0, 1, 2]), k=1).tolist()
+    [[1], [2], [1]]
     """
     means = np.stack([vectors[labels == label].mean(0) for label in range(labels.max() + 1)])
     means /= np.linalg.norm(means, axis=1, keepdims=True)
@@ -141,13 +150,13 @@ def nearest_classes(vectors: NDArray[np.float32], labels: Ids, k: int) -> Ids:
 
 
 class InTriplets(nn.Module):
-    """The miner beside `draw_triplets`: every three images of the batch are a triplet."""
+    """The miner for `draw_triplets`: every three images of the batch are a triplet."""
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Triplets:
-        """embeddings (B, D), labels (B,) -> positions of anchors, positives, negatives, (B / 3,).
+        """Embeddings (B, D), labels (B,) -> positions of anchors, positives, negatives, (B / 3,).
 
         Raises:
-            InputError: the batch was not made of triplets.
+            InputError: the batch does not consist of triplets.
         """
         anchor, positive, negative = _positions(labels, 3)
         fitting = (labels[anchor] == labels[positive]) & (labels[anchor] != labels[negative])
@@ -157,14 +166,13 @@ class InTriplets(nn.Module):
 
 
 class InPairs(nn.Module):
-    """The miner beside `draw_pairs`: every two images of the batch are a pair."""
+    """The miner for `draw_pairs`: every two images of the batch are a pair."""
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Pairs:
-        """embeddings (B, D), labels (B,) -> positions of first and second images of positive
-        pairs, then of negative ones.
+        """Embeddings (B, D), labels (B,) -> positions of the images of both kinds of pairs.
 
         Raises:
-            InputError: the batch was not made of pairs.
+            InputError: the batch does not consist of pairs.
         """
         first, second = _positions(labels, 2)
         positive = labels[first] == labels[second]
@@ -173,10 +181,16 @@ class InPairs(nn.Module):
 
 @dataclass(frozen=True, eq=False)
 class _Classes:
-    """ids (N,) in order of class; starts (C,), where each class begins; counts (C,)."""
+    """The records of every class; classes are named by their position 0..C-1 here.
+
+    ids: (N,) int64, sorted by class.
+    labels: (C,) int64, ascending.
+    starts: (C,) int64, where each class begins in `ids`.
+    counts: (C,) int64, records of each class.
+    """
 
     ids: Ids
-    labels: Ids  # (C,)
+    labels: Ids
     starts: Ids
     counts: Ids
 
@@ -192,6 +206,7 @@ class _Classes:
         return cls(ids[order], distinct, starts, counts)
 
     def with_two_images(self) -> Ids:
+        """The classes with two records or more, (M,)."""
         classes = np.flatnonzero(self.counts >= 2)
         if not len(classes):
             raise InputError(
@@ -201,19 +216,23 @@ class _Classes:
         return classes
 
     def two_images(self, own: Ids, rng: np.random.Generator) -> tuple[Ids, Ids]:
+        """The ids of two different records of each class, (T,) each."""
         counts = self.counts[own]
         first = rng.integers(counts)
         second = (first + 1 + rng.integers(counts - 1)) % counts
         return self.ids[self.starts[own] + first], self.ids[self.starts[own] + second]
 
     def one_image(self, own: Ids, rng: np.random.Generator) -> Ids:
+        """The id of one record of each class, (T,)."""
         return self.ids[self.starts[own] + rng.integers(self.counts[own])]
 
     def another(self, own: Ids, rng: np.random.Generator) -> Ids:
+        """A class other than each of these, (T,)."""
         count = len(self.counts)
         return (own + 1 + rng.integers(count - 1, size=len(own))) % count
 
     def near(self, own: Ids, nearest: Sequence[Sequence[int]], rng: np.random.Generator) -> Ids:
+        """One of the nearest classes of each of these, (T,)."""
         table = np.asarray(nearest)
         count = len(self.counts)
         if (
@@ -238,4 +257,4 @@ def _positions(labels: Tensor, size: int) -> tuple[Tensor, ...]:
 
 def _not_explicit(size: int) -> str:
     name = {2: "pairs", 3: "triplets"}[size]
-    return f"this batch was not made of {name}: miner=in_{name} needs sampler={name}"
+    return f"this batch does not consist of {name}: miner=in_{name} needs sampler={name}"

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from lookalike.data.images import Batch
 from lookalike.data.records import Records
+from lookalike.evaluation.gathering import gather_embeddings
 from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.scoring import of_all_ranks, score
+from lookalike.evaluation.scoring import score
 from lookalike.losses.classifier import classifier_of
 from lookalike.retrieval.embeddings import collect
 
@@ -18,12 +19,13 @@ from lookalike.retrieval.embeddings import collect
 class RetrievalEvaluation(Callback):
     """Scores the validation and test images as queries and gallery.
 
-    Under distributed training each rank scores the queries that it embedded against the gallery
-    of all ranks; values are put together by id, so that the means equal those of one process.
+    Under distributed training each rank scores its own queries against the gallery of all ranks.
+    Values are then gathered by id, so the means equal those of a single process.
 
     Args:
         plan: what to measure.
-        records: who asks, who is found, and which images never meet.
+        records: which images are queries, which are the gallery, and which gallery images are
+            excluded for a query.
         class_names: of the training classes, in the order of their labels.
     """
 
@@ -34,10 +36,11 @@ class RetrievalEvaluation(Callback):
         self.prefix = ""  # before every logged name, such as "epoch_0/"
         self.scores: dict[str, float] = {}  # of the last evaluation
         self.tested = collect([])  # embeddings of the last test, from all ranks
-        self._parts: list[tuple[Tensor, Tensor, Tensor]] = []
+        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._parts = []
+        """Drop the embeddings of an earlier pass that was interrupted."""
+        self._batches = []
 
     def on_validation_batch_end(
         self,
@@ -48,13 +51,16 @@ class RetrievalEvaluation(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """Keep a batch: `outputs` are its embeddings (B, D) float32."""
         self._collect(outputs, batch)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score all batches and log the scores as val/<metric>."""
         self._score_and_log(pl_module, "val")
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._parts = []
+        """Drop the embeddings of an earlier pass that was interrupted."""
+        self._batches = []
 
     def on_test_batch_end(
         self,
@@ -65,18 +71,21 @@ class RetrievalEvaluation(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
+        """Keep a batch: `outputs` are its embeddings (B, D) float32."""
         self._collect(outputs, batch)
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Score all batches and log the scores as test/<metric>."""
         self._score_and_log(pl_module, "test")
 
-    def _collect(self, vectors: Tensor, batch: Batch) -> None:
-        self._parts.append((vectors.cpu(), batch.labels.cpu(), batch.ids.cpu()))
+    def _collect(self, embeddings: Tensor, batch: Batch) -> None:
+        self._batches.append((embeddings.cpu(), batch.labels.cpu(), batch.ids.cpu()))
 
     def _score_and_log(self, pl_module: LightningModule, split: str) -> None:
-        own = collect(self._parts)
-        self._parts = []
-        everything = of_all_ranks(own, self.records)
+        """Score the collected batches, and log the scores as <prefix><split>/<metric>."""
+        own = collect(self._batches)
+        self._batches = []
+        everything = gather_embeddings(own, self.records)
         if split == "test":
             self.tested = everything
         classifier = classifier_of(pl_module.get_submodule("loss"), self.class_names)
@@ -86,5 +95,5 @@ class RetrievalEvaluation(Callback):
 
 
 def stop_early(plan: Evaluation, patience: int) -> EarlyStopping:
-    """Ends the training after `patience` epochs without a better monitored score."""
+    """The callback that ends training after `patience` epochs without a better monitored score."""
     return EarlyStopping(plan.monitored, mode=plan.mode, patience=patience)

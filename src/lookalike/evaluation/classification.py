@@ -1,7 +1,6 @@
 """Metrics of a classifier: pure functions of logits and labels, one value an image.
 
-An embedding that was trained with a classifier can be asked for the class by name; how often it
-is right stands beside the metrics of retrieval.
+Some losses train a classifier of the embedding. Its metrics are reported beside those of retrieval.
 """
 
 from collections.abc import Callable
@@ -12,12 +11,21 @@ from numpy.typing import NDArray
 
 
 def accuracy(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """1 where the largest of logits (N, C) is that of the label, otherwise 0, (N,)."""
+    """1 where the largest of logits (N, C) is that of the label (N,), otherwise 0, (N,).
+
+    >>> accuracy(np.array([[2.0, 1.0], [2.0, 1.0]]), np.array([0, 1])).tolist()
+    [1.0, 0.0]
+    """
     return (logits.argmax(1) == labels).astype(np.float64)
 
 
 def cross_entropy(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Minus the logarithm of the label's probability, (N,): no smoothing, no margin."""
+    """Minus the natural logarithm of the label's probability, at least 0, (N,).
+
+    Args:
+        logits: (N, C), used as they are: without label smoothing and without a margin.
+        labels: (N,), 0..C-1.
+    """
     highest = logits.max(1, keepdims=True)
     total = np.log(np.exp(logits - highest).sum(1)) + highest[:, 0]
     return total - logits[np.arange(len(labels)), labels]
@@ -26,7 +34,16 @@ def cross_entropy(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> NDA
 def confusion_matrix(
     labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int
 ) -> NDArray[np.int64]:
-    """(C, C): how many images of each class (row) were taken for each class (column)."""
+    """How many images of each class (row) were predicted as each class (column), (C, C).
+
+    Args:
+        labels: (N,), 0..C-1.
+        predicted: (N,), 0..C-1.
+        num_classes: C.
+
+    >>> confusion_matrix(np.array([0, 0, 1]), np.array([0, 1, 1]), num_classes=2).tolist()
+    [[1, 1], [0, 1]]
+    """
     pairs = labels * num_classes + predicted
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
@@ -34,17 +51,27 @@ def confusion_matrix(
 def recall_within_class(
     predicted: NDArray[np.int64], labels: NDArray[np.int64], n_relevant: NDArray[np.int64]
 ) -> NDArray[np.float64]:
-    """Recall@k of a search inside the predicted class, at any k, (Q,); NaN where none is relevant.
+    """Recall@k, for any k, of a search among the gallery images of the predicted class, (Q,).
 
-    Where that class is the query's own, all that is found is relevant; where it is not, nothing
-    is. What the restriction gains or costs is the difference to recall@k in the whole gallery.
+    It is 1 if the predicted class is the query's own, since every result is then relevant, and 0
+    if not. Compare it with recall@k in the whole gallery to see what the restriction gains.
+
+    Args:
+        predicted: the class that the classifier gives each query, (Q,).
+        labels: the true class of each query, (Q,).
+        n_relevant: relevant items of each query in the gallery, (Q,); NaN is returned where 0.
     """
     return np.where(n_relevant > 0, (predicted == labels).astype(np.float64), np.nan)
 
 
 @dataclass(frozen=True)
 class ClassificationMetric:
-    """A name, a value for each image, and whether more of it is better."""
+    """A metric of single images.
+
+    name: as it is logged.
+    values: logits (N, C) float64, labels (N,) int64 -> (N,) float64.
+    higher_is_better: the metric's direction.
+    """
 
     name: str
     values: Callable[[NDArray[np.float64], NDArray[np.int64]], NDArray[np.float64]]

@@ -1,7 +1,7 @@
 """Geometry of an embedding space: hubs, distances within and between classes, confusions, a map.
 
 Pure functions of Embeddings and of their neighbours. Distances are cosine distances, 1 - cos, in
-[0, 2], so that means over all pairs follow from sums over classes.
+[0, 2]: their mean over all pairs of two classes follows from the sums of the classes' vectors.
 """
 
 from dataclasses import dataclass
@@ -21,9 +21,9 @@ Projection = Literal["tsne", "pca"]
 
 @dataclass(frozen=True, eq=False)
 class SimilarityHistograms:
-    """Pairs of images by their cosine similarity; each pair counts once.
+    """Counts of image pairs in B bins of cosine similarity; each pair counts once.
 
-    edges: (B + 1,) float64, from -1 to 1.
+    edges: (B + 1,) float64, of the bins, from -1 to 1.
     positive: (B,) int64, pairs of one class.
     negative: (B,) int64, pairs of two classes.
     """
@@ -34,7 +34,10 @@ class SimilarityHistograms:
 
     @property
     def overlap(self) -> float:
-        """The area that the two shares have in common: 0 if a threshold separates the pairs."""
+        """The common area of both normalised histograms, in [0, 1].
+
+        0 if a threshold separates positive from negative pairs.
+        """
         positive, negative = (
             counts / max(1, counts.sum()) for counts in (self.positive, self.negative)
         )
@@ -43,7 +46,13 @@ class SimilarityHistograms:
 
 @dataclass(frozen=True)
 class Confusion:
-    """Of `queries` queries of one class, `found` have an image of another one nearest (labels)."""
+    """How often the nearest image of a class's queries is of one other class.
+
+    label: of the queries.
+    mistaken_for: label of the nearest images.
+    found: number of such queries.
+    queries: number of all queries of the class.
+    """
 
     label: int
     mistaken_for: int
@@ -52,7 +61,13 @@ class Confusion:
 
 
 def nearest(queries: Embeddings, gallery: Embeddings, k: int) -> Neighbours:
-    """The k nearest of all queries in one piece."""
+    """The k nearest gallery items of all queries, in one piece.
+
+    >>> vectors = np.array([[1, 0], [0.6, 0.8], [0, 1]], np.float32)
+    >>> images = Embeddings(vectors, labels=np.array([0, 1, 1]), ids=np.arange(3))
+    >>> nearest(images, images, k=1).ids.tolist()
+    [[1], [2], [1]]
+    """
     blocks = list(Gallery(gallery).search(queries, k))
     return Neighbours(
         ids=np.concatenate([block.ids for block in blocks]),
@@ -63,14 +78,17 @@ def nearest(queries: Embeddings, gallery: Embeddings, k: int) -> Neighbours:
 
 
 def k_occurrences(found: NDArray[np.int64], gallery: NDArray[np.int64]) -> NDArray[np.int64]:
-    """How often each gallery item is among the k nearest of a query, (G,).
+    """For each gallery item, the number of queries that have it among their k nearest, (G,).
 
-    Radovanović et al., "Hubs in Space", JMLR 2010: N_k(x). Few items that many queries find are
-    hubs; those that none finds are anti-hubs.
+    N_k(x) in Radovanović et al., "Hubs in Space", JMLR 2010. Items that are neighbours of very
+    many queries are hubs; neighbours of none are anti-hubs.
 
     Args:
-        found: ids (Q, k) of the neighbours, -1 for none.
-        gallery: ids (G,).
+        found: (Q, k), ids of the neighbours, -1 where there is none.
+        gallery: (G,), ids of all gallery items.
+
+    >>> k_occurrences(found=np.array([[7], [7], [-1]]), gallery=np.array([5, 7])).tolist()
+    [0, 2]
     """
     order = np.argsort(gallery)
     places = np.searchsorted(gallery, found[found >= 0], sorter=order)
@@ -78,24 +96,28 @@ def k_occurrences(found: NDArray[np.int64], gallery: NDArray[np.int64]) -> NDArr
 
 
 def skewness(values: NDArray[np.number]) -> float:
-    """The third standardised moment; 0 if all are equal. Of N_k it is the usual measure of
-    hubness (same paper, equation 1): above 1 is a clear sign."""
+    """The third standardised moment of values (N,); 0 if all are equal.
+
+    The skewness of N_k is the usual measure of hubness (same paper, equation 1); above 1 there
+    clearly are hubs.
+    """
     centred = values - values.mean()
     deviation = np.sqrt((centred**2).mean())
     return float((centred**3).mean() / deviation**3) if deviation > 0 else 0.0
 
 
 def class_distances(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The classes (C,) present, and the mean distances (C, C) between images of two of them.
+    """The labels (C,) of all classes, and the mean distances (C, C) between their images.
 
-    On the diagonal the mean distance of two different images of the class; NaN if it has one.
+    The diagonal holds the mean distance between two different images of a class; NaN for a class
+    with one image.
     """
     classes, rows = np.unique(embeddings.labels, return_inverse=True)
     vectors = embeddings.vectors.astype(np.float64)
     sums = np.zeros((len(classes), vectors.shape[1]))
     np.add.at(sums, rows, vectors)
     counts = np.bincount(rows).astype(np.float64)
-    products = sums @ sums.T  # (C, C), of all pairs
+    products = sums @ sums.T  # (C, C), inner products summed over all pairs of images
     own = np.zeros(len(classes))
     np.add.at(own, rows, (vectors**2).sum(axis=1))  # of each image with itself
     pairs = np.outer(counts, counts)
@@ -105,7 +127,7 @@ def class_distances(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[
 
 
 def similarity_histograms(embeddings: Embeddings, bins: int = 80) -> SimilarityHistograms:
-    """Of the cosine similarities of all pairs of images."""
+    """Histograms of the cosine similarity of all pairs of images, in equally wide bins."""
     edges = np.linspace(-1, 1, bins + 1)
     positive, negative = np.zeros((2, bins), np.int64)
     columns = np.arange(len(embeddings))
@@ -120,8 +142,14 @@ def similarity_histograms(embeddings: Embeddings, bins: int = 80) -> SimilarityH
 
 
 def confusions(labels: NDArray[np.int64], found: NDArray[np.int64]) -> list[Confusion]:
-    """Pairs of classes of queries (Q,) and of their nearest images (Q,), the most frequent first;
-    equally frequent ones by the share of the class's queries, then by label."""
+    """Which classes are mistaken for which, the most frequent confusion first.
+
+    Equally frequent ones are sorted by their share of the class's queries, then by label.
+
+    Args:
+        labels: (Q,), of the queries.
+        found: (Q,), labels of their nearest images.
+    """
     wrong = labels != found
     pairs, counts = np.unique(
         np.stack([labels[wrong], found[wrong]], axis=1), axis=0, return_counts=True
@@ -135,9 +163,15 @@ def confusions(labels: NDArray[np.int64], found: NDArray[np.int64]) -> list[Conf
 
 
 def project(vectors: NDArray[np.float32], method: Projection, seed: int = 0) -> NDArray[np.float64]:
-    """(N, D) -> (N, 2), for a map to be looked at; only near neighbours mean something in t-SNE.
+    """Coordinates of a map of the embeddings, (N, D) -> (N, 2) float64.
 
-    Fewer than 5 images are too few for t-SNE: they are laid out by their principal components.
+    In a map by t-SNE only near neighbours have a meaning. It needs 5 images; fewer are placed by
+    their principal components.
+
+    Args:
+        vectors: (N, D).
+        method: "tsne" or "pca", the first two principal components.
+        seed: of t-SNE.
     """
     principal = _principal_components(vectors)
     if method == "pca" or len(vectors) < 5:
@@ -149,7 +183,7 @@ def project(vectors: NDArray[np.float32], method: Projection, seed: int = 0) -> 
 
 
 def _principal_components(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Coordinates along the first COMPONENTS of them, at least 2: (N, D) -> (N, P)."""
+    """Coordinates along the first principal components, (N, D) -> (N, 2..COMPONENTS)."""
     centred = vectors.astype(np.float64) - vectors.mean(axis=0, dtype=np.float64)
     left, sizes, _ = np.linalg.svd(centred, full_matrices=False)
     coordinates = (left * sizes)[:, :COMPONENTS]
@@ -159,16 +193,18 @@ def _principal_components(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
 def extreme_queries(
     values: NDArray[np.float64], certainty: NDArray[np.floating], labels: NDArray[np.int64], n: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of the n best and of the n worst queries, at most one of a class in each.
+    """Rows of the n best and of the n worst queries, at most one of each class.
 
-    Equally good ones, and equally bad ones, begin with the one whose nearest image is the most
-    similar: the surest answers and the surest mistakes.
+    Queries with equal values are sorted by certainty, the most certain first.
 
     Args:
-        values: of a metric (Q,), high is good; NaN is left out.
-        certainty: similarity of the nearest image, (Q,).
-        labels: of the queries, (Q,).
-        n: how many of each.
+        values: (Q,), of a metric of which more is better; queries with NaN are left out.
+        certainty: (Q,), similarity of the nearest image.
+        labels: (Q,), of the queries.
+        n: how many best and how many worst.
+
+    Returns:
+        Two arrays of at most n rows.
     """
     defined = np.flatnonzero(~np.isnan(values))
 

@@ -1,7 +1,8 @@
 """Retrieval metrics: pure functions of Ranks, one value a query.
 
-Definitions after Musgrave et al., "A Metric Learning Reality Check", ECCV 2020, section 3.2.
-The mean is taken over the queries that have a relevant item; the others have no defined value.
+Definitions follow Musgrave et al., "A Metric Learning Reality Check", ECCV 2020, section 3.2.
+Every value lies in [0, 1]. A metric is undefined for queries without a relevant item, so means are
+taken over the others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,13 +16,17 @@ from lookalike.retrieval.embeddings import Embeddings, count_relevant
 from lookalike.retrieval.neighbours import Gallery, Neighbours
 from lookalike.retrieval.ranks import Ranks, rank_relevant
 
-Search = Callable[[Gallery, Embeddings, int], Iterator[Neighbours]]
+Search = Callable[[Gallery, Embeddings, int], Iterator[Neighbours]]  # gallery, queries, k
 
 
 def recall_at_k(ranks: Ranks, k: int) -> NDArray[np.float64]:
     """1 for a query with a relevant item among its k nearest, otherwise 0, (Q,).
 
-    Its mean is the cumulative matching characteristic of re-identification: CMC@k, or rank-k.
+    Re-identification calls its mean CMC@k, the cumulative matching characteristic, or rank-k.
+
+    >>> ranks = Ranks(np.array([0, 1]), np.array([1, 3]), np.array([1, 1]))  # found at 1 and at 3
+    >>> recall_at_k(ranks, k=2).tolist()
+    [1.0, 0.0]
     """
     return (ranks.total(ranks.rank <= k) > 0).astype(np.float64)
 
@@ -32,22 +37,26 @@ def precision_at_1(ranks: Ranks) -> NDArray[np.float64]:
 
 
 def r_precision(ranks: Ranks) -> NDArray[np.float64]:
-    """The share of relevant items among the R nearest, R being how many there are, (Q,)."""
-    return ranks.total(_until_r(ranks)) / _at_least_1(ranks.n_relevant)
+    """The share of relevant items among the R nearest, (Q,); R is the query's number of them."""
+    return ranks.total(_within_r(ranks)) / _at_least_1(ranks.n_relevant)
 
 
 def map_at_r(ranks: Ranks) -> NDArray[np.float64]:
-    """The mean over the R nearest of precision where relevant and 0 elsewhere, (Q,)."""
-    return ranks.total(_precision(ranks) * _until_r(ranks)) / _at_least_1(ranks.n_relevant)
+    """The mean over the R nearest of the precision at relevant items, 0 at others, (Q,)."""
+    return ranks.total(_precision(ranks) * _within_r(ranks)) / _at_least_1(ranks.n_relevant)
 
 
 def average_precision(ranks: Ranks) -> NDArray[np.float64]:
-    """The mean precision at the ranks of all relevant items, (Q,). Needs the whole ranking."""
+    """The mean precision at the ranks of all relevant items, (Q,). Needs the whole ranking.
+
+    >>> average_precision(Ranks(np.array([0, 0]), np.array([1, 4]), np.array([2]))).tolist()
+    [0.75]
+    """
     return ranks.total(_precision(ranks)) / _at_least_1(ranks.n_relevant)
 
 
 def inverse_negative_penalty(ranks: Ranks) -> NDArray[np.float64]:
-    """The number of relevant items over the rank of the last of them, (Q,); its mean is mINP.
+    """The number of relevant items divided by the rank of the last, (Q,); its mean is mINP.
 
     Ye et al., TPAMI 2021, arXiv:2001.04193, equation 3. Needs the whole ranking.
     """
@@ -57,7 +66,12 @@ def inverse_negative_penalty(ranks: Ranks) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Metric:
-    """A name, a value for each query, and whether more of it is better."""
+    """A metric of single queries.
+
+    name: as it is logged.
+    values: ranks of Q queries -> (Q,) float64.
+    higher_is_better: the metric's direction.
+    """
 
     name: str
     values: Callable[[Ranks], NDArray[np.float64]]
@@ -67,7 +81,13 @@ class Metric:
 def retrieval_metrics(
     k: Sequence[int], whole_ranking: bool, minp: bool = False
 ) -> tuple[Metric, ...]:
-    """Recall at each `k`, P@1, R-precision, MAP@R; from the whole ranking MAP and `minp`."""
+    """The metrics of an evaluation: recall at each k, P@1, R-precision and MAP@R at least.
+
+    Args:
+        k: from 1 on, for recall@k.
+        whole_ranking: whether MAP is one of them.
+        minp: whether mINP is one of them; it needs the whole ranking too.
+    """
     recalls = tuple(
         Metric(f"recall_at_{at}", lambda ranks, at=at: recall_at_k(ranks, at)) for at in k
     )
@@ -89,9 +109,15 @@ def values_of(
     minp: bool = False,
     search: Search | None = None,
 ) -> dict[str, NDArray[np.float64]]:
-    """Every metric for every query, (Q,) each, NaN where it is not defined.
+    """Every metric for every query, (Q,) each; NaN for queries without a relevant item.
 
-    `minp` needs `whole_ranking`; `search` re-ranks, null takes the order of similarity.
+    Args:
+        queries: whose neighbours are sought.
+        gallery: where they are sought; the queries may be in it.
+        k: from 1 on, for recall@k.
+        whole_ranking: whether MAP is computed.
+        minp: whether mINP is computed; it needs `whole_ranking`.
+        search: a search that re-ranks; None ranks by similarity.
     """
     metrics = retrieval_metrics(k, whole_ranking, minp)
     values = {metric.name: np.full(len(queries), np.nan) for metric in metrics}
@@ -107,7 +133,7 @@ def values_of(
 def _searched(
     search: Search, queries: Embeddings, gallery: Embeddings, depth: NDArray[np.int64] | None
 ) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
-    """Blocks of queries, as row numbers, with the ranks of their relevant items in a search."""
+    """Blocks of queries, as row numbers, with the ranks of the relevant items that were found."""
     deepest = len(gallery) if depth is None else int(depth.max(initial=1))
     first = 0
     for found in search(Gallery(gallery), queries, deepest):
@@ -117,29 +143,7 @@ def _searched(
         first += len(rows)
 
 
-def clustering(embeddings: Embeddings, seed: int = 0) -> dict[str, float]:
-    """NMI and AMI of k-means with as many clusters as classes, against the classes."""
-    import faiss
-    from sklearn.metrics import adjusted_mutual_info_score, normalized_mutual_info_score
-
-    classes = len(np.unique(embeddings.labels))
-    kmeans = faiss.Kmeans(
-        embeddings.vectors.shape[1],
-        classes,
-        niter=25,
-        nredo=3,
-        seed=seed,
-        min_points_per_centroid=1,
-    )
-    kmeans.train(embeddings.vectors)
-    _, assigned = kmeans.index.search(embeddings.vectors, 1)
-    return {
-        "nmi": float(normalized_mutual_info_score(embeddings.labels, assigned[:, 0])),
-        "ami": float(adjusted_mutual_info_score(embeddings.labels, assigned[:, 0])),
-    }
-
-
-def _until_r(ranks: Ranks) -> NDArray[np.bool_]:
+def _within_r(ranks: Ranks) -> NDArray[np.bool_]:
     return ranks.rank <= ranks.n_relevant[ranks.query]
 
 

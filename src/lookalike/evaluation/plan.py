@@ -1,4 +1,4 @@
-"""The plan of an evaluation: what is measured, when, and which score chooses the checkpoint."""
+"""The plan of an evaluation: what is measured, when, and which metric selects the checkpoint."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,7 +10,7 @@ from lookalike.evaluation.metrics import retrieval_metrics
 from lookalike.retrieval.rerank import NoReranking, Rerank
 
 Direction = Literal["max", "min"]
-_BEST_OF_CLASSIFIER: dict[str, Direction] = {
+_CLASSIFIER_DIRECTIONS: dict[str, Direction] = {
     metric.name: "max" if metric.higher_is_better else "min" for metric in CLASSIFICATION
 }
 
@@ -20,18 +20,21 @@ class Evaluation:
     """How a run is measured.
 
     Args:
-        k: the k of recall@k.
-        monitor: the validation metric that chooses the checkpoint and is returned to sweepers;
-            its direction is the metric's own. "accuracy" and "loss" are a classifier's: the loss
-            must have one, and validation must be of the classes that train.
-        whole_ranking: whether MAP is computed; it sorts the whole gallery for every query, so
+        k: from 1 on, for recall@k.
+        monitor: the validation metric that selects the checkpoint and is returned to sweepers.
+            Its direction belongs to the metric. "accuracy" and "loss" are those of a classifier:
+            the loss must have one, and it must be validated on the classes that train.
+        whole_ranking: whether MAP is computed. It ranks the whole gallery for every query, so
             leave it out for galleries of 50 000 images and more.
-        minp: whether mINP is computed, from the whole ranking too.
+        minp: whether mINP is computed; it needs the whole ranking too.
         clustering: whether NMI and AMI of a k-means clustering are computed.
-        rerank: what is done to the first search; its seconds are then measured too.
+        rerank: how the first search is re-ranked; its duration is then measured too.
         before_training: whether the starting point (epoch 0) is measured too.
-        refit: whether the chosen number of epochs is trained again on training and validation
-            classes together; the test scores are then of that model.
+        refit: whether the selected number of epochs is trained again, on the training and
+            validation classes together; the test then measures that model.
+
+    Raises:
+        InputError: a value is out of range, or the monitored metric is not measured.
     """
 
     k: Sequence[int] = (1, 2, 4, 8)
@@ -62,6 +65,7 @@ class Evaluation:
 
     @property
     def mode(self) -> Direction:
+        """Whether the "max" or the "min" of the monitored metric is its best."""
         return self.directions()[self.monitor]
 
     def directions(self) -> dict[str, Direction]:
@@ -72,9 +76,9 @@ class Evaluation:
         }
         if self.clustering:
             best |= {"nmi": "max", "ami": "max"}
-        return best | _BEST_OF_CLASSIFIER
+        return best | _CLASSIFIER_DIRECTIONS
 
     @property
     def monitors_classifier(self) -> bool:
-        """Whether the checkpoint is chosen by what only a loss with a classifier gives."""
-        return self.monitor in _BEST_OF_CLASSIFIER
+        """Whether the monitored metric is that of a loss with a classifier."""
+        return self.monitor in _CLASSIFIER_DIRECTIONS

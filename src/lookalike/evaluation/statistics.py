@@ -1,12 +1,13 @@
-"""How sure a score is: intervals over seeds, paired comparisons, and what can't be told apart.
+"""Statistics of scores: confidence intervals over seeds, and paired significance tests.
 
-Folds share most of their training images, so that no unbiased estimate of their variance exists
-(Bengio & Grandvalet, JMLR 2004). Scores are therefore averaged over the folds of each seed first;
-seeds are the independent repetitions, and every interval and test here has seeds - 1 degrees of
+Folds share most of their training images, so there is no unbiased estimate of their variance
+(Bengio & Grandvalet, JMLR 2004). Scores are therefore averaged over the folds of each seed first.
+The seeds are the independent repetitions: every interval and t-test here has seeds - 1 degrees of
 freedom. A seed with a missing fold (NaN) is left out.
 """
 
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +20,12 @@ BLOCK = 256  # bootstrap resamples held in memory at once
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean and half the width of its confidence interval, NaN where fewer than two values are."""
+    """A mean with its confidence interval, mean ± half_width.
+
+    mean: of the values; NaN without any.
+    half_width: at least 0; NaN with fewer than two values.
+    n: number of values.
+    """
 
     mean: float
     half_width: float
@@ -28,7 +34,13 @@ class Interval:
 
 @dataclass(frozen=True)
 class Difference:
-    """The mean of paired differences, its confidence interval, and the two-sided p-value."""
+    """A mean of paired differences, with its confidence interval and p-value.
+
+    mean: of the differences, first minus second.
+    low: lower end of the interval.
+    high: upper end of the interval.
+    p: two-sided p-value, in [0, 1].
+    """
 
     mean: float
     low: float
@@ -37,13 +49,18 @@ class Difference:
 
 
 def per_seed(scores: Array) -> Array:
-    """The mean over folds of every complete seed, (S, F) -> (at most S,)."""
+    """The mean over the folds of every complete seed, (S, F) -> (at most S,)."""
     means = np.mean(scores, axis=1)
     return means[~np.isnan(means)]
 
 
 def mean_interval(values: Array, confidence: float = CONFIDENCE) -> Interval:
-    """The mean of independent values (N,) with Student's interval."""
+    """The mean of independent values (N,) with its interval by Student's t.
+
+    >>> found = mean_interval(np.array([0.5, 0.7]))
+    >>> f"{found.mean:.1f} ± {found.half_width:.2f}"
+    '0.6 ± 1.27'
+    """
     n = len(values)
     if n < 2:
         return Interval(float(values[0]) if n else np.nan, np.nan, n)
@@ -54,7 +71,7 @@ def mean_interval(values: Array, confidence: float = CONFIDENCE) -> Interval:
 def paired_difference(first: Array, second: Array, confidence: float = CONFIDENCE) -> Difference:
     """The paired t-test of two cells run with the same seeds and folds, (S, F) each.
 
-    A seed takes part if both have all of its folds. With fewer than two seeds p is 1.
+    A seed takes part if both cells have all of its folds. With fewer than two seeds p is 1.
     """
     differences = per_seed(first - second)
     found = mean_interval(differences, confidence)
@@ -75,37 +92,35 @@ def paired_bootstrap(
     confidence: float = CONFIDENCE,
     seed: int = 0,
 ) -> Difference:
-    """The percentile bootstrap over queries, of two models' values for the same queries, (Q,) each.
+    """The paired percentile bootstrap over queries, of two models' values for them, (Q,) each.
 
-    Efron & Tibshirani, 1993; for rankings Sakai, SIGIR 2006: p is the share of resamples of the
-    centred differences that lie as far from 0 as what was seen. It tells how sure a difference of
-    two models is on other queries of these classes; it knows nothing of seeds. Queries that have
-    no value (NaN) in both are left out.
+    Efron & Tibshirani, 1993; for rankings Sakai, SIGIR 2006. p is the share of resamples whose
+    mean, centred, lies at least as far from 0 as the observed mean. The result generalises to
+    other queries of these classes, not to other seeds. Queries without a value (NaN) in both
+    models are left out.
 
     Raises:
-        ValueError: the two do not have the same queries.
+        ValueError: the values are not of the same queries.
     """
     if first.shape != second.shape or (np.isnan(first) != np.isnan(second)).any():
         raise ValueError("a paired comparison needs values of the same queries")
     differences = (first - second)[~np.isnan(first)]
-    rng = np.random.default_rng(seed)
-    n = len(differences)
-    means = np.concatenate(
-        [
-            differences[rng.integers(0, n, (min(BLOCK, resamples - done), n))].mean(axis=1)
-            for done in range(0, resamples, BLOCK)
-        ]
-    )
-    seen = differences.mean()
+    means = _resampled_means(differences, resamples, seed)
+    observed = differences.mean()
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    # 1 for what was seen itself, so that p is never 0: Davison & Hinkley, 1997, section 4.2
-    as_far = np.abs(means - seen) >= abs(seen) - 1e-12  # 0/1 metrics have ties; rounding is none
+    # 0/1 metrics have ties, which rounding errors must not break
+    as_far = np.abs(means - observed) >= abs(observed) - 1e-12
+    # the observed mean counts as one, so that p is never 0: Davison & Hinkley, 1997, section 4.2
     p = (1 + as_far.sum()) / (1 + resamples)
-    return Difference(float(seen), float(low), float(high), float(p))
+    return Difference(float(observed), float(low), float(high), float(p))
 
 
 def holm(p_values: Array) -> Array:
-    """p-values (M,) corrected for their number. Holm, Scandinavian Journal of Statistics 1979."""
+    """p-values (M,) corrected for their number. Holm, Scandinavian Journal of Statistics 1979.
+
+    >>> holm(np.array([0.01, 0.04])).tolist()
+    [0.02, 0.04]
+    """
     m = len(p_values)
     order = np.argsort(p_values)
     adjusted = np.empty(m)
@@ -114,24 +129,26 @@ def holm(p_values: Array) -> Array:
 
 
 def best_of(scores: Array) -> int:
-    """The cell with the highest mean of (cells, S, F); cells without a complete seed are last."""
+    """The number of the cell with the highest mean of scores (cells, S, F).
+
+    Cells without a complete seed come last.
+    """
     return int(np.nanargmax([mean_interval(per_seed(cell)).mean for cell in scores]))
 
 
 def p_against(scores: Array, reference: int | None = None) -> Array:
     """Holm-corrected p-values (cells,) of every cell of (cells, S, F) against one of them.
 
-    Against the best (null), all pairs are corrected for, not only those with the best: which one
-    is best was itself read from the scores. Against a reference named beforehand, the pairs with
-    it are. The reference's own p is 1.
+    Compared with the best cell, the correction is for all pairs of cells, since the scores
+    themselves decided which cell is the best. Compared with a reference chosen beforehand, it is
+    for the pairs with the reference only. The reference itself has p = 1.
+
+    Args:
+        scores: (cells, seeds, folds).
+        reference: number of a cell; None for the best one.
     """
     cells = len(scores)
-    pairs = [
-        (i, j)
-        for i in range(cells)
-        for j in range(i + 1, cells)
-        if reference is None or reference in (i, j)
-    ]
+    pairs = [p for p in combinations(range(cells), 2) if reference is None or reference in p]
     raw = np.array([paired_difference(scores[i], scores[j]).p for i, j in pairs])
     against = best_of(scores) if reference is None else reference
     corrected = np.ones(cells)
@@ -142,8 +159,23 @@ def p_against(scores: Array, reference: int | None = None) -> Array:
 
 
 def not_significantly_different(scores: Array, alpha: float = 1 - CONFIDENCE) -> NDArray[np.bool_]:
-    """Which cells of (cells, S, F) are not told apart from the best, itself included."""
+    """Which cells of (cells, S, F) do not differ significantly from the best, (cells,).
+
+    The best itself is one of them.
+    """
     return p_against(scores) > alpha
+
+
+def _resampled_means(values: Array, resamples: int, seed: int) -> Array:
+    """The mean of every bootstrap resample of values (N,), (resamples,)."""
+    rng = np.random.default_rng(seed)
+    n = len(values)
+    return np.concatenate(
+        [
+            values[rng.integers(0, n, (min(BLOCK, resamples - done), n))].mean(axis=1)
+            for done in range(0, resamples, BLOCK)
+        ]
+    )
 
 
 def _standard_error(values: Array) -> float:

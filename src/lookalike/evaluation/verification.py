@@ -1,7 +1,7 @@
 """Verification: do two images show the same class? Pure functions of the distances of pairs.
 
-A pair is called positive where its distance is at most a threshold. The only thresholds that differ
-are the distances themselves, so pairs of one distance are always judged together.
+A pair is predicted positive if its distance is at most a threshold. It is enough to try the
+distances themselves as thresholds. Pairs of equal distance always get the same prediction.
 """
 
 from collections.abc import Sequence
@@ -17,8 +17,9 @@ from lookalike.errors import InputError
 class RocCurve:
     """Receiver operating characteristic, as counts at every threshold.
 
-    thresholds (T,) float64, ascending, minus infinity first; true_positives, false_positives (T,)
-    int64, the pairs of each kind that are called positive, from none of them to all of them.
+    thresholds: (T,) float64, distances, ascending; the first is minus infinity.
+    true_positives: (T,) int64, positive pairs predicted positive, from 0 to all of them.
+    false_positives: (T,) int64, negative pairs predicted positive, from 0 to all of them.
     """
 
     thresholds: NDArray[np.float64]
@@ -27,22 +28,26 @@ class RocCurve:
 
     @property
     def true_positive_rate(self) -> NDArray[np.float64]:
-        """Of the positive pairs, the share called positive, (T,)."""
+        """The share of the positive pairs that are predicted positive, (T,)."""
         return self.true_positives / self.true_positives[-1]
 
     @property
     def false_positive_rate(self) -> NDArray[np.float64]:
-        """Of the negative pairs, the share called positive, (T,)."""
+        """The share of the negative pairs that are predicted positive, (T,)."""
         return self.false_positives / self.false_positives[-1]
 
     @property
     def false_negative_rate(self) -> NDArray[np.float64]:
-        """Of the positive pairs, the share called negative, (T,)."""
+        """The share of the positive pairs that are predicted negative, (T,)."""
         return (self.true_positives[-1] - self.true_positives) / self.true_positives[-1]
 
 
 def roc_curve(distances: NDArray[np.floating], positive: NDArray[np.bool_]) -> RocCurve:
-    """distances (P,), positive (P,) -> the curve.
+    """The ROC curve of P pairs.
+
+    Args:
+        distances: (P,), smaller for images that look more similar.
+        positive: (P,), whether the images of a pair show the same class.
 
     Raises:
         InputError: a distance is not finite, or all pairs are of one kind.
@@ -57,22 +62,26 @@ def roc_curve(distances: NDArray[np.floating], positive: NDArray[np.bool_]) -> R
     thresholds, place = np.unique(distances, return_inverse=True)
 
     def accepted(kind: NDArray[np.bool_]) -> NDArray[np.int64]:
-        here = np.bincount(place[kind], minlength=len(thresholds))
-        return np.concatenate([[0], np.cumsum(here)])
+        at_threshold = np.bincount(place[kind], minlength=len(thresholds))
+        return np.concatenate([[0], np.cumsum(at_threshold)])
 
     every = np.concatenate([[-np.inf], thresholds])
     return RocCurve(every, accepted(positive), accepted(~positive))
 
 
 def area_under_curve(roc: RocCurve) -> float:
-    """AUC: the probability that a positive pair is nearer than a negative one; ties count half."""
+    """AUC: the probability that a positive pair is closer than a negative one; ties count half.
+
+    >>> area_under_curve(roc_curve(np.array([1.0, 2.0, 3.0]), np.array([True, False, True])))
+    0.5
+    """
     return float(np.trapezoid(roc.true_positive_rate, roc.false_positive_rate))
 
 
 def equal_error_rate(roc: RocCurve) -> float:
-    """The rate at which false positives and false negatives are equally frequent.
+    """The false positive rate at the threshold where it equals the false negative rate.
 
-    Between two thresholds both rates are joined by a straight line.
+    Both rates are interpolated linearly between two thresholds.
     """
     gap = roc.false_positive_rate - roc.false_negative_rate  # rises from -1 to 1
     after = int(np.argmax(gap >= 0))
@@ -82,22 +91,22 @@ def equal_error_rate(roc: RocCurve) -> float:
 
 
 def best_accuracy(roc: RocCurve) -> tuple[float, float]:
-    """The share of pairs judged rightly at the threshold that is best for them, and the threshold.
+    """The highest share of pairs that are predicted correctly, and its threshold.
 
-    Of several equally good thresholds the highest. It is minus infinity where calling nothing
-    positive is best, which takes more negative pairs than positive ones. It is chosen on the pairs
-    that it is measured on, so the accuracy is an upper bound of what it gives on others.
+    Of several equally good thresholds the highest is taken. It is minus infinity if predicting
+    every pair negative is best, which needs more negative than positive pairs. The threshold is
+    chosen on the same pairs, so expect a lower accuracy on others.
     """
-    right = roc.true_positives + roc.false_positives[-1] - roc.false_positives
-    best = len(right) - 1 - int(np.argmax(right[::-1]))
+    correct = roc.true_positives + roc.false_positives[-1] - roc.false_positives
+    best = len(correct) - 1 - int(np.argmax(correct[::-1]))
     pairs = roc.true_positives[-1] + roc.false_positives[-1]
-    return float(right[best] / pairs), float(roc.thresholds[best])
+    return float(correct[best] / pairs), float(roc.thresholds[best])
 
 
 def false_negative_rate_at(roc: RocCurve, false_positive_rate: float) -> float:
-    """The lowest share of positive pairs missed where at most this share of the others passes.
+    """The lowest false negative rate with at most this false positive rate.
 
-    Thresholds are taken as they are, nothing is interpolated.
+    Nothing is interpolated between thresholds.
     """
     return float(roc.false_negative_rate[roc.false_positive_rate <= false_positive_rate].min())
 
@@ -105,7 +114,7 @@ def false_negative_rate_at(roc: RocCurve, false_positive_rate: float) -> float:
 def verification_metrics(
     roc: RocCurve, false_positive_rates: Sequence[float] = (0.1, 0.01)
 ) -> dict[str, float]:
-    """All of the above by name, with the number of pairs of each kind.
+    """All metrics of verification by name, with the number of pairs of each kind.
 
     >>> roc = roc_curve(np.array([0.1, 0.9]), np.array([True, False]))
     >>> verification_metrics(roc)["auc"]

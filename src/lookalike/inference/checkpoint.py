@@ -1,5 +1,6 @@
 """Checkpoints: each has its configuration as plain data and alone rebuilds what was trained."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from lookalike.config import build
 from lookalike.data.images import Transform
 from lookalike.errors import InputError
+from lookalike.inference.trust import check_trusted
 from lookalike.models.embedder import Embedder
 
 FORMAT = 2  # raised whenever older files can't be read any more; 2: modules moved
@@ -27,6 +29,7 @@ class Checkpoint:
     scores: of the validation when it was saved, by name.
     epochs: trained until then.
     class_names: of the training classes, in the order of their labels.
+    trust: packages whose parts its configuration may name, beside those that lookalike knows.
     """
 
     file: Path
@@ -35,6 +38,7 @@ class Checkpoint:
     scores: dict[str, float]
     epochs: int
     class_names: tuple[str, ...] = ()
+    trust: tuple[str, ...] = ()
 
     def part(self, name: str) -> dict[str, Tensor]:
         """The state dict of a part of the learner alone: "embedder" or "loss"."""
@@ -42,8 +46,12 @@ class Checkpoint:
         return {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
 
     def embedder(self) -> Embedder:
-        """The trained embedder on the CPU, to measure and search with."""
-        config = deepcopy(self.config["embedder"])
+        """The trained embedder on the CPU, to measure and search with.
+
+        Raises:
+            InputError: its configuration names a part that is neither known nor trusted.
+        """
+        config = deepcopy(self._trusted("embedder"))
         if "weights" in config["backbone"]:
             config["backbone"]["weights"] = None  # the checkpoint has its own
         embedder = build(config)
@@ -51,18 +59,47 @@ class Checkpoint:
         return embedder.for_measuring()
 
     def loss(self) -> nn.Module:
-        """The loss with its trained parameters, in evaluation mode, on the CPU."""
-        loss = build(self.config["loss"])
+        """The loss with its trained parameters, in evaluation mode, on the CPU.
+
+        Raises:
+            InputError: its configuration names a part that is neither known nor trusted.
+        """
+        loss = build(self._trusted("loss"))
         loss.load_state_dict(self.part("loss"))
         return loss.eval()
 
     def transform(self) -> Transform:
-        """The view in which its images are measured."""
-        return build(self.config["data"]["transform"]["test"])
+        """The view in which its images are measured.
+
+        Raises:
+            InputError: its configuration names a part that is neither known nor trusted.
+        """
+        view = self.config["data"]["transform"]["test"]
+        check_trusted(view, self.trust)
+        return build(view)
+
+    def data(self) -> dict[str, Any]:
+        """What its configuration says of the data; the sampler and the miner are left out.
+
+        Raises:
+            InputError: it names a part that is neither known nor trusted.
+        """
+        only_training = ("_target_", "sampler", "miner")
+        data = {k: v for k, v in self.config["data"].items() if k not in only_training}
+        check_trusted(data, self.trust)
+        return data
+
+    def _trusted(self, name: str) -> dict[str, Any]:
+        check_trusted(self.config[name], self.trust)
+        return self.config[name]
 
 
-def read_checkpoint(file: str | Path) -> Checkpoint:
-    """Read with `weights_only=True`: reading runs no code of the file.
+def read_checkpoint(file: str | Path, trust: Sequence[str] = ()) -> Checkpoint:
+    """Read with `weights_only=True`: reading runs no code of the file, and nor does using it.
+
+    Args:
+        file: that `lookalike train` saved.
+        trust: packages of your own whose parts it may name, see `inference.trust`.
 
     Raises:
         InputError: there is no such file, it is no checkpoint of lookalike's, or it was saved in
@@ -89,6 +126,7 @@ def read_checkpoint(file: str | Path) -> Checkpoint:
         ours["scores"],
         ours["epochs"],
         tuple(ours["class_names"]),
+        tuple(trust),
     )
 
 

@@ -14,7 +14,7 @@ from lookalike.data.images import Transform
 from lookalike.data.measuring import MeasuredImages
 from lookalike.data.records import Records
 from lookalike.errors import InputError
-from lookalike.inference.checkpoint import read_checkpoint
+from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.losses.classifier import Logits, logits_of
 from lookalike.models.embedder import Embedder
 from lookalike.retrieval.embeddings import embed
@@ -76,20 +76,29 @@ class EmbeddingLogits(nn.Module):
         return self.logits(self.embedder(images))
 
 
-def load_classifier(file: str | Path) -> Classifier:
+def load_classifier(file: str | Path, trust: Sequence[str] = ()) -> Classifier:
     """The classifier of the training classes that a checkpoint holds, under its run's name.
 
+    Args:
+        file: that `lookalike train` saved.
+        trust: packages of your own whose parts the checkpoint may name.
+
     Raises:
-        InputError: the file is no checkpoint of lookalike's, or its loss has no classifier.
+        InputError: the file is no checkpoint of lookalike's, names a part that is neither known
+            nor trusted, or its loss has no classifier.
     """
-    checkpoint = read_checkpoint(file)
+    return classifier_in(read_checkpoint(file, trust))
+
+
+def classifier_in(checkpoint: Checkpoint) -> Classifier:
+    """The same of a checkpoint that was read already."""
     loss = checkpoint.loss()
     logits = logits_of(loss)
     if logits is None:
         kind = checkpoint.config["loss"]["_target_"].rpartition(".")[2]
         raise InputError(
-            f"{file} was trained with {kind}, which has no classifier, so it can't name classes; "
-            "lookalike search can use it with within=all. Train with loss=softmax, "
+            f"{checkpoint.file} was trained with {kind}, which has no classifier, so it can't name "
+            "classes; lookalike search can use it with within=all. Train with loss=softmax, "
             "softmax_triplet, norm_softmax, arcface or cosface."
         )
     return Classifier(

@@ -12,12 +12,15 @@ from torch import Tensor
 from lookalike.data.decoding import as_tensor, decode, to_rgb
 from lookalike.data.images import Transform
 from lookalike.device import find_device
+from lookalike.errors import InputError
 from lookalike.inference.checkpoint import read_checkpoint
 from lookalike.models.embedder import Embedder
 
+AnyImage = str | Path | bytes | Image.Image | np.ndarray | Tensor
+
 
 class ImageEmbedder:
-    """Turns image files and PIL images into vectors.
+    """Turns images into vectors.
 
     Args:
         embedder: in evaluation mode.
@@ -30,13 +33,20 @@ class ImageEmbedder:
 
     @torch.inference_mode()
     def __call__(
-        self, images: Sequence[str | Path | Image.Image], batch_size: int = 64
+        self, images: AnyImage | Sequence[AnyImage], batch_size: int = 64
     ) -> NDArray[np.float32]:
-        """Files or PIL images -> (N, D) float32, of length 1.
+        """Images -> (N, D) float32, of length 1; a single image -> (D,).
+
+        Args:
+            images: each a path, the bytes of a file, a PIL image, an array (h, w, 3) uint8 or a
+                tensor (3, h, w) uint8.
+            batch_size: images at once.
 
         Raises:
-            InputError: a file can't be read.
+            InputError: an image can't be read, or is of another kind.
         """
+        if isinstance(images, AnyImage):
+            return self([images])[0]
         device = next(self.embedder.parameters()).device
         batches = [
             self.embedder(self._batch(images[start : start + batch_size]).to(device)).cpu()
@@ -45,29 +55,46 @@ class ImageEmbedder:
         empty = torch.zeros(0, self.embedder.embedding_size)
         return torch.cat([empty, *batches]).numpy()
 
-    def _batch(self, images: Sequence[str | Path | Image.Image]) -> Tensor:
-        return self.transform([self._opened(image) for image in images])
+    def _batch(self, images: Sequence[AnyImage]) -> Tensor:
+        return self.transform([self._pixels(image) for image in images])
 
-    def _opened(self, image: str | Path | Image.Image) -> Tensor:
-        if isinstance(image, Image.Image):
-            return as_tensor(to_rgb(image))
-        return decode(image, self.transform.short_side)
+    def _pixels(self, image: AnyImage) -> Tensor:
+        """uint8 (3, h, w)."""
+        match image:
+            case str() | Path() | bytes():
+                return decode(image, self.transform.short_side)
+            case Image.Image():
+                return as_tensor(to_rgb(image))
+            case np.ndarray() if image.dtype == np.uint8 and image.shape[2:] == (3,):
+                return torch.from_numpy(image.copy()).permute(2, 0, 1)
+            case Tensor() if (
+                image.dtype == torch.uint8 and image.shape[:1] == (3,) and image.ndim == 3
+            ):
+                return image
+        shape = f" {tuple(image.shape)} {image.dtype}" if hasattr(image, "shape") else ""
+        raise InputError(
+            f"can't embed {type(image).__name__}{shape}: give a path, the bytes of a file, a PIL "
+            "image, an array (h, w, 3) uint8 or a tensor (3, h, w) uint8, or a list of these."
+        )
 
 
-def load_embedder(file: str | Path, device: str = "cpu") -> ImageEmbedder:
+def load_embedder(
+    file: str | Path, device: str = "cpu", trust: Sequence[str] = ()
+) -> ImageEmbedder:
     """From a checkpoint alone: an object that turns images into vectors.
 
-    >>> embed = lookalike.load_embedder("best.ckpt")  # doctest: +SKIP
-    >>> embed(["rose.jpg", Image.open("tulip.png")]).shape  # doctest: +SKIP
-    (2, 128)
+        embed = lookalike.load_embedder("outputs/train/<run>/checkpoints/best.ckpt")
+        vectors = embed(["rose.jpg", Image.open("tulip.png")])  # (2, 128)
 
     Args:
         file: a checkpoint that `lookalike train` saved.
         device: "cpu", "cuda", "cuda:1" ..., or "auto" for a GPU where there is one.
+        trust: packages of your own whose parts the checkpoint may name.
 
     Raises:
-        InputError: the file is no checkpoint of lookalike's, or there is no such device.
+        InputError: the file is no checkpoint of lookalike's, names a part that is neither known
+            nor trusted, or there is no such device.
     """
     where = find_device(device)
-    checkpoint = read_checkpoint(file)
+    checkpoint = read_checkpoint(file, trust)
     return ImageEmbedder(checkpoint.embedder().to(where), checkpoint.transform())

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from lookalike.config import build
-from lookalike.data.measuring import MeasuredImages, check_reading, decoded_once
+from lookalike.data.measuring import MeasuredImages, check_image_settings, disk_cache
 from lookalike.data.splits import split_records
 from lookalike.inference.checkpoint import Checkpoint
 from lookalike.retrieval.embeddings import Embeddings, embed
@@ -28,8 +28,8 @@ def measured_images(data: Mapping[str, Any]) -> MeasuredImages:
     chosen = ("classes", "protocol", "folds", "fold", "holdout", "seed")
     records = split_records(source.records(), **{key: data[key] for key in chosen})
     transform = {view: build(given) for view, given in data["transform"].items()}
-    check_reading(transform, data["cache"])
-    cached = decoded_once(records, transform, data["cache"], data["cache_folder"])
+    check_image_settings(transform, data["cache"])
+    cached = disk_cache(records, transform, data["cache"], data["cache_folder"])
     return MeasuredImages(records, transform, data["eval_batch_size"], data["num_workers"], cached)
 
 

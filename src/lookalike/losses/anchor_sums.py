@@ -1,8 +1,8 @@
 """Losses of positive pairs against all negatives, summed once for each anchor.
 
-pytorch-metric-learning makes a matrix of every positive pair by every negative pair, which grows
-with the cube of the batch and more: 0.5 GB each for 256 images, 8 a class. The negatives of a
-pair are those of its anchor, though, so their sum is the same for all of the anchor's pairs.
+pytorch-metric-learning builds matrices of every positive by every negative pair. These grow with
+the cube of the batch or faster: 0.5 GB each for 256 images, 8 a class. But all positive pairs of
+an anchor share its negatives, so one sum for each anchor is enough.
 """
 
 from typing import Any
@@ -38,8 +38,8 @@ class NTXentLoss(losses.NTXentLoss):
 class LiftedStructureLoss(losses.LiftedStructureLoss):
     """Lifted structure. Oh Song et al., CVPR 2016, arXiv:1511.06452, equation 4.
 
-    Arguments, value and gradient are pytorch-metric-learning's, except that a pair whose
-    images have no negatives (a miner left none) costs nothing.
+    Arguments, value and gradient are pytorch-metric-learning's. Differs: a pair whose images have
+    no negatives, because a miner left none, costs nothing.
     """
 
     def _compute_loss(
@@ -54,7 +54,7 @@ class LiftedStructureLoss(losses.LiftedStructureLoss):
             _size(indices_tuple),
         )
         either = torch.logaddexp(negatives[anchors], negatives[positives])
-        # the same index twice: a positive's place in a memory, which PML compares all the same
+        # with PML's memory an anchor and a positive may have the same index: count it once
         either = either.where(anchors != positives, negatives[anchors])
         costs = relu(either + self.distance.margin(pos_pairs, self.pos_margin)).square() / 2
         return _of_pairs(costs, anchors, positives)
@@ -63,8 +63,8 @@ class LiftedStructureLoss(losses.LiftedStructureLoss):
 class TupletMarginLoss(losses.TupletMarginLoss):
     """Tuplet margin. Yu & Tao, ICCV 2019.
 
-    Arguments, value and gradient are pytorch-metric-learning's. Differs: where a pair's cosine is
-    1, as of equal images, and its angle has no slope, theirs makes NaN and this no gradient.
+    Arguments, value and gradient are pytorch-metric-learning's. Differs: a pair with cosine 1, such
+    as two equal images, has no gradient here and NaN there, as the slope of acos is infinite.
     """
 
     def _compute_loss(
@@ -83,14 +83,15 @@ class TupletMarginLoss(losses.TupletMarginLoss):
 
 
 def logsumexp_by_anchor(values: Tensor, anchors: Tensor, size: int) -> Tensor:
-    """The logarithm of each anchor's sum of exponentials.
+    """The logarithm of the sum of exponentials of each anchor's values.
 
     Args:
-        values: (N,).
-        anchors: (N,), in 0..size-1.
+        values: (N,) floating point.
+        anchors: (N,) int64 in 0..size-1, the anchor of each value.
+        size: A, the number of anchors.
 
     Returns:
-        (size,); the least finite number, without a gradient, for an anchor without values.
+        (A,); the least finite number, without a gradient, for an anchor without values.
     """
     limits = torch.finfo(values.dtype)
     top = values.new_full((size,), limits.min)
@@ -100,12 +101,12 @@ def logsumexp_by_anchor(values: Tensor, anchors: Tensor, size: int) -> Tensor:
 
 
 def _size(indices: Pairs) -> int:
-    """Above every index that is looked up."""
+    """One more than the largest index of an anchor or positive."""
     return 1 + max(int(part.max()) for part in indices[:3])
 
 
 def _of_pairs(costs: Tensor, anchors: Tensor, positives: Tensor) -> dict[str, dict[str, Any]]:
-    """What the reducers of pytorch-metric-learning read."""
+    """The costs of positive pairs (P,), as pytorch-metric-learning's reducers expect them."""
     return {
         "loss": {"losses": costs, "indices": (anchors, positives), "reduction_type": "pos_pair"}
     }

@@ -6,10 +6,10 @@ from torch.nn.functional import one_hot, relu
 
 
 class CentroidTripletLoss(nn.Module):
-    """Pulls each embedding to the mean of its class's others, pushes it from other classes' means.
+    """Pulls each embedding to the mean of its class, and pushes it away from other classes' means.
 
-    Differs: every other class of the batch is a negative, not one that is drawn, and triplets
-    that already keep the margin are left out of the mean.
+    The embedding itself is left out of its class's mean. Differs: all other classes of the batch
+    are negatives, not a random one, and the loss is the mean over the violating triplets.
 
     Args:
         margin: between squared Euclidean distances, which are in [0, 4] for unit vectors.
@@ -20,8 +20,11 @@ class CentroidTripletLoss(nn.Module):
         self.margin = margin
 
     def forward(self, embeddings: Tensor, labels: Tensor, indices: object = None) -> Tensor:
-        """embeddings (B, D), labels (B,) int64 -> the mean over violating triplets; `indices`
-        don't count, since centroids need whole classes. A class's only image is no anchor."""
+        """Embeddings (B, D), labels (B,) int64 -> scalar, 0 without a violating triplet.
+
+        Mined `indices` are ignored, since centroids need whole classes. The only image of a class
+        is no anchor.
+        """
         classes, own = labels.unique(return_inverse=True)
         member = one_hot(own, len(classes)).to(embeddings.dtype)  # (B, C)
         counts = member.sum(0)  # (C,)

@@ -1,4 +1,4 @@
-"""Classes that count more than others."""
+"""The mean loss with a weight for each class."""
 
 from collections.abc import Sequence
 
@@ -10,7 +10,7 @@ class ClassWeightedReducer(reducers.ClassWeightedReducer):
     """The mean over tuples, each weighted by its anchor's class.
 
     Args:
-        weights: (C,), of training classes in the order of their labels.
+        weights: (C,), of the training classes in the order of their labels.
     """
 
     def __init__(self, weights: Sequence[float]) -> None:

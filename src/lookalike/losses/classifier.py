@@ -1,4 +1,4 @@
-"""The classifier that a loss trains on the way, for the losses that have one."""
+"""The classifier that some losses train together with the embedding."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -17,17 +17,17 @@ Logits = Callable[[Tensor], Tensor]
 
 
 def logits_of(loss: nn.Module) -> Logits | None:
-    """embeddings (B, D) -> logits (B, C), whose softmax are probabilities; None where the loss
-    has no such classifier.
+    """The function from embeddings (B, D) to logits (B, C); None for a loss without a classifier.
 
-    Of a weighted sum, its first classifier. Margins (ArcFace, CosFace) are for training alone and
-    play no part.
+    The softmax of the logits are probabilities. A weighted sum gives its first classifier. Margins
+    (ArcFace, CosFace) are used in training only, so these logits are without them.
     """
     if isinstance(loss, WeightedSum):
         return next(filter(None, map(logits_of, loss.losses.values())), None)
     if isinstance(loss, SoftmaxLoss):
         return loss.logits
-    pml: Any = sys.modules.get("pytorch_metric_learning.losses")  # not imported: not one of its
+    # if it was not imported, this loss is none of its classes
+    pml: Any = sys.modules.get("pytorch_metric_learning.losses")
     if pml and isinstance(loss, pml.LargeMarginSoftmaxLoss | pml.NormalizedSoftmaxLoss):
         known: Any = loss
         return known.get_logits
@@ -36,12 +36,11 @@ def logits_of(loss: nn.Module) -> Logits | None:
 
 @dataclass(frozen=True)
 class EmbeddingClassifier:
-    """Names the class of embeddings.
+    """A trained classifier of embeddings.
 
-    Args:
-        logits: embeddings (B, D) -> (B, C).
-        class_names: (C,), in the order of the logits.
-        device: where `logits` computes.
+    logits: embeddings (B, D) float32 -> logits (B, C).
+    class_names: (C,) str, in the order of the logits.
+    device: where `logits` computes.
     """
 
     logits: Logits
@@ -50,12 +49,17 @@ class EmbeddingClassifier:
 
     @torch.inference_mode()
     def __call__(self, vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Embeddings (N, D) -> logits (N, C)."""
+        """Embeddings (N, D) float32 -> logits (N, C) float64."""
         return self.logits(torch.from_numpy(vectors).to(self.device)).double().cpu().numpy()
 
 
 def classifier_of(loss: nn.Module, class_names: Sequence[str]) -> EmbeddingClassifier | None:
-    """The classifier that a loss has trained, with the names of its classes; None without one."""
+    """The classifier that a loss has trained; None for a loss without one.
+
+    Args:
+        loss: a trained loss.
+        class_names: (C,), of the training classes in the order of their labels.
+    """
     logits = logits_of(loss)
     if logits is None:
         return None

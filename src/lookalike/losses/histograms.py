@@ -1,4 +1,4 @@
-"""Losses of soft histograms, over all pairs or triplets of a batch without a list of them."""
+"""Losses on soft histograms of all pairs or triplets of a batch, without listing the pairs."""
 
 from typing import Any
 
@@ -9,15 +9,15 @@ from pytorch_metric_learning.utils.loss_and_miner_utils import convert_to_pairs,
 from torch import Tensor
 
 from lookalike.data.mining import Pairs, Triplets, matches
-from lookalike.losses.pairs import times_counted
+from lookalike.losses.pairs import pair_counts
 
 
 class HistogramLoss(losses.HistogramLoss):
-    """The probability that a negative pair is more similar than a positive one. Ustinova &
-    Lempitsky, NeurIPS 2016, arXiv:1611.00822.
+    """The probability that a negative pair is more similar than a positive pair.
 
-    Arguments, value and gradient are pytorch-metric-learning's. Differs: it takes a similarity of
-    1, as equal images have, where theirs looks for a bin that is not there.
+    Ustinova & Lempitsky, NeurIPS 2016, arXiv:1611.00822. Arguments, value and gradient are
+    pytorch-metric-learning's. Differs: a similarity of 1, as of equal images, falls into the last
+    bin; there it raises an error.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -32,11 +32,12 @@ class HistogramLoss(losses.HistogramLoss):
         ref_emb: Tensor,
         ref_labels: Tensor,
     ) -> dict[str, dict[str, Any]]:
+        """Embeddings (B, D), labels (B,) int64 -> scalar, 0 without a triplet."""
         common_functions.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
         similarities = self.distance(embeddings)
         pairs: Any = None if indices_tuple is None else convert_to_pairs(indices_tuple, labels)
         positive, negative = (
-            times > 0 for times in times_counted(pairs, labels, ref_labels, similarities)
+            times > 0 for times in pair_counts(pairs, labels, ref_labels, similarities)
         )
         in_triplets = (positive.any(1) & negative.any(1))[:, None]
         if not in_triplets.any():
@@ -52,19 +53,23 @@ class HistogramLoss(losses.HistogramLoss):
         }
 
     def _density(self, similarities: Tensor, counted: Tensor) -> Tensor:
-        """(B, B), (B, B) bool -> (edges of bins,); a pair counts once, whoever is its anchor."""
+        """The normalised histogram of the counted pairs, (B, B), (B, B) bool -> (bins + 1,).
+
+        A pair counts once, whichever of its images is the anchor.
+        """
         values = similarities[(counted | counted.T).triu()]
         nodes = round(2 / self.delta) + 1
-        place = ((values + 1) / self.delta).clamp(0, nodes - 1)  # rounding passes 1
+        place = ((values + 1) / self.delta).clamp(0, nodes - 1)  # rounding may exceed 1
         return soft_histogram(place, nodes) / len(values)
 
 
 class DynamicSoftMarginLoss(losses.DynamicSoftMarginLoss):
-    """Gaps of triplets, weighted by their share of smaller gaps. Zhang & Rusinkiewicz, ICCV 2019.
+    """Gaps of triplets, each weighted by the share of smaller gaps.
 
-    Arguments are pytorch-metric-learning's, and so are value and gradient of the first batch.
-    Differs: the histogram remembers earlier batches without their graphs, where theirs stops at
-    the second backward pass; gaps above its last node are counted there.
+    Zhang & Rusinkiewicz, ICCV 2019. Arguments are pytorch-metric-learning's, and so are value and
+    gradient of the first batch. Differs: the running histogram of earlier batches is detached from
+    their graphs; there, the second backward pass fails. Gaps above the last node are counted at
+    the last node.
     """
 
     def __init__(self, **options: Any) -> None:
@@ -81,6 +86,7 @@ class DynamicSoftMarginLoss(losses.DynamicSoftMarginLoss):
         ref_emb: Tensor,
         ref_labels: Tensor,
     ) -> dict[str, dict[str, Any]]:
+        """Embeddings (B, D), labels (B,) int64 -> scalar, 0 without a triplet."""
         gaps = self._gaps(self.distance(embeddings, ref_emb), labels, indices_tuple, ref_labels)
         if len(gaps) == 0:
             return self.zero_losses()
@@ -102,7 +108,7 @@ class DynamicSoftMarginLoss(losses.DynamicSoftMarginLoss):
     def _gaps(
         distances: Tensor, labels: Tensor, mined: Triplets | Pairs | None, ref_labels: Tensor
     ) -> Tensor:
-        """How much farther the positive is than the negative, (T,)."""
+        """The distance to the positive minus that to the negative, of every triplet, (T,)."""
         if mined is not None:
             every: Any = "all"
             anchor, positive, negative = convert_to_triplets(mined, labels, ref_labels, every)
@@ -114,7 +120,19 @@ class DynamicSoftMarginLoss(losses.DynamicSoftMarginLoss):
 
 
 def soft_histogram(place: Tensor, nodes: int) -> Tensor:
-    """place (N,) in 0..nodes-1, between two nodes -> (nodes,), each value shared by its two."""
+    """The histogram of values, each shared linearly between its two nearest nodes.
+
+    Args:
+        place: (N,), values in 0..nodes-1, in units of the distance between nodes.
+        nodes: their number.
+
+    Returns:
+        (nodes,), which sum to N.
+
+    >>> import torch
+    >>> soft_histogram(torch.tensor([0.25]), nodes=2)
+    tensor([0.7500, 0.2500])
+    """
     below = place.detach().floor().clamp(max=nodes - 2)
     share = place - below
     below = below.long()

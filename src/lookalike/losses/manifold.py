@@ -13,12 +13,12 @@ from lookalike.data.mining import Pairs, Triplets
 class ManifoldLoss(losses.ManifoldLoss):
     """Manifold similarity to proxies. Aziere & Todorovic, CVPR 2019.
 
-    Differs from pytorch-metric-learning's, which draws a proxy for every image anew in each batch
-    unless it is told which: every class has one of the K proxies, dealt out once at random.
+    Differs: every class is assigned one of the K proxies at random, once. pytorch-metric-learning's
+    loss draws a new proxy for every image in each batch unless it is given one.
 
     Args:
         num_classes: C.
-        options: of pytorch-metric-learning's class: l (the embedding's size), K, lambdaC, alpha,
+        options: of pytorch-metric-learning's class: l (the embedding size), K, lambdaC, alpha,
             margin, distance ...
     """
 
@@ -35,6 +35,7 @@ class ManifoldLoss(losses.ManifoldLoss):
         ref_emb: Tensor,
         ref_labels: Tensor,
     ) -> dict[str, dict[str, Any]]:
+        """Embeddings (B, D), labels (B,) int64 in 0..C-1 -> scalar."""
         common_functions.indices_tuple_not_supported(indices_tuple)
         common_functions.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
         return super().compute_loss(embeddings, None, self.proxy_of[labels], embeddings, None)

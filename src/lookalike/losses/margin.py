@@ -1,4 +1,4 @@
-"""Margin loss over all triplets of a batch, without a list of them."""
+"""Margin loss over all triplets of a batch, without listing the triplets."""
 
 from typing import Any
 
@@ -8,21 +8,22 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from lookalike.data.mining import Pairs, Triplets
-from lookalike.losses.pairs import times_counted
+from lookalike.losses.pairs import pair_counts
 
 
 class MarginLoss(losses.MarginLoss):
     """Margin. Wu et al., ICCV 2017, arXiv:1706.07567.
 
-    Arguments, value and gradient are pytorch-metric-learning's. A triplet costs what its positive
-    pair and its negative pair cost, each by itself; so a pair counts as often as it is in a
-    triplet, which is its anchor's number of pairs of the other kind. Triplets are still listed
-    for a miner's own list, a number of `triplets_per_anchor`, another reducer than the default.
+    Arguments, value and gradient are pytorch-metric-learning's. The cost of a triplet is the sum of
+    the costs of its positive and its negative pair. So each pair counts once for every triplet
+    that holds it: its anchor's number of pairs of the other kind. Triplets are still listed if a
+    miner returns triplets, `triplets_per_anchor` is a number, or the reducer is not the default.
     """
 
     def initialize_beta(self, beta: float, num_classes: int | None) -> None:
+        """Set the boundary between positive and negative distances, one or one for each class."""
         super().initialize_beta(beta, num_classes)
-        if not self.learn_beta:  # a buffer, so that it follows the loss to its device
+        if not self.learn_beta:  # a buffer moves to the device with the loss
             fixed = self.beta
             del self.beta
             self.register_buffer("beta", fixed, persistent=False)
@@ -35,16 +36,13 @@ class MarginLoss(losses.MarginLoss):
         ref_emb: Tensor,
         ref_labels: Tensor,
     ) -> dict[str, dict[str, Any]]:
-        listed = indices_tuple is not None and len(indices_tuple) == 3
-        if listed or self.triplets_per_anchor != "all" or not self._divides():
+        """Embeddings (B, D), labels (B,), references (R, D) and (R,) -> costs by anchor (B,)."""
+        has_triplets = indices_tuple is not None and len(indices_tuple) == 3
+        if has_triplets or self.triplets_per_anchor != "all" or not self._divides():
             return super().compute_loss(embeddings, labels, indices_tuple, ref_emb, ref_labels)
         distances = self.distance(embeddings, ref_emb)  # (B, R)
         pairs: Any = indices_tuple
-        positive, negative = times_counted(pairs, labels, ref_labels, distances)
-        positive, negative = (
-            positive * negative.sum(1, keepdim=True),
-            negative * positive.sum(1, keepdim=True),
-        )
+        positive, negative = _triplets_of_pairs(*pair_counts(pairs, labels, ref_labels, distances))
         triplets = positive.sum(1)  # (B,)
         if not triplets.any():
             return self.zero_losses()
@@ -69,6 +67,11 @@ class MarginLoss(losses.MarginLoss):
         return self.compute_reg_loss(self.beta, None, None)
 
     def _divides(self) -> bool:
-        """Whether costs are divided by the number of violations, which is the default."""
+        """Whether the reducer is the default: costs divided by the number of violations."""
         reducers = dict(getattr(self.reducer, "reducers", {}))
         return all(type(reducers.get(name)) is DivisorReducer for name in self._sub_loss_names())
+
+
+def _triplets_of_pairs(positive: Tensor, negative: Tensor) -> tuple[Tensor, Tensor]:
+    """How often each pair counts -> in how many triplets it is, (B, R) each."""
+    return positive * negative.sum(1, keepdim=True), negative * positive.sum(1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Which pairs count, as matrices."""
+"""How often each pair of a batch counts, as matrices."""
 
 import torch
 from torch import Tensor
@@ -6,16 +6,21 @@ from torch import Tensor
 from lookalike.data.mining import Pairs, matches
 
 
-def times_counted(
+def pair_counts(
     pairs: Pairs | None, labels: Tensor, reference_labels: Tensor, like: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """How often each pair counts, as positive and as negative: (B, R), of the dtype of `like`.
+    """How often each pair counts as a positive and as a negative one, (B, R) each, 0 for never.
 
     Args:
-        pairs: a miner's (anchors, positives, anchors, negatives), which may name one twice; null
-            for every pair.
+        pairs: a miner's (anchors, positives, anchors, negatives), which may hold a pair several
+            times; None for every pair.
         labels: (B,).
-        reference_labels: (R,); the same tensor as `labels` where a batch is compared with itself.
+        reference_labels: (R,); the same tensor as `labels` if a batch is compared with itself.
+        like: (B, R); the result has its dtype and device.
+
+    >>> labels = torch.tensor([0, 0, 1])
+    >>> pair_counts(None, labels, labels, like=torch.zeros(3, 3))[0].tolist()
+    [[0.0, 1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 0.0]]
     """
     if pairs is None:
         positive, negative = matches(labels, reference_labels)

@@ -1,8 +1,8 @@
-"""Losses of smoothed ranks: Smooth-AP and PNP.
+"""Losses on smoothed ranks: Smooth-AP and PNP.
 
-pytorch-metric-learning compares every image with every other beside every query, (B, B, B): 0.5 GB
-for 512 images, several times over. Only the query's own class needs a rank, a row of the batch
-for each pair of one class, (P, B).
+pytorch-metric-learning compares every two images for every query, (B, B, B): several matrices of
+0.5 GB for 512 images. But only images of the query's own class need a rank: one row of the batch
+for each pair of one class is enough, (P, B).
 """
 
 from typing import Any
@@ -19,9 +19,9 @@ from lookalike.data.mining import Pairs, Triplets
 class SmoothAPLoss(losses.SmoothAPLoss):
     """Smooth-AP. Brown et al., ECCV 2020, arXiv:2007.12163.
 
-    Arguments are pytorch-metric-learning's, and so are value and gradient where a batch has as
-    many classes as images a class, class after class. Differs: any batch will do. With K images a
-    class, theirs takes K for the number of classes, and so groups images of several classes.
+    Arguments are pytorch-metric-learning's, and so are value and gradient for a batch that is
+    sorted by class and has as many classes as images a class. Differs: any other batch works too;
+    there, images of several classes are then taken for one class.
     """
 
     def compute_loss(
@@ -32,11 +32,13 @@ class SmoothAPLoss(losses.SmoothAPLoss):
         ref_emb: Tensor,
         ref_labels: Tensor,
     ) -> dict[str, dict[str, Any]]:
+        """Embeddings (B, D), labels (B,) int64 -> costs of the queries (B,), in [0, 1]."""
         common_functions.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
-        queries, items = of_one_class(labels)
+        queries, items = same_class_pairs(labels)
         ahead = ahead_of(self.distance(embeddings), queries, items, self.temperature)  # (P, B)
         of_query = labels[queries][:, None] == labels  # (P, B)
-        precisions = (0.5 + (ahead * of_query).sum(1)) / (0.5 + ahead.sum(1))  # its own half is in
+        # the sums hold 0.5 for the item itself, which counts as 1
+        precisions = (0.5 + (ahead * of_query).sum(1)) / (0.5 + ahead.sum(1))
         average = mean_by_query(precisions, queries, len(labels))
         weights = convert_to_weights(indices_tuple, labels, dtype=average.dtype)
         return {
@@ -49,7 +51,7 @@ class SmoothAPLoss(losses.SmoothAPLoss):
 
 
 class PNPLoss(losses.PNPLoss):
-    """Penalising negatives before positives. Li et al., AAAI 2022, arXiv:2102.04640.
+    """Penalises negatives that rank before positives. Li et al., AAAI 2022, arXiv:2102.04640.
 
     Arguments, value and gradient are pytorch-metric-learning's.
     """
@@ -62,13 +64,14 @@ class PNPLoss(losses.PNPLoss):
         ref_emb: Tensor,
         ref_labels: Tensor,
     ) -> dict[str, dict[str, Any]]:
+        """Embeddings (B, D), labels (B,) int64 -> scalar, 0 without a positive pair."""
         common_functions.indices_tuple_not_supported(indices_tuple)
         common_functions.ref_not_supported(embeddings, labels, ref_emb, ref_labels)
-        queries, items = of_one_class(labels)
+        queries, items = same_class_pairs(labels)
         ahead = ahead_of(self.distance(embeddings), queries, items, self.anneal)  # (P, B)
         negatives = (ahead * (labels[queries][:, None] != labels)).sum(1)  # (P,)
         penalties = mean_by_query(self._penalties(negatives), queries, len(labels))
-        has_positives = queries.bincount() > 1  # beside itself
+        has_positives = queries.bincount() > 1  # others than itself
         if not has_positives.any():
             return self.zero_losses()
         return {
@@ -80,7 +83,7 @@ class PNPLoss(losses.PNPLoss):
         }
 
     def _penalties(self, negatives: Tensor) -> Tensor:
-        """Smoothed numbers of negatives before a positive -> costs of the same shape."""
+        """Smoothed numbers of negatives before each positive (P,) -> costs (P,)."""
         if self.variant == "Ds":
             return negatives.log1p()
         if self.variant == "Dq":
@@ -92,20 +95,26 @@ class PNPLoss(losses.PNPLoss):
         return negatives
 
 
-def of_one_class(labels: Tensor) -> tuple[Tensor, Tensor]:
-    """labels (B,) -> queries (P,) and items (P,), each image with itself and all of its class."""
+def same_class_pairs(labels: Tensor) -> tuple[Tensor, Tensor]:
+    """All pairs of one class, an image with itself included: labels (B,) -> queries, items (P,)."""
     queries, items = (labels[:, None] == labels).nonzero(as_tuple=True)
     return queries, items
 
 
 def ahead_of(similarities: Tensor, queries: Tensor, items: Tensor, temperature: float) -> Tensor:
-    """(B, B), (P,), (P,) -> (P, B) in 0..1: how much each image comes before the item in the
-    query's ranking; 0.5 for the item itself."""
+    """How much each image ranks before an item, in [0, 1]; 0.5 for the item itself, (P, B).
+
+    Args:
+        similarities: (B, B).
+        queries: (P,), whose rankings are meant.
+        items: (P,), one in each ranking.
+        temperature: small values approach a step from 0 to 1.
+    """
     gaps = similarities[queries] - similarities[queries, items][:, None]
     return torch.sigmoid(gaps / temperature)
 
 
 def mean_by_query(values: Tensor, queries: Tensor, size: int) -> Tensor:
-    """values (P,), queries (P,) in 0..size-1 -> (size,)."""
+    """The mean of each query's values: values (P,), queries (P,) in 0..size-1 -> (size,)."""
     sums = values.new_zeros(size).index_add(0, queries, values)
     return sums / queries.bincount(minlength=size)

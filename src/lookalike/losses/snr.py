@@ -8,15 +8,15 @@ from torch import Tensor
 
 
 class SNRDistance(distances.SNRDistance):
-    """The variance of the difference over the variance of the anchor. Yuan et al., CVPR 2019,
-    arXiv:1904.02616.
+    """The variance of the difference divided by the variance of the anchor.
 
-    Value and gradient are pytorch-metric-learning's, which holds every difference, (B, R, D). A
-    variance is the squared length of a centred vector, so that distances between them do.
+    Yuan et al., CVPR 2019, arXiv:1904.02616. Value and gradient are pytorch-metric-learning's,
+    which stores all differences, (B, R, D). Up to a factor that cancels, the variance of a
+    difference is the squared distance of two centred vectors, so (B, R) is enough.
     """
 
     def compute_mat(self, query_emb: Tensor, ref_emb: Tensor) -> Tensor:
-        """(B, D), (R, D) -> (B, R), at least 0."""
+        """Anchors (B, D), references (R, D) -> distances (B, R), at least 0."""
         signals = query_emb - query_emb.mean(1, keepdim=True)
         others = ref_emb - ref_emb.mean(1, keepdim=True)
         exact = "donot_use_mm_for_euclid_dist"  # equal images are at distance 0
@@ -28,4 +28,5 @@ class SignalToNoiseRatioContrastiveLoss(losses.SignalToNoiseRatioContrastiveLoss
     """Contrastive loss on `SNRDistance`; arguments are pytorch-metric-learning's."""
 
     def get_default_distance(self) -> Any:
+        """The distance that is used unless another is given."""
         return SNRDistance()

@@ -1,4 +1,4 @@
-"""Threshold-consistent margin loss, without a copy of both embeddings of every pair."""
+"""Threshold-consistent margin loss, without copying the embeddings of every pair."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.functional import relu
 
 from lookalike.data.mining import Pairs, Triplets
-from lookalike.losses.pairs import times_counted
+from lookalike.losses.pairs import pair_counts
 
 
 class ThresholdConsistentMarginLoss(losses.ThresholdConsistentMarginLoss):
@@ -25,9 +25,10 @@ class ThresholdConsistentMarginLoss(losses.ThresholdConsistentMarginLoss):
         ref_emb: Tensor,
         ref_labels: Tensor,
     ) -> dict[str, dict[str, Any]]:
+        """Embeddings (B, D), labels (B,) int64 -> scalar, 0 without a pair beyond its threshold."""
         similarities = self.distance(embeddings)
         pairs: Any = None if indices_tuple is None else convert_to_pairs(indices_tuple, labels)
-        positive, negative = times_counted(pairs, labels, labels, similarities)
+        positive, negative = pair_counts(pairs, labels, labels, similarities)
         below = _mean_excess(self.margin_plus - similarities, positive)
         above = _mean_excess(similarities - self.margin_minus, negative)
         return {
@@ -40,5 +41,5 @@ class ThresholdConsistentMarginLoss(losses.ThresholdConsistentMarginLoss):
 
 
 def _mean_excess(excess: Tensor, times: Tensor) -> Tensor:
-    """The mean over pairs on the wrong side of their threshold; 0 without any."""
+    """The mean excess (B, B) of the pairs beyond their threshold, each counted `times` (B, B)."""
     return (times * relu(excess)).sum() / (times * (excess >= 0)).sum().clamp(min=1)

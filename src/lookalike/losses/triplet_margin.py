@@ -1,4 +1,4 @@
-"""Triplet margin loss over all triplets of a batch, without a list of them."""
+"""Triplet margin loss over all triplets of a batch, without listing the triplets."""
 
 from typing import Any
 
@@ -11,22 +11,26 @@ from torch.nn.functional import pad
 
 from lookalike.data.mining import Pairs, Triplets, kind_of_triplet
 from lookalike.errors import InputError
-from lookalike.losses.pairs import times_counted
+from lookalike.losses.pairs import pair_counts
 
 
 class TripletMarginLoss(losses.TripletMarginLoss):
     """Triplet margin. Schroff et al., CVPR 2015, arXiv:1503.03832.
 
-    Differs from pytorch-metric-learning's, of which it has value, gradient and arguments: the
-    number of triplets grows with the cube of the batch, but a hinge is linear in distances, so
-    their sum needs only how many violating triplets each pair is in. Triplets are still listed
-    for what needs them one by one: a miner's own list, `swap`, `smooth_loss`, a number of
-    `triplets_per_anchor`, another reducer than the mean over violating triplets.
+    Arguments, value and gradient are pytorch-metric-learning's. The number of triplets grows with
+    the cube of the batch. But the cost of a violating triplet is linear in its two distances, so
+    their sum follows from the number of violating triplets that hold each pair. Triplets are still
+    listed if they are needed one by one: a miner returns triplets, `swap`, `smooth_loss`, a number
+    of `triplets_per_anchor`, or a reducer other than the mean over violating triplets.
 
     Args:
-        type_of_triplets: of those that the miner leaves: "all"; "semihard", whose negative is
-            farther than the positive, though not by the margin; "hard", whose negative is not.
+        type_of_triplets: which of the miner's triplets count: "all"; "semihard", whose negative is
+            farther than the positive by less than the margin; "hard", whose negative is not
+            farther than the positive.
         options: of pytorch-metric-learning's class: margin, swap, distance, reducer ...
+
+    Raises:
+        InputError: there is no such type of triplets.
     """
 
     def __init__(self, type_of_triplets: str = "all", **options: Any) -> None:
@@ -47,15 +51,16 @@ class TripletMarginLoss(losses.TripletMarginLoss):
         ref_emb: Tensor,
         ref_labels: Tensor,
     ) -> dict[str, dict[str, Any]]:
+        """Embeddings (B, D), labels (B,), references (R, D) and (R,) -> the mean, a scalar."""
         if indices_tuple is not None and len(indices_tuple) == 3:
             kept = self._of_type(embeddings, ref_emb, indices_tuple)
             return super().compute_loss(embeddings, labels, kept, ref_emb, ref_labels)
         if self.one_by_one or not self._averages_violations():
-            some: Any = self.triplets_per_anchor  # a number or "all"
-            triplets: Any = convert_to_triplets(indices_tuple, labels, ref_labels, some)
+            per_anchor: Any = self.triplets_per_anchor  # a number or "all"
+            triplets: Any = convert_to_triplets(indices_tuple, labels, ref_labels, per_anchor)
             return self.compute_loss(embeddings, labels, triplets, ref_emb, ref_labels)
         distances = self._distances(embeddings, ref_emb)  # (B, R)
-        positive, negative = times_counted(indices_tuple, labels, ref_labels, distances)
+        positive, negative = pair_counts(indices_tuple, labels, ref_labels, distances)
         weights, violating = violating_triplets(
             distances.detach(), positive, negative, self.margin, self.type_of_triplets
         )
@@ -69,12 +74,13 @@ class TripletMarginLoss(losses.TripletMarginLoss):
         }
 
     def _averages_violations(self) -> bool:
-        """With a regulariser, every term has a reducer of its own."""
+        """Whether the reducer is the default: the mean over violating triplets."""
+        # with a regulariser, every term has its own reducer
         reducers = getattr(self.reducer, "reducers", {"loss": self.reducer})
         return type(reducers["loss"]) is AvgNonZeroReducer
 
     def _distances(self, embeddings: Tensor, reference: Tensor) -> Tensor:
-        """(B, R), smaller is nearer."""
+        """(B, R), smaller for more similar images."""
         matrix = self.distance(embeddings, reference)
         return -matrix if self.distance.is_inverted else matrix
 
@@ -93,21 +99,24 @@ class TripletMarginLoss(losses.TripletMarginLoss):
 def violating_triplets(
     distances: Tensor, positive: Tensor, negative: Tensor, margin: float, type_of_triplets: str
 ) -> tuple[Tensor, Tensor]:
-    """How many violating triplets each pair is in, and how many there are.
+    """How many violating triplets hold each pair, and how many there are in all.
 
-    Beside its anchor's positives in order of distance, each negative violates with a run of them:
-    from the first that is not closer by the margin on. One histogram of where runs start and
-    end, summed up, then counts each positive's violations: O(B R log P) time, O(B R) memory.
+    Sort an anchor's positives by distance. A negative then violates the margin with a run of them,
+    which starts at the first positive that is not closer than the negative by the margin. A
+    histogram of where runs start and end, summed up, counts the violations of each positive. This
+    takes O(B R log P) time and O(B R) memory.
 
     Args:
-        distances: (B, R), smaller is nearer.
-        positive, negative: (B, R), how often each pair counts; 0 for what is no such pair.
+        distances: (B, R), smaller for more similar images.
+        positive: (B, R), how often each pair counts as a positive one; 0 for never.
+        negative: (B, R), how often each pair counts as a negative one; 0 for never.
         margin: in the unit of the distances.
         type_of_triplets: "all", "semihard" or "hard".
 
     Returns:
-        (B, R), above zero for positives and below for negatives, which makes the sum of hinges
-        `(weights * distances).sum() + margin * violating`; and their number, a scalar.
+        weights (B, R), the number of violating triplets, with a minus sign for negative pairs; and
+        their total, a scalar. The sum of the costs of all triplets is
+        `(weights * distances).sum() + margin * total`.
     """
     most = int((positive > 0).sum(1).max())  # P, positives of an anchor
     near, column = distances.masked_fill(positive == 0, torch.inf).topk(most, largest=False)

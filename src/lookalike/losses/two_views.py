@@ -1,4 +1,4 @@
-"""Losses that compare two views of each image and know no classes."""
+"""Losses that compare two views of each image, without classes."""
 
 from torch import Tensor, nn
 
@@ -6,7 +6,7 @@ from lookalike.errors import InputError
 
 
 class TwoViews(nn.Module):
-    """Gives a loss the two halves of a batch: the same images twice, as `sampler=views` has them.
+    """Passes the two halves of a batch to a loss; with `sampler=views` they show the same images.
 
     Args:
         loss: (views (B/2, D), ref_emb=their other views (B/2, D)) -> scalar.
@@ -19,7 +19,9 @@ class TwoViews(nn.Module):
         self.scale = scale
 
     def forward(self, embeddings: Tensor, labels: Tensor, indices: object = None) -> Tensor:
-        """embeddings (B, D), labels (B,) -> scalar; labels only tell whether halves can match.
+        """Embeddings (B, D), labels (B,) int64 -> scalar.
+
+        Labels are only used to check that both halves show the same classes.
 
         Raises:
             InputError: the halves differ, or pairs were mined.

@@ -1,23 +1,30 @@
-"""What pytorch-metric-learning's losses refuse of a batch, said with the next command."""
+"""Errors of pytorch-metric-learning's losses, translated into messages with the next command."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lookalike.errors import InputError
 
-REMEDIES = {  # part of its message -> ours
+REMEDIES = {  # part of the original message -> end of ours
     "indices_tuple is not supported": "takes every pair, not only mined ones. Set miner=none.",
     "Triplet reduction not supported": (
         "is a loss of triplets, which have no mean of each anchor. Choose another reducer than "
         "per_anchor, or another loss."
     ),
-    "'divisor'": "says no divisor. reducer=divisor is for loss=margin and loss=proxy_anchor.",
+    "'divisor'": "has no divisor. reducer=divisor is for loss=margin and loss=proxy_anchor.",
 }
 
 
 @contextmanager
-def explained(loss: object) -> Iterator[None]:
-    """Turns a known refusal of the loss into an InputError; all else is raised as it is."""
+def translate_errors(loss: object) -> Iterator[None]:
+    """A context in which known errors of a loss become InputErrors; others stay as they are.
+
+    Args:
+        loss: is named in the message.
+
+    Raises:
+        InputError: the loss does not support the miner or reducer that it was given.
+    """
     try:
         yield
     except (ValueError, KeyError, NotImplementedError) as error:

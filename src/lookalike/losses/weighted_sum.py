@@ -1,4 +1,4 @@
-"""A weighted sum of losses on the same embeddings, each term logged apart."""
+"""A weighted sum of losses on the same embeddings, with each term logged separately."""
 
 from collections.abc import Mapping
 
@@ -11,6 +11,9 @@ class WeightedSum(nn.Module):
     Args:
         losses: name -> (embeddings (B, D), labels (B,), mined indices) -> scalar.
         weights: name -> factor, for the same names.
+
+    Raises:
+        ValueError: the names differ.
     """
 
     def __init__(self, losses: Mapping[str, nn.Module], weights: Mapping[str, float]) -> None:
@@ -19,9 +22,10 @@ class WeightedSum(nn.Module):
             raise ValueError(f"losses {sorted(losses)}, but weights {sorted(weights)}")
         self.losses = nn.ModuleDict(losses)
         self.weights = dict(weights)
-        self.terms: dict[str, Tensor] = {}  # of the last batch, before weighting, detached
+        self.terms: dict[str, Tensor] = {}  # of the last batch, unweighted and detached
 
     def forward(self, embeddings: Tensor, labels: Tensor, indices: object = None) -> Tensor:
+        """Embeddings (B, D), labels (B,) int64, mined indices -> scalar."""
         terms = {name: loss(embeddings, labels, indices) for name, loss in self.losses.items()}
         self.terms = {name: term.detach() for name, term in terms.items()}
         return sum(

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
 
 
 class Backbone(nn.Module):
-    """A network that ends before pooling, and what it wants to see.
+    """A network up to its last feature map, and the images that it expects.
 
     Args:
-        network: (B, 3, H, W) float32 -> (B, width, h, w), or (B, width) already pooled.
-        image_size: side of the square images that it is trained and measured with, pixels.
-        mean, std: (3,) of the training images in [0, 1], for normalising.
+        network: (B, 3, H, W) float32 -> (B, width, h, w), or (B, width) if it pools itself.
+        image_size: side of the square images in training and evaluation, pixels.
+        mean: (3,), of its training images scaled to [0, 1], for normalising.
+        std: (3,), of the same images.
     """
 
     def __init__(
@@ -39,15 +40,16 @@ class Backbone(nn.Module):
 
     @property
     def width(self) -> int:
-        """Channels."""
+        """The number of channels of its features."""
         return self.shape[0]
 
     def forward(self, images: Tensor) -> Tensor:
+        """Normalised images (B, 3, H, W) -> features (B, width, h, w) or (B, width)."""
         return self.network(images)
 
     @torch.inference_mode()
     def _measure_shape(self) -> tuple[int, ...]:
-        """Of one image's features: (width, h, w), or (width,)."""
+        """The shape of one image's features: (width, h, w), or (width,)."""
         training = self.network.training
         self.network.eval()
         features = self.network(torch.zeros(1, 3, self.image_size, self.image_size))
@@ -68,8 +70,14 @@ def torchvision_backbone(
     Args:
         name: of torchvision.models, such as "resnet50".
         weights: an enum name such as "IMAGENET1K_V1" (downloaded once), the path of a state dict
-            in torchvision's key names, or null for a random start.
-        last_layer: the child whose output is the feature map; what follows it is dropped.
+            with torchvision's key names, or null for random weights.
+        image_size: side of the square images, pixels.
+        mean: (3,), see `Backbone`.
+        std: (3,), see `Backbone`.
+        last_layer: the child module whose output is the feature map; all after it is dropped.
+
+    Raises:
+        InputError: the weights can't be found, read, or do not fit the network.
     """
     full = torchvision_module("models").get_model(name, weights=None, **_construction(name))
     if weights is not None:
@@ -84,11 +92,17 @@ def timm_backbone(
     mean: Sequence[float],
     std: Sequence[float],
 ) -> Backbone:
-    """Any network of timm, without classifier and pooling.
+    """Any network of timm, without its classifier and pooling.
 
     Args:
-        name: as in `timm.list_models()`, with or without a tag of pretrained weights.
-        weights: "pretrained" for timm's own, the path of a state dict, or null.
+        name: one of `timm.list_models()`, with or without a tag of pretrained weights.
+        weights: "pretrained" for timm's own, the path of a state dict, or null for random ones.
+        image_size: side of the square images, pixels.
+        mean: (3,), see `Backbone`.
+        std: (3,), see `Backbone`.
+
+    Raises:
+        InputError: timm is not installed or has no such model, or the weights do not fit it.
     """
     try:
         torchvision_module()  # timm imports it
@@ -108,7 +122,7 @@ def timm_backbone(
 
 
 class _ChannelsFirst(nn.Module):
-    """timm's transformers give tokens (B, T, C): as a map (B, C, T, 1) they can be pooled."""
+    """Turns the tokens of timm's transformers, (B, T, C), into a map (B, C, T, 1) for pooling."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -120,7 +134,7 @@ class _ChannelsFirst(nn.Module):
 
 
 def _construction(name: str) -> dict[str, object]:
-    """Arguments that keep torchvision from building, or warning of, auxiliary heads."""
+    """Arguments that stop torchvision from building auxiliary heads, or warning about them."""
     if name in ("inception_v3", "googlenet"):
         # init_weights=False: truncated-normal init of every layer takes 10 s and more
         return {"aux_logits": False, "transform_input": False, "init_weights": False}
@@ -134,7 +148,7 @@ def _children_after(network: nn.Module, last_layer: str) -> tuple[str, ...]:
 
 
 def _up_to(network: nn.Module, last_layer: str) -> nn.Sequential:
-    """The children up to `last_layer`, under their own names; torchvision applies them in order."""
+    """The child modules up to `last_layer`, with their names; torchvision applies them in order."""
     kept = nn.Sequential()
     for name, child in network.named_children():
         kept.add_module(name, child)
@@ -144,10 +158,14 @@ def _up_to(network: nn.Module, last_layer: str) -> nn.Sequential:
 
 
 def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
-    """Weights of torchvision's network, by their enum's name (downloaded once) or from a file.
+    """The weights of a torchvision network, by the name in their enum or from a file.
+
+    Args:
+        name: of the network, in torchvision.models.
+        weights: a name such as "IMAGENET1K_V1" (downloaded once), or the path of a state dict.
 
     Raises:
-        InputError: they are neither, or the file can't be read.
+        InputError: there is no such name or file, or it can't be downloaded or read.
     """
     available = torchvision_module("models").get_model_weights(name)
     if weights in available.__members__:
@@ -172,37 +190,51 @@ def _downloaded(weights: "WeightsEnum") -> dict[str, Tensor]:
 
 
 def read_state_dict(file: Path) -> dict[str, Tensor]:
+    """The state dict in a file, on the CPU; no code in it is run.
+
+    Raises:
+        InputError: the file is missing, or holds something else.
+    """
     if not file.is_file():
         raise InputError(f"no weights at {file.resolve()}")
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds, depending on what the bytes look like
+    except Exception as error:  # torch raises a dozen types, depending on the bytes
         raise InputError(f"{file} is no state dict that torch can read safely: {error}") from error
 
 
 def load_weights(network: nn.Module, state: dict[str, Tensor], dropped: Sequence[str]) -> None:
-    """Load a state dict, or say which keys are missing, unexpected or of another shape.
+    """Load a state dict into a network.
 
-    Keys of the `dropped` children (a classifier) may be absent, present or of any shape.
+    Args:
+        network: changed in place.
+        state: parameter name -> weights.
+        dropped: child modules, such as a classifier, whose weights may be missing, superfluous or
+            of any shape; those of the state dict are ignored.
+
+    Raises:
+        InputError: other keys are missing, unexpected or of another shape.
     """
     own = network.state_dict()
-    dropped_keys = {key for key in {*own, *state} if key.split(".")[0] in dropped}
-    missing = own.keys() - state.keys() - dropped_keys
-    missing = {key for key in missing if not key.endswith("num_batches_tracked")}
-    unexpected = state.keys() - own.keys() - dropped_keys
-    reshaped = {
-        key
-        for key in (own.keys() & state.keys()) - dropped_keys
-        if own[key].shape != state[key].shape
-    }
-    if missing or unexpected or reshaped:
-        parts = (("missing", missing), ("unexpected", unexpected), ("other shape", reshaped))
-        report = "; ".join(f"{len(keys)} {what} ({_some(keys)})" for what, keys in parts if keys)
+    wanted = {key: value for key, value in own.items() if key.split(".")[0] not in dropped}
+    given = {key: value for key, value in state.items() if key.split(".")[0] not in dropped}
+    problems = _misfits(wanted, given)
+    if problems:
         raise InputError(
-            f"these weights are not of this {type(network).__name__}: {report}. Give a state dict "
-            "of the same network, or choose the network that they are of."
+            f"these weights are not of this {type(network).__name__}: {problems}. Give a state "
+            "dict of the same network, or choose the network that they are of."
         )
-    network.load_state_dict({**own, **{k: v for k, v in state.items() if k not in dropped_keys}})
+    network.load_state_dict(own | given)
+
+
+def _misfits(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str:
+    """Which keys are missing, unexpected or of another shape; empty if all fit."""
+    missing = {k for k in wanted.keys() - given.keys() if not k.endswith("num_batches_tracked")}
+    unexpected = given.keys() - wanted.keys()
+    common = wanted.keys() & given.keys()
+    reshaped = {key for key in common if wanted[key].shape != given[key].shape}
+    kinds = (("missing", missing), ("unexpected", unexpected), ("other shape", reshaped))
+    return "; ".join(f"{len(keys)} {kind} ({_some(keys)})" for kind, keys in kinds if keys)
 
 
 def _some(keys: set[str], count: int = 3) -> str:

@@ -19,11 +19,14 @@ class Embedder(nn.Module):
 
     Args:
         backbone: normalised images -> feature map or pooled features.
-        pooling: feature map -> features; not used where the backbone has pooled already.
-        head: called with the width of the pooled features, gives the module features ->
-            embeddings.
-        freeze: what of the backbone does not learn.
-        channels_last: memory format of weights and images; on CPUs and recent GPUs the faster.
+        pooling: feature map -> features; not used if the backbone pools itself.
+        head: a constructor: width of the pooled features -> module from features to embeddings.
+        freeze: which layers of the backbone do not learn.
+        channels_last: whether weights and images have this memory format, which is the faster one
+            on CPUs and recent GPUs.
+
+    Raises:
+        InputError: nothing is left to thaw (see `Freeze`).
     """
 
     mean: Tensor
@@ -48,19 +51,21 @@ class Embedder(nn.Module):
         self.register_buffer("std", _per_channel(backbone.std), persistent=False)
         self.to(memory_format=self.memory_format)
         freeze.stop_gradients(backbone)
-        self.train()  # Lightning trains with the modes that it finds
+        self.train()  # Lightning keeps the modes that it finds
 
     @property
     def embedding_size(self) -> int:
+        """D, the number of dimensions of an embedding."""
         return int(self.head.embedding_size)  # type: ignore[arg-type]  # nn.Module hides the int
 
     def train(self, mode: bool = True) -> Self:
+        """Set the training mode; frozen layers stay in evaluation mode."""
         super().train(mode)
         self.freeze.set_eval_mode(self.backbone)
         return self
 
     def thaw(self, epoch: int) -> None:
-        """Let learn what does from this epoch on, counted from 0; does nothing a second time."""
+        """Let the layers learn that thaw in this epoch, counted from 0; can be called again."""
         later = self.freeze.at(epoch)
         if later is not self.freeze:
             for parameter in self.freeze.thawing(self.backbone):
@@ -69,8 +74,10 @@ class Embedder(nn.Module):
             self.train(self.training)
 
     def for_measuring(self) -> Self:
-        """A copy in evaluation mode and float32 that is faster, as batch norm is folded into the
-        convolutions; it does not follow the training."""
+        """A faster copy in evaluation mode and float32, with batch norm folded into convolutions.
+
+        Later training does not change the copy.
+        """
         pairs = self._foldable
         copied = deepcopy(self).float().eval()
         fold_batch_norm(copied.backbone.network, pairs)
@@ -78,7 +85,7 @@ class Embedder(nn.Module):
 
     @cached_property
     def _foldable(self) -> list[tuple[str, str]]:
-        """Traced once: what the network does stays the same while its weights learn."""
+        """Cached, since training changes the weights and not the structure."""
         training = self.training
         self.eval()
         pairs = foldable(self.backbone.network)
@@ -86,10 +93,10 @@ class Embedder(nn.Module):
         return pairs
 
     def features(self, images: Tensor) -> Tensor:
-        """images (B, 3, H, W) uint8 -> pooled features (B, width), before the head.
+        """Images (B, 3, H, W) uint8 -> pooled features (B, width), before the head.
 
-        Of several views of each image (B, V, 3, H, W) the mean is taken. What is (B, width)
-        already, the kept features of a frozen backbone, stays as it is.
+        V views of each image, (B, V, 3, H, W), give their mean feature. Cached features of a
+        frozen backbone, (B, width), are returned unchanged.
         """
         if images.ndim == 2:
             return images
@@ -101,7 +108,7 @@ class Embedder(nn.Module):
 
     @property
     def has_fixed_features(self) -> bool:
-        """Whether training leaves backbone and pooling as they are, batch norm included."""
+        """Whether training changes neither backbone nor pooling, nor their batch norm."""
         parts = [self.backbone, self.pooling]
         learns = any(p.requires_grad for part in parts for p in part.parameters())
         return not learns and self.freeze.below is None and self.freeze.thaw is None
@@ -112,14 +119,14 @@ class Embedder(nn.Module):
         return (self.pooling(features) if features.ndim == 4 else features).shape[1]
 
     def forward(self, images: Tensor) -> Tensor:
-        """images (B, 3, H, W) uint8 -> embeddings (B, D) float32 of length 1.
+        """Images (B, 3, H, W) uint8 -> embeddings (B, D) float32 of length 1.
 
-        Of several views (B, V, 3, H, W) and of kept features (B, width) too: see `features`.
+        It also takes several views (B, V, 3, H, W) and cached features (B, width), as `features`.
         """
         return normalize(self.unnormalised(images))
 
     def unnormalised(self, images: Tensor) -> Tensor:
-        """The same, (B, D) float32, before the length is made 1."""
+        """Images (B, 3, H, W) uint8 -> embeddings (B, D) float32, before normalisation."""
         return self.head(self.features(images)).float()
 
 

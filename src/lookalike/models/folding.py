@@ -1,26 +1,24 @@
-"""Batch norm folded into the convolutions before it: the same function, read once from memory."""
+"""Batch norm folded into the convolution before it: the same function with less memory traffic."""
 
 from collections import Counter
 from collections.abc import Sequence
 from typing import cast
 
 from torch import nn
-from torch.fx import symbolic_trace
-from torch.fx.experimental.optimization import matches_module_pattern
+from torch.fx import Node, symbolic_trace
 from torch.fx.proxy import TraceError
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-PATTERN = (nn.Conv2d, nn.BatchNorm2d)
-
 
 def foldable(network: nn.Module) -> list[tuple[str, str]]:
-    """The names of each convolution whose only reader is a batch norm, and of that batch norm.
-
-    An empty list for a network that torch.fx can't trace, as its forward pass depends on what it
-    sees.
+    """The pairs of a convolution and a batch norm that can be folded into one layer.
 
     Args:
         network: in evaluation mode.
+
+    Returns:
+        The names of a Conv2d and of the BatchNorm2d that alone uses its output. The list is empty
+        if torch.fx can't trace the network, because its forward pass depends on its input.
     """
     try:
         traced = symbolic_trace(network)
@@ -30,24 +28,34 @@ def foldable(network: nn.Module) -> list[tuple[str, str]]:
     calls = Counter(node.target for node in traced.graph.nodes)
     pairs = []
     for node in traced.graph.nodes:
-        if matches_module_pattern(PATTERN, node, modules):
-            convolution = node.args[0]
-            once = calls[convolution.target] == calls[node.target] == len(convolution.users) == 1
-            if once and modules[node.target].track_running_stats:
-                pairs.append((convolution.target, node.target))
+        convolution = _convolution_before(node, modules)
+        if convolution is None:
+            continue
+        once = calls[convolution.target] == calls[node.target] == len(convolution.users) == 1
+        if once and modules[node.target].track_running_stats:
+            pairs.append((str(convolution.target), node.target))
     return pairs
 
 
-def fold_batch_norm(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
-    """Change a network so that it gives, to float32's rounding, what it gave, sooner.
+def _convolution_before(node: Node, modules: dict[str, nn.Module]) -> Node | None:
+    """The call of a Conv2d whose output a call of a BatchNorm2d takes; None for other nodes."""
+    before = node.args[0] if node.args else None
+    if not isinstance(before, Node) or not node.op == before.op == "call_module":
+        return None
+    types = type(modules[str(before.target)]), type(modules[str(node.target)])
+    return before if types == (nn.Conv2d, nn.BatchNorm2d) else None
 
-    Unlike torch.fx's `fuse` it does not trace the network that it changes: that leaves a cycle,
-    which keeps the weights until Python's garbage collector comes by.
+
+def fold_batch_norm(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:
+    """Make a network faster; its output stays the same up to float32 rounding.
+
+    torch.fx's `fuse` traces the network that it changes. This leaves a reference cycle, which
+    holds the weights in memory until Python's garbage collector runs; so it is not used here.
 
     Args:
-        network: in evaluation mode, in float32: folded weights lose more when they are rounded to
-            bfloat16 than those of convolution and batch norm do apart.
-        pairs: as `foldable` names them.
+        network: in evaluation mode and float32, changed in place. In bfloat16, folded weights lose
+            more to rounding than those of separate layers.
+        pairs: names of convolution and batch norm, from `foldable`.
     """
     for convolution, batch_norm in pairs:
         folded = fuse_conv_bn_eval(

@@ -1,4 +1,4 @@
-"""Finetuning: which part of a backbone learns from when on, and which keeps still."""
+"""Finetuning: which layers of a backbone learn, from which epoch on, and which stay frozen."""
 
 from dataclasses import dataclass, replace
 
@@ -10,14 +10,16 @@ from lookalike.errors import InputError
 
 @dataclass(frozen=True)
 class Thaw:
-    """Layers that are frozen at first and learn later, once the head has settled.
+    """Frozen layers that start to learn later, when the head has been trained for a while.
 
-    They are in the optimiser from the beginning, without gradients until then: a checkpoint of any
-    epoch can be resumed, and the learning-rate schedule knows them.
+    The optimiser has them from the beginning; until they thaw they have no gradients. So training
+    can resume from a checkpoint of any epoch, and the learning-rate schedule covers them.
 
-    Args:
-        epoch: epochs that are trained before; from 1 on.
-        from_layer: layers from this number on learn then.
+    epoch: the first epoch in which they learn, counted from 0; 1 or more.
+    from_layer: number of the first of these layers; see `Freeze.below`.
+
+    Raises:
+        InputError: the epoch is below 1.
     """
 
     epoch: int
@@ -30,17 +32,16 @@ class Thaw:
 
 @dataclass(frozen=True)
 class Freeze:
-    """What of a backbone does not learn.
+    """Which layers of a backbone do not learn.
 
-    Frozen layers get no gradient and stay in evaluation mode, so that batch norm keeps its
-    running statistics and dropout does nothing.
+    Frozen layers get no gradients and stay in evaluation mode: batch norm keeps its running
+    statistics, and dropout is off.
 
-    Args:
-        below: layers numbered below this one are frozen; numbers count the layers of `layers()`.
-            null freezes all of them.
-        batch_norm: whether every batch norm keeps its running statistics (its scale and shift
-            learn on where its layer does), as in Musgrave et al., ECCV 2020.
-        thaw: what of the frozen layers learns later; null for nothing.
+    below: layers with a number below this one are frozen, counted from 0 in the order of
+        `layers()`; null freezes all of them.
+    batch_norm: whether every batch norm keeps its running statistics, as in Musgrave et al., ECCV
+        2020; in layers that are not frozen its scale and shift still learn.
+    thaw: which frozen layers learn later; null for none.
     """
 
     below: int | None = 0
@@ -48,7 +49,11 @@ class Freeze:
     thaw: Thaw | None = None
 
     def stop_gradients(self, backbone: nn.Module) -> None:
-        """Raises InputError where no layer would thaw."""
+        """Mark the parameters of the frozen layers as not trainable.
+
+        Raises:
+            InputError: no layer would thaw later, though `thaw` is set.
+        """
         count, frozen = len(layers(backbone)), len(self._frozen(backbone))
         if self.thaw is not None and not 0 <= self.thaw.from_layer < frozen:
             raise InputError(
@@ -59,7 +64,7 @@ class Freeze:
             layer.requires_grad_(False)
 
     def set_eval_mode(self, backbone: nn.Module) -> None:
-        """Put the frozen layers back into evaluation mode; to be called after `train()`."""
+        """Set the frozen layers to evaluation mode; call it after every `train()`."""
         for layer in self._frozen(backbone):
             layer.eval()
         if self.batch_norm:
@@ -68,13 +73,13 @@ class Freeze:
                     layer.eval()
 
     def at(self, epoch: int) -> "Freeze":
-        """What holds in an epoch, counted from 0."""
+        """Which layers are frozen in an epoch, counted from 0."""
         if self.thaw is None or epoch < self.thaw.epoch:
             return self
         return replace(self, below=self.thaw.from_layer, thaw=None)
 
     def thawing(self, backbone: nn.Module) -> list[nn.Parameter]:
-        """What learns later and not yet."""
+        """The frozen parameters that will learn later."""
         if self.thaw is None:
             return []
         later = self._frozen(backbone)[self.thaw.from_layer :]
@@ -85,5 +90,9 @@ class Freeze:
 
 
 def layers(backbone: nn.Module) -> list[nn.Module]:
-    """The leaves of a network in order of definition: convolutions, norms, activations ..."""
+    """The layers of a network in order of definition: its modules without child modules.
+
+    >>> layers(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
+    [Linear(in_features=2, out_features=3, bias=True), ReLU()]
+    """
     return [module for module in backbone.modules() if not list(module.children())]

@@ -17,17 +17,18 @@ class Identity(nn.Module):
         self.embedding_size = width
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, width), unchanged."""
         return features
 
 
 class Linear(nn.Module):
-    """One linear layer, started at random.
+    """One linear layer with random initial weights.
 
     Args:
-        width: of the features.
+        width: number of features.
         embedding_size: D.
-        dropout: probability on the features.
-        bias: whether it has one.
+        dropout: probability that a feature is set to 0 in training.
+        bias: whether the layer has one.
     """
 
     def __init__(
@@ -39,21 +40,25 @@ class Linear(nn.Module):
         self.linear = nn.Linear(width, embedding_size, bias=bias)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, width) -> embeddings (B, D)."""
         return self.linear(self.dropout(features))
 
 
 class PrincipalComponents(nn.Module):
-    """A linear layer started from the principal components of the frozen training features.
+    """A linear layer initialised with the principal components of the training features.
 
-    It then trains as any other. Before training, it is the projection that keeps the most
-    variance; with whitening, as in Jegou & Chum, ECCV 2012, components are divided by their
-    standard deviation, relative to the first one's, to that power.
+    At first it is the projection that preserves the most variance; training then changes it as any
+    other layer. With whitening (Jegou & Chum, ECCV 2012), each component is divided by the power
+    `whitening` of its standard deviation, which is taken relative to the first component's.
 
     Args:
-        width: of the features.
+        width: number of features.
         embedding_size: D, at most the width and the number of training images.
         centre: whether the mean training feature is subtracted.
-        whitening: 0 keeps the variances, 1 makes them equal.
+        whitening: in [0, 1]; 0 keeps the variances, 1 makes them equal.
+
+    Raises:
+        InputError: there are fewer features than components.
     """
 
     def __init__(
@@ -71,41 +76,46 @@ class PrincipalComponents(nn.Module):
         self.linear = nn.Linear(width, embedding_size)
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, width) -> embeddings (B, D)."""
         return self.linear(features)
 
     @torch.no_grad()
     def start(self, features: Tensor) -> None:
-        """Set the layer from training features (N, width) float32.
+        """Initialise the layer from training features (N, width) float32.
 
         Raises:
-            InputError: fewer images than components.
+            InputError: there are fewer images than components.
         """
         if len(features) < self.embedding_size:
             raise InputError(
                 f"{len(features)} training images give no {self.embedding_size} principal "
                 f"components. Set embedding_size={len(features)} or less, or head=linear."
             )
+        weight = self._principal_directions(features)
+        self.linear.weight.copy_(weight)
+        mean = features.mean(0) if self.centre else torch.zeros_like(features[0])
+        self.linear.bias.copy_(-weight @ mean)
+
+    def _principal_directions(self, features: Tensor) -> Tensor:
+        """(N, width) -> (D, width), the one with the largest variance first, whitened."""
         centred = (features - features.mean(0)).double()
         covariance = centred.T @ centred / len(features)  # (width, width)
         variances, directions = torch.linalg.eigh(covariance)  # ascending
         largest = slice(-self.embedding_size, None)
         spread = (variances[largest] / variances[-1]).clamp(min=1e-9).sqrt()
         scale = spread**-self.whitening
-        weight = (directions[:, largest] * scale).T.flip(0).float()  # (D, width), largest first
-        self.linear.weight.copy_(weight)
-        mean = features.mean(0) if self.centre else torch.zeros_like(features[0])
-        self.linear.bias.copy_(-weight @ mean)
+        return (directions[:, largest] * scale).T.flip(0).float()
 
 
 class Bottleneck(nn.Module):
-    """Dropout, a linear layer without bias, batch norm: the re-identification head.
+    """Dropout, a linear layer without bias, batch norm: the head for re-identification.
 
     Luo et al., CVPR Workshops 2019, "Bag of Tricks and a Strong Baseline", section 3.5.
 
     Args:
-        width: of the features.
+        width: number of features.
         embedding_size: D.
-        dropout: probability on the features.
+        dropout: probability that a feature is set to 0 in training.
         scale: whether the batch norm learns a scale and a shift.
     """
 
@@ -121,6 +131,7 @@ class Bottleneck(nn.Module):
         )
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, width) -> embeddings (B, D)."""
         return self.layers(features)
 
 
@@ -128,11 +139,11 @@ class MLP(nn.Module):
     """Fully connected layers with ReLU and dropout between them.
 
     Args:
-        width: of the features.
-        embedding_size: D, the last layer's.
+        width: number of features.
+        embedding_size: D, the size of the last layer.
         hidden: sizes of the layers before it.
-        dropout: probability after each hidden layer.
-        activated: whether the last layer has ReLU and dropout too, as hidden layers have.
+        dropout: probability that an output of a hidden layer is set to 0 in training.
+        activated: whether ReLU and dropout follow the last layer too.
     """
 
     def __init__(
@@ -152,4 +163,5 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*(layers if activated else layers[:-2]))
 
     def forward(self, features: Tensor) -> Tensor:
+        """Features (B, width) -> embeddings (B, D)."""
         return self.layers(features)

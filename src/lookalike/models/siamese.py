@@ -1,4 +1,4 @@
-"""A small convolutional network for Siamese training: that of a well-known tutorial."""
+"""A small convolutional network for Siamese training, from a well-known tutorial."""
 
 from collections.abc import Sequence
 
@@ -16,14 +16,15 @@ def siamese_backbone(
 ) -> Backbone:
     """Blocks of convolution, ReLU and batch norm at full resolution, then fully connected layers.
 
-    Features are (B, hidden[-1]); there is no pooling. With `head=linear` of 5 dimensions it is
-    the network of the tutorial, but for colour.
+    Features are (B, hidden[-1]); there is no pooling. With `head=linear` and 5 dimensions this is
+    the network of the tutorial, except that it takes colour images.
 
     Args:
-        channels: of each block of 3 x 3 convolutions.
+        channels: of each 3 x 3 convolution.
         hidden: sizes of the fully connected layers, each followed by a ReLU.
-        image_size: side of the square images, pixels; the network takes no other.
-        mean, std: (3,) of the training images in [0, 1].
+        image_size: side of the square images, pixels; the network takes no other size.
+        mean: (3,), of the training images scaled to [0, 1], for normalising.
+        std: (3,), of the same images.
     """
     blocks = [
         nn.Sequential(

@@ -32,6 +32,7 @@ class Answers:
         self.seed = seed
 
     def write(self, run: FinishedRun) -> list[Path]:
+        """Search every query; the paths of the table and of the picture."""
         table, picture = run.folder / "answers.csv", run.folder / "answers.png"
         found = answers(run, self.k)
         with table.open("w", newline="", encoding="utf-8") as stream:
@@ -48,9 +49,12 @@ class Answers:
 def answers(
     run: FinishedRun, k: int, only: NDArray[np.int64] | None = None
 ) -> list[tuple[int, list[int], list[float]]]:
-    """(id of a query, ids of its nearest, their squared distances), for every query.
+    """(id of a query, ids of its nearest, their squared distances in [0, 4]), for every query.
 
-    `only` names some of the queries, by row.
+    Args:
+        run: finished.
+        k: ids at most; there are fewer in a small gallery.
+        only: rows of some of the queries, (Q,); null takes all.
     """
     tested = run.embeddings
     roles = run.records.roles[tested.ids]
@@ -86,7 +90,7 @@ def _lines(
 def tiles(
     records: Records, query: int, ids: list[int], distances: list[float]
 ) -> list[Tile | None]:
-    """A query and its answers, for a contact sheet."""
+    """A query and its answers, for a row of a contact sheet."""
 
     def name(row: int) -> str:
         return records.class_names[records.labels[row]]

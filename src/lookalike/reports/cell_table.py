@@ -1,196 +1,163 @@
-"""Tables of cells that were run with several seeds and folds, best first, with intervals."""
+"""The table of a comparison, with its cells as text or as numbers, and what its signs mean."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Sequence
+from math import isnan
 
 import numpy as np
-from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Column, Table
 
-from lookalike.evaluation.statistics import mean_interval, p_against, per_seed
-
-ALPHA = 0.05
-NOT_SIGNIFICANT = "≈"
-LATEX = str.maketrans(
-    {
-        "_": r"\_",
-        "%": r"\%",
-        "&": r"\&",
-        "#": r"\#",
-        "±": r"$\pm$",
-        NOT_SIGNIFICANT: r"$\approx$",
-        "†": r"$^\dagger$",
-    }
+from lookalike.reports.cells import (
+    ALPHA,
+    ENOUGH,
+    NOT_SIGNIFICANT,
+    TESTED,
+    Line,
+    Score,
+    Setting,
+    shared_folds,
+    shown,
 )
+from lookalike.reports.gains import on_gains
+from lookalike.reports.saved import FOLD, REPETITIONS, SEED, SavedRun
+from lookalike.reports.tables import Table, title
+
+COSTS = (
+    "wall_time_seconds",
+    "training_seconds",
+    "images_per_second",
+    "parameters",
+    "peak_memory_mebibytes",
+)
+OF_A_SCORE = ("half_width", "lowest", "highest", "seeds", "p")  # columns beside its mean
 
 
-@dataclass(frozen=True)
-class Row:
-    """The runs of one cell.
-
-    Args:
-        label: what was chosen, as overrides.
-        results: metrics.json of each finished run by (seed, fold).
-        compared: whether it takes part in comparisons; what was not trained does not.
-        beside: further columns by title.
-    """
-
-    label: str
-    results: dict[tuple[int, int], dict[str, Any]]
-    compared: bool = True
-    beside: dict[str, str] = field(default_factory=dict)
-
-    def grid(self, metric: str, seeds: Sequence[int], folds: Sequence[int]) -> NDArray[np.float64]:
-        """A score by seed and fold, (S, F), NaN where a run is missing."""
-        found = [[self.results.get((s, f), {}).get(metric, np.nan) for f in folds] for s in seeds]
-        return np.array(found, dtype=np.float64)
-
-
-@dataclass(frozen=True)
-class Cell:
-    """What the table says of one row and one metric; `p` is against the best or the reference."""
-
-    mean: float
-    half_width: float
-    p: float | None
-
-    def __str__(self) -> str:
-        if np.isnan(self.mean):
-            return "-"
-        spread = "" if np.isnan(self.half_width) else f" ± {self.half_width:.4f}"
-        mark = f" {NOT_SIGNIFICANT}" if self.p is not None and self.p > ALPHA else ""
-        return f"{self.mean:.4f}{spread}{mark}"
-
-
-@dataclass(frozen=True)
-class Line:
-    """A row, its cells by metric, and how many of its runs are finished."""
-
-    row: Row
-    cells: dict[str, Cell]
-
-    @property
-    def minutes(self) -> float:
-        """Of a run, on average."""
-        seconds = [result["wall_time_seconds"] for result in self.row.results.values()]
-        return float(np.mean(seconds)) / 60 if seconds else np.nan
-
-
-def compared(
-    rows: Sequence[Row], metrics: Sequence[str], reference: str | None = None
-) -> list[Line]:
-    """Rows ordered by the first metric, best first, with intervals and marks.
-
-    What was not trained stands above all: what the trained ones have to beat.
+def score_table(lines: Sequence[Line], notes: Sequence[str] = (), by_key: bool = False) -> Table:
+    """A line a setting: what was chosen, its scores, how many runs, and their minutes.
 
     Args:
-        reference: label of the row that the others are compared with; null takes the best.
+        lines: one or more, all with the same metrics.
+        notes: below the table.
+        by_key: whether each hyper-parameter has a column of its own.
     """
-    seeds = sorted({seed for row in rows for seed, _ in row.results})
-    folds = sorted({fold for row in rows for _, fold in row.results})
-    grids = {metric: [row.grid(metric, seeds, folds) for row in rows] for metric in metrics}
-    marks = {metric: _p_values(rows, grids[metric], reference) for metric in metrics}
-    lines = []
-    for index, row in enumerate(rows):
-        cells = {}
-        for metric in metrics:
-            interval = mean_interval(per_seed(grids[metric][index]))
-            cells[metric] = Cell(interval.mean, interval.half_width, marks[metric].get(index))
-        lines.append(Line(row, cells))
-
-    def place(line: Line) -> tuple[bool, float]:
-        mean = line.cells[metrics[0]].mean
-        return line.row.compared, np.inf if np.isnan(mean) else -mean
-
-    return sorted(lines, key=place)
-
-
-def titles(lines: Sequence[Line]) -> list[str]:
-    """The head of the table."""
-    metrics = [name.replace("/", " ").replace("_", " ") for name in lines[0].cells]
-    beside = list(dict.fromkeys(title for line in lines for title in line.row.beside))
-    return ["", *metrics, *beside, "runs", "minutes a run"]
-
-
-def texts(line: Line, head: Sequence[str]) -> list[str]:
-    """A line of the table, as its head has it."""
-    beside = [line.row.beside.get(title, "") for title in head[1 + len(line.cells) : -2]]
-    runs = str(len(line.row.results))
-    minutes = "-" if np.isnan(line.minutes) else f"{line.minutes:.1f}"
-    return [line.row.label, *map(str, line.cells.values()), *beside, runs, minutes]
-
-
-def print_comparison(lines: Sequence[Line], notes: Iterable[str] = ()) -> None:
-    head = titles(lines)
-    console = Console()
-    longest = max(len(line.row.label) for line in lines)
-    table = Table(  # a narrow screen breaks cells, and hides none
-        Column(overflow="fold", width=min(longest, max(20, console.width // 3))),
-        *(Column(title, justify="right", overflow="fold") for title in head[1:]),
+    by_key = by_key and bool(lines[0].setting.values)
+    keys = list(lines[0].setting.values) if by_key else [""]
+    beside = list(dict.fromkeys(title for line in lines for title in line.setting.beside))
+    metrics = [title(metric) for metric in lines[0].scores]
+    return Table(
+        [*keys, *metrics, *beside, "runs", "minutes a run"],
+        [_texts(line, beside, by_key) for line in lines],
+        len(keys),
+        notes,
     )
+
+
+def number_table(lines: Sequence[Line]) -> Table:
+    """A line a setting, in full: of each score the mean, the interval, the range, seeds and p."""
+    metrics = list(lines[0].scores)
+    columns = [(metric, name) for metric in metrics for name in ("mean", *OF_A_SCORE)]
+    heads = [metric if name == "mean" else f"{metric}/{name}" for metric, name in columns]
+    body = []
     for line in lines:
-        table.add_row(*texts(line, head))
-    console.print(table)
-    for note in notes:
-        console.print(note, markup=False, highlight=False)
+        numbers = [_written(getattr(line.scores[metric], name)) for metric, name in columns]
+        runs = [str(len(line.setting.runs)), _minutes(line.setting, 2)]
+        body.append([_called(line.setting), *numbers, *runs])
+    return Table(["cell", *heads, "runs", "minutes_a_run"], body)
 
 
-def markdown(lines: Sequence[Line], notes: Iterable[str] = ()) -> str:
-    head = titles(lines)
-    body = [head, ["---", *["---:"] * (len(head) - 1)], *(texts(line, head) for line in lines)]
-    table = "\n".join(f"| {' | '.join(cells)} |" for cells in body)
-    return "\n\n".join([table, *notes]) + "\n"
+def run_table(settings: Sequence[Setting], metrics: Sequence[str]) -> Table:
+    """A line a run, in full: its setting, seed, fold, scores, costs and folder.
+
+    A column that no run fills is left out.
+    """
+    keys = list(settings[0].values) or ["cell"]
+    runs = [(setting, run) for setting in settings for run in setting.runs]
+    columns = [n for n in (*metrics, *COSTS) if any(run.number(n) is not None for _, run in runs)]
+    head = [*keys, SEED, FOLD, *columns, "folder"]
+    return Table(head, [_of_run(setting, run, columns) for setting, run in runs], len(keys))
 
 
-def latex(lines: Sequence[Line], notes: Iterable[str] = ()) -> str:
-    """A tabular for the package booktabs; the notes stand above it as comments."""
-    head = titles(lines)
-    body = [[text.translate(LATEX) for text in texts(line, head)] for line in lines]
-    return "\n".join(
-        [
-            *(f"% {note}" for note in notes),
-            rf"\begin{{tabular}}{{l{'r' * (len(head) - 1)}}}",
-            r"\toprule",
-            rf"{' & '.join(head)} \\",
-            r"\midrule",
-            *(rf"{' & '.join(cells)} \\" for cells in body),
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
-    )
+def explained(
+    lines: Sequence[Line], reference: str | None = None, metric: str | None = None
+) -> list[str]:
+    """Sentences on the signs and the rules of a table.
 
-
-def csv_rows(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Numbers in full: mean, half_width and p of every metric."""
+    Args:
+        lines: of `cells.compare`.
+        reference: the label that it was given.
+        metric: by which folds and the gain of training are told; null takes the first.
+    """
+    scores = [score for line in lines for score in line.scores.values()]
+    first = metric or next(iter(lines[0].scores))
     return [
-        {"cell": line.row.label}
-        | {
-            f"{metric}{suffix}": value
-            for metric, cell in line.cells.items()
-            for suffix, value in (
-                ("", cell.mean), ("/half_width", cell.half_width), ("/p", cell.p),
-            )
-        }
-        | {"runs": len(line.row.results), "minutes_a_run": round(line.minutes, 2)}
-        for line in lines
-    ]  # fmt: skip
-
-
-def _p_values(
-    rows: Sequence[Row], grids: list[NDArray[np.float64]], reference: str | None
-) -> dict[int, float]:
-    """By row, of the rows that are compared and have a complete seed."""
-    taking_part = [
-        index for index, row in enumerate(rows) if row.compared and len(per_seed(grids[index]))
+        *_on_spread(scores),
+        *_on_significance(lines, scores, reference),
+        *on_gains(lines, first),
+        *_on_folds([line.setting for line in lines], first),
     ]
-    if len(taking_part) < 2:
-        return {}
-    labels = [rows[index].label for index in taking_part]
-    if reference is not None and reference not in labels:
-        return {}
-    against = None if reference is None else labels.index(reference)
-    p_values = p_against(np.stack([grids[index] for index in taking_part]), against)
-    return dict(zip(taking_part, p_values.tolist(), strict=True))
+
+
+def _texts(line: Line, beside: Sequence[str], by_key: bool) -> list[str]:
+    setting = line.setting
+    named = [shown(v) for v in setting.values.values()] if by_key else [_called(setting)]
+    further = [setting.beside.get(title, "") for title in beside]
+    return [*named, *map(str, line.scores.values()), *further, str(len(setting.runs)),
+            _minutes(setting, 1)]  # fmt: skip
+
+
+def _called(setting: Setting) -> str:
+    return setting.label or "every run"
+
+
+def _minutes(setting: Setting, digits: int) -> str:
+    """Of a run, on average."""
+    seconds = [s for run in setting.runs if (s := run.number("wall_time_seconds")) is not None]
+    return f"{np.mean(seconds) / 60:.{digits}f}" if seconds else "-"
+
+
+def _of_run(setting: Setting, run: SavedRun, columns: Sequence[str]) -> list[str]:
+    named = [shown(value) for value in setting.values.values()] or [_called(setting)]
+    repetition = [shown(run.config.get(key)) for key in REPETITIONS]
+    return [*named, *repetition, *(_written(run.number(n)) for n in columns), str(run.folder)]
+
+
+def _written(number: float | None) -> str:
+    """All digits, or nothing."""
+    return "" if number is None or isnan(number) else repr(number)
+
+
+def _on_spread(scores: Sequence[Score]) -> list[str]:
+    notes = []
+    if any(score.seeds >= ENOUGH for score in scores):
+        notes.append("± is the 95 % t-interval over seeds, each the mean of its folds.")
+    if any(1 < score.seeds < ENOUGH for score in scores):
+        notes.append(
+            f"In brackets: the lowest and the highest of two seeds; {ENOUGH} or more give an "
+            "interval."
+        )
+    return notes
+
+
+def _on_significance(
+    lines: Sequence[Line], scores: Sequence[Score], reference: str | None
+) -> list[str]:
+    against = "the best" if reference is None else reference
+    pairs = "all pairs" if reference is None else "the pairs with it"
+    if any(score.p is not None for score in scores):
+        return [
+            f"{NOT_SIGNIFICANT}: not significantly different from {against} (p > {ALPHA}), by the "
+            f"paired t-test over seeds, Holm-corrected for {pairs}."
+        ]
+    if len(lines) > TESTED and any(score.seeds > 1 for score in scores):
+        return [f"No differences are tested between more than {TESTED} settings."]
+    return []
+
+
+def _on_folds(settings: Sequence[Setting], metric: str) -> list[str]:
+    """Which folds were not counted, because a setting lacks them."""
+    present = {run.fold for s in settings for run in s.runs if run.number(metric) is not None}
+    shared = shared_folds(settings, metric)
+    if len(present) <= 1 or len(shared) == len(present):
+        return []
+    if not shared:
+        return ["No fold is common to all settings: each shows its own, and nothing is tested."]
+    counted = ", ".join(map(shown, shared))
+    return [f"Counted are the folds that all settings have: {counted} of {len(present)}."]

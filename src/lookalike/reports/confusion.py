@@ -4,19 +4,24 @@ import csv
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
 from lookalike.evaluation.classification import confusion_matrix
 from lookalike.losses.classifier import classifier_of
 from lookalike.reports.finished import FinishedRun
+from lookalike.reports.style import figure, shades
+from lookalike.reports.tables import Table, print_table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 log = logging.getLogger(__name__)
 
 LARGEST = 25  # classes whose counts can be read in a picture or on a terminal
+DARK = 0.6  # share from which on the shade needs white ink
 
 
 class Confusion:
@@ -26,6 +31,7 @@ class Confusion:
     """
 
     def write(self, run: FinishedRun) -> list[Path]:
+        """Count the test images by class and by what they are taken for; the paths."""
         trained = np.unique(run.records.labels[run.records.ids("train")])
         names = [run.records.class_names[label] for label in trained]
         classifier = classifier_of(run.loss, names)
@@ -47,10 +53,12 @@ class Confusion:
 
 
 def _print(counts: NDArray[np.int64], names: Sequence[str]) -> None:
-    table = Table("class", *names, "right", title="test images, and what they were taken for")
-    for name, row, right in zip(names, counts, _shares(counts).diagonal(), strict=True):
-        table.add_row(name, *map(str, row), f"{right:.1%}")
-    Console().print(table)
+    lines = [
+        [name, *map(str, row), f"{right:.1%}"]
+        for name, row, right in zip(names, counts, _shares(counts).diagonal(), strict=True)
+    ]
+    head = ["class", *names, "right"]
+    print_table(Table(head, lines, title="test images, and what they were taken for"))
 
 
 def _write(counts: NDArray[np.int64], names: Sequence[str], file: Path) -> None:
@@ -62,14 +70,12 @@ def _write(counts: NDArray[np.int64], names: Sequence[str], file: Path) -> None:
 
 def _draw(counts: NDArray[np.int64], names: Sequence[str], file: Path) -> None:
     """Shade is the share of the row; the numbers are images."""
-    from matplotlib.figure import Figure  # slow to import; without pyplot it draws with Agg
-
     size = 3 + 0.5 * min(len(names), 2 * LARGEST)
-    figure = Figure(figsize=(size + 1, size), dpi=120, layout="constrained")
-    axes = figure.subplots()
+    picture = figure(size + 1, size)
+    axes = picture.subplots()
     shares = _shares(counts)
-    shade = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(shade, label="share of the class", shrink=0.8)
+    shade = axes.imshow(shares, cmap=shades(), vmin=0, vmax=1)
+    picture.colorbar(shade, label="share of the class", shrink=0.8)
     accuracy = counts.trace() / counts.sum()
     axes.set(
         title=f"{counts.trace()} of {counts.sum()} test images right ({accuracy:.1%})",
@@ -77,12 +83,18 @@ def _draw(counts: NDArray[np.int64], names: Sequence[str], file: Path) -> None:
         ylabel="class",
     )
     if len(names) <= LARGEST:
-        axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-        axes.set_yticks(range(len(names)), names)
-        for row, column in np.ndindex(counts.shape):
-            ink = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=ink)
-    figure.savefig(file)
+        _name(axes, counts, names)
+    picture.savefig(file)
+
+
+def _name(axes: "Axes", counts: NDArray[np.int64], names: Sequence[str]) -> None:
+    """Classes along the sides, and counts inside."""
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    shares = _shares(counts)
+    for row, column in np.ndindex(counts.shape):
+        ink = "white" if shares[row, column] > DARK else "black"
+        axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=ink)
 
 
 def _shares(counts: NDArray[np.int64]) -> NDArray[np.float64]:

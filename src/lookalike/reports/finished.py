@@ -15,13 +15,14 @@ from lookalike.retrieval.embeddings import Embeddings
 class FinishedRun:
     """A run after its test.
 
-    folder: the run's, with metrics.csv and checkpoints/; reports are written there.
-    plan: what was measured, and which score chose.
-    epochs: trained until the chosen checkpoint.
-    records: of all images, with the splits that the tested network was trained on.
-    embeddings: of the test images, in order of id, by the tested network.
-    untrained: the same by the network before training, null if that was not measured.
-    loss: as it was trained, in evaluation mode on the CPU; a classifier or proxies live in it.
+    Args:
+        folder: the run's, with metrics.csv and checkpoints/; reports are written there.
+        plan: what was measured, and which score chose.
+        epochs: trained until the chosen checkpoint.
+        records: of all images, with the splits that the tested network was trained on.
+        embeddings: of the test images, in order of id, by the tested network.
+        untrained: the same by the network before training, null if that was not measured.
+        loss: as it was trained, in evaluation mode on the CPU; a classifier or proxies live in it.
     """
 
     folder: Path

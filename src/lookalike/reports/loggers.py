@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import ImageOps
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -42,24 +43,9 @@ def open_wandb(
     """
     if rank_zero_only.rank != 0:
         return WandbLogger(save_dir=save_dir)
-    os.environ.setdefault("WANDB_FINISH_TIMEOUT", UPLOAD)  # older W&B knows no such limit
-    import wandb
-
-    mode, verb, time = launch.split()
-    own = {"group": None, "job_type": verb}
-    swept = {"group": f"{verb}_{time}", "job_type": cell}
-    usual = swept if "MULTIRUN" in mode else own
+    usual = _usual(launch, cell)
     settings |= {"dir": save_dir} | {key: settings.get(key) or usual[key] for key in usual}
-    wandb.finish(exit_code=1)  # an earlier job of this sweep that was cut off
-    try:
-        waits = wandb.Settings(init_timeout=PATIENCE, login_timeout=PATIENCE)
-        run = wandb.init(**settings, settings=waits)
-    except wandb.Error as error:
-        run = wandb.init(**settings, mode="offline")
-        log.warning(
-            "W&B can't be used (%s). The run is kept offline; upload it with `wandb sync %s`.",
-            str(error).splitlines()[0], Path(run.dir).parent,
-        )  # fmt: skip
+    run = _begin(settings)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
     return WandbLogger(experiment=run)
@@ -104,6 +90,32 @@ def publish(
             _to_tensorboard(logger, run, numbers, pictures)
 
 
+def _usual(launch: str, cell: str) -> dict[str, str | None]:
+    """The group and the job type of a run: of a sweep all jobs are one group."""
+    mode, verb, time = launch.split()
+    if "MULTIRUN" in mode:
+        return {"group": f"{verb}_{time}", "job_type": cell}
+    return {"group": None, "job_type": verb}
+
+
+def _begin(settings: dict[str, Any]) -> Any:
+    """A new W&B run, offline if W&B can't be used."""
+    os.environ.setdefault("WANDB_FINISH_TIMEOUT", UPLOAD)  # older W&B knows no such limit
+    import wandb
+
+    wandb.finish(exit_code=1)  # an earlier job of this sweep that was cut off
+    try:
+        waits = wandb.Settings(init_timeout=PATIENCE, login_timeout=PATIENCE)
+        return wandb.init(**settings, settings=waits)
+    except wandb.Error as error:
+        run = wandb.init(**settings, mode="offline")
+        log.warning(
+            "W&B can't be used (%s). The run is kept offline; upload it with `wandb sync %s`.",
+            str(error).splitlines()[0], Path(run.dir).parent,
+        )  # fmt: skip
+        return run
+
+
 def _to_wandb(
     experiment: Any,
     run: FinishedRun,
@@ -111,21 +123,11 @@ def _to_wandb(
     checkpoints: Mapping[str, Path],
     pictures: Sequence[Path],
 ) -> None:
+    """Examples, pictures, scores and checkpoints; then W&B's run is closed."""
     import wandb
 
-    table = wandb.Table(columns=["query", "class", "nearest", "right", "similarity"])
-    for query, ids, distances in _examples(run):
-        label = run.records.labels[query]
-        right = float(np.mean(run.records.labels[ids] == label)) if ids else 0.0
-        table.add_data(
-            Path(run.records.paths[query]).name,
-            run.records.class_names[label],
-            wandb.Image(contact_sheet([tiles(run.records, query, ids, distances)])),
-            right,
-            1 - distances[0] / 2 if ids else 0.0,
-        )
     shown = {f"report/{file.stem}": wandb.Image(str(file)) for file in pictures}
-    experiment.log({"examples": table, **shown})
+    experiment.log({"examples": _wandb_examples(run), **shown})
     # curves have their own best values in the summary
     experiment.summary.update({n: v for n, v in numbers.items() if not n.startswith("val/")})
     for alias, file in checkpoints.items():
@@ -135,22 +137,44 @@ def _to_wandb(
     experiment.finish()
 
 
+def _wandb_examples(run: FinishedRun) -> Any:
+    """A table with a line a query: its nearest images, and the cosine similarity of the first."""
+    import wandb
+
+    table = wandb.Table(columns=["query", "class", "nearest", "right", "similarity"])
+    for query, ids, distances in _examples(run):
+        label = run.records.labels[query]
+        table.add_data(
+            Path(run.records.paths[query]).name,
+            run.records.class_names[label],
+            wandb.Image(contact_sheet([tiles(run.records, query, ids, distances)])),
+            float(np.mean(run.records.labels[ids] == label)) if ids else 0.0,
+            1 - distances[0] / 2 if ids else 0.0,
+        )
+    return table
+
+
 def _to_tensorboard(
     logger: TensorBoardLogger,
     run: FinishedRun,
     numbers: Mapping[str, float],
     pictures: Sequence[Path],
 ) -> None:
+    """Test scores beside the hyper-parameters, examples, pictures and embeddings."""
     tests = {f"hparam/{name}": v for name, v in numbers.items() if name.startswith("test/")}
     logger.log_hyperparams(logger.hparams, tests)
-    writer = logger.experiment
     examples = [tiles(run.records, *found) for found in _examples(run)]
-    writer.add_image("examples", np.asarray(contact_sheet(examples)), run.epochs, dataformats="HWC")
-    for file in pictures:
-        pixels = np.asarray(read_image(file))
-        writer.add_image(f"report/{file.stem}", pixels, run.epochs, dataformats="HWC")
-    rows = _drawn(len(run.embeddings), PROJECTED)
-    tested = run.embeddings[rows]
+    shown = {"examples": np.asarray(contact_sheet(examples))}
+    shown |= {f"report/{file.stem}": np.asarray(read_image(file)) for file in pictures}
+    for name, pixels in shown.items():  # (H, W, 3) uint8
+        logger.experiment.add_image(name, pixels, run.epochs, dataformats="HWC")
+    _add_projector(logger.experiment, run)
+    logger.experiment.flush()
+
+
+def _add_projector(writer: Any, run: FinishedRun) -> None:
+    """Some test embeddings with their classes and thumbnails."""
+    tested = run.embeddings[_drawn(len(run.embeddings), PROJECTED)]
     thumbnails = [
         as_tensor(ImageOps.fit(read_image(path), (SPRITE, SPRITE)))
         for path in run.records.paths[tested.ids]
@@ -158,17 +182,17 @@ def _to_tensorboard(
     writer.add_embedding(
         torch.from_numpy(tested.vectors),
         metadata=[run.records.class_names[label] for label in tested.labels],
-        label_img=torch.stack(thumbnails).float() / 255,
+        label_img=torch.stack(thumbnails).float() / 255,  # (N, 3, SPRITE, SPRITE) in [0, 1]
         tag="test",
     )
-    writer.flush()
 
 
 def _examples(run: FinishedRun) -> list[tuple[int, list[int], list[float]]]:
+    """Some queries with their nearest images, as `answers` gives them."""
     queries = int((run.records.roles[run.embeddings.ids] != "gallery").sum())
     return answers(run, ANSWERS, _drawn(queries, EXAMPLES))
 
 
-def _drawn(total: int, most: int) -> np.ndarray:
-    """Row numbers, the same for every run on the same images."""
+def _drawn(total: int, most: int) -> NDArray[np.int64]:
+    """Row numbers, at most so many, ascending; the same for every run on the same images."""
     return np.sort(np.random.default_rng(0).choice(total, min(most, total), replace=False))

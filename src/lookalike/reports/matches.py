@@ -5,12 +5,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from lookalike.inference.lookup import Match
 from lookalike.inference.search import SearchResults
 from lookalike.reports.sheet import Tile, contact_sheet
+from lookalike.reports.tables import Table, print_table
 
 PRINTED, DRAWN = 40, 30  # queries at most; the rest is in the CSV
 HEADER = (
@@ -27,17 +26,14 @@ HEADER = (
 
 def print_matches(results: SearchResults) -> None:
     """A line for each match, or "no match"; `#1` is a rank."""
-    table = Table("query", "searched in", "match", "class", "cosine", "Euclidean")
-    for path, place, found in _rows(results, PRINTED):
-        if not found:
-            table.add_row(Path(path).name, place, "no match")
-        for line, match in enumerate(found):
-            first = ("", "") if line else (Path(path).name, place)
-            name = Path(results.gallery.paths[match.row]).name
-            table.add_row(*first, name, results.class_of(match), *_measured(match))
-    Console().print(table)
-    if len(results.queries) > PRINTED:
-        Console().print(f"and {len(results.queries) - PRINTED} more queries")
+    head = ("query", "searched in", "match", "class", "cosine", "Euclidean")
+    lines = [
+        line
+        for path, place, found in _rows(results, PRINTED)
+        for line in _lines(results, Path(path).name, place, found)
+    ]
+    more = len(results.queries) - PRINTED
+    print_table(Table(head, lines, len(head), [f"and {more} more queries"] if more > 0 else []))
 
 
 def write_matches(file: Path, results: SearchResults) -> None:
@@ -46,21 +42,8 @@ def write_matches(file: Path, results: SearchResults) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(HEADER)
         for path, place, found in _rows(results):
-            if not found:
-                writer.writerow((path, place, *[""] * 6))
-            for match in found:
-                writer.writerow(
-                    (
-                        path,
-                        place,
-                        results.gallery.paths[match.row],
-                        results.class_of(match),
-                        f"{match.cosine:.6f}",
-                        match.cosine_rank,
-                        f"{match.euclidean:.6f}",
-                        match.euclidean_rank,
-                    )
-                )
+            cells = [_cells(results, match) for match in found] or [("",) * 6]
+            writer.writerows((path, place, *each) for each in cells)
 
 
 def matches_sheet(results: SearchResults) -> Image.Image:
@@ -74,6 +57,31 @@ def matches_sheet(results: SearchResults) -> Image.Image:
             for row, (path, place, found) in enumerate(_rows(results, DRAWN))
         ],
         side=160,
+    )
+
+
+def _lines(
+    results: SearchResults, query: str, place: str, found: Sequence[Match]
+) -> list[tuple[str, ...]]:
+    """Of the table on the terminal; the query stands in the first only."""
+    if not found:
+        return [(query, place, "no match", "", "", "")]
+    names = [Path(results.gallery.paths[match.row]).name for match in found]
+    return [
+        (*(("", "") if line else (query, place)), name, results.class_of(match), *_measured(match))
+        for line, (name, match) in enumerate(zip(names, found, strict=True))
+    ]
+
+
+def _cells(results: SearchResults, match: Match) -> tuple[object, ...]:
+    """Of the file, behind the query and the place."""
+    return (
+        results.gallery.paths[match.row],
+        results.class_of(match),
+        f"{match.cosine:.6f}",
+        match.cosine_rank,
+        f"{match.euclidean:.6f}",
+        match.euclidean_rank,
     )
 
 

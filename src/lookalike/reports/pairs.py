@@ -18,6 +18,7 @@ from lookalike.evaluation.verification import (
 )
 from lookalike.reports.finished import FinishedRun
 from lookalike.reports.sheet import Tile, contact_sheet
+from lookalike.reports.style import COLOURS, GRID, QUIET, figure, of_line
 from lookalike.retrieval.embeddings import Embeddings
 
 
@@ -39,6 +40,7 @@ class Pairs:
         self.seed = seed
 
     def write(self, run: FinishedRun) -> list[Path]:
+        """Draw the pairs and measure them; the paths of the three files."""
         tested = run.embeddings
         rng = np.random.default_rng(self.seed)
         pairs = draw_pairs(np.arange(len(tested)), tested.labels, rng, self.per_class)  # rows
@@ -69,7 +71,7 @@ class Pairs:
 
 
 def pair_roc(embeddings: Embeddings, pairs: NDArray[np.int64]) -> RocCurve:
-    """How pairs of rows (P, 2) are told apart by their distance."""
+    """How well the distance of pairs of rows (P, 2) tells positive ones from negative ones."""
     first, second = embeddings.labels[pairs].T
     return roc_curve(pair_distances(embeddings, pairs), first == second)
 
@@ -82,27 +84,24 @@ def pair_distances(embeddings: Embeddings, pairs: NDArray[np.int64]) -> NDArray[
 
 
 def draw_roc(curves: Mapping[str, RocCurve], file: Path) -> None:
-    """Curves by name, at most three, with their points of equal errors; and chance."""
-    from matplotlib.figure import Figure  # slow to import; without pyplot it draws with Agg
-
-    figure = Figure(figsize=(6, 6), dpi=120, layout="constrained")
-    axes = figure.subplots()
-    looks = (("#0072b2", "-"), ("#d55e00", "--"), ("#000000", "-."))
-    for (name, roc), (colour, style) in zip(curves.items(), looks, strict=False):
+    """Curves by name, as many as colours, with their points of equal errors; and chance."""
+    picture = figure(6, 6)
+    axes = picture.subplots()
+    for look, (name, roc) in enumerate(curves.items()):
         equal = equal_error_rate(roc)
         label = f"{name}: AUC {area_under_curve(roc):.3f}, equal error rate {equal:.3f} (dot)"
-        axes.plot(roc.false_positive_rate, roc.true_positive_rate, style, color=colour, label=label)
-        axes.plot(equal, 1 - equal, "o", color=colour)
-    axes.plot([0, 1], [0, 1], ":", color="0.4", label="chance: AUC 0.5")
+        axes.plot(roc.false_positive_rate, roc.true_positive_rate, label=label, **of_line(look))
+        axes.plot(equal, 1 - equal, "o", color=COLOURS[look])
+    axes.plot([0, 1], [0, 1], ":", color=QUIET, label="chance: AUC 0.5")
     axes.set(
         title="are two images of one class?",
         aspect="equal",
         xlabel="false positive rate: share of negative pairs called positive",
         ylabel="true positive rate: share of positive pairs called positive",
     )
-    axes.grid(color="0.9")
+    axes.grid(color=GRID)
     axes.legend(loc="lower right", fontsize="small")
-    figure.savefig(file)
+    picture.savefig(file)
 
 
 def _tiles(run: FinishedRun, threshold: float, pair: NDArray[np.int64]) -> tuple[Tile, Tile]:

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
 from lookalike.data.records import Records
 from lookalike.inference.classifier import Predictions
 from lookalike.inference.vote import Vote
 from lookalike.reports.sheet import Tile, contact_sheet
+from lookalike.reports.tables import Table, print_table
 
 PRINTED, DRAWN = 40, 60  # images at most; the rest is in the CSV
 COLUMNS = 6  # of the sheet
@@ -21,14 +20,14 @@ def print_predictions(
     records: Records, predictions: Sequence[Predictions], vote: Vote | None, top: int
 ) -> None:
     """One row an image, one column a model, the vote last."""
-    table = Table("image", *(each.model for each in predictions), *(["vote"] if vote else []))
+    head = ["image", *(each.model for each in predictions), *(["vote"] if vote else [])]
+    lines = []
     for image, path in enumerate(records.paths[:PRINTED]):
         cells = ["\n".join(_percent(*pair) for pair in p.best(image, top)) for p in predictions]
         cells += [_voted(vote, image, predictions)] if vote else []
-        table.add_row(Path(path).name, *cells)
-    Console().print(table)
-    if len(records) > PRINTED:
-        Console().print(f"and {len(records) - PRINTED} more images")
+        lines.append([Path(path).name, *cells])
+    more = len(records) - PRINTED
+    print_table(Table(head, lines, len(head), [f"and {more} more images"] if more > 0 else []))
 
 
 def write_predictions(

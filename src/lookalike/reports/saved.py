@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from glob import glob
 from os import walk
 from pathlib import Path
@@ -14,6 +14,8 @@ from lookalike.errors import InputError
 from lookalike.reports.curves import Curve, read_curves
 
 FINISHED = "metrics.json"
+SEED, FOLD = "seed", "data.fold"
+REPETITIONS = (SEED, FOLD)  # runs that differ in nothing else repeat one setting
 # parsing by libyaml, where PyYAML has it, is ten times faster
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -22,11 +24,12 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 class SavedRun:
     """A finished run.
 
-    folder: its own, with metrics.json.
-    metrics: everything in metrics.json; scores under names such as "test/recall_at_1".
-    choices: what was chosen of each group of the configuration, such as loss: "triplet".
-    config: its scalars under dotted names, as composed; interpolations are left as written.
-    curves: by name, such as "val/map_at_r"; empty if nothing was trained.
+    Args:
+        folder: its own, with metrics.json.
+        metrics: everything in metrics.json; scores under names such as "test/recall_at_1".
+        choices: what was chosen of each group of the configuration, such as loss: "triplet".
+        config: its scalars under dotted names, as composed; interpolations are left as written.
+        curves: by name, such as "val/map_at_r"; empty if nothing was trained.
     """
 
     folder: Path
@@ -37,7 +40,18 @@ class SavedRun:
 
     @property
     def name(self) -> str:
+        """Of its folder."""
         return self.folder.name
+
+    @property
+    def seed(self) -> Any:
+        """Null where its configuration is lost, as the fold is."""
+        return self.config.get(SEED)
+
+    @property
+    def fold(self) -> Any:
+        """Of the classes that validate."""
+        return self.config.get(FOLD)
 
     @property
     def trained(self) -> bool:
@@ -85,14 +99,15 @@ def read_run(folder: Path) -> SavedRun:
         raise InputError(f"{folder / FINISHED} is no JSON ({error}). Remove this run.") from error
     hydra = _yaml(folder / ".hydra" / "hydra.yaml")
     choices = hydra.get("hydra", {}).get("runtime", {}).get("choices", {})
-    curves = folder / "metrics.csv"
-    return SavedRun(
+    run = SavedRun(
         folder=folder,
         metrics=metrics,
         choices={group: choice for group, choice in choices.items() if "/" not in group},
         config=dict(flattened(_yaml(folder / ".hydra" / "config.yaml"))),
-        curves=read_curves(curves) if curves.is_file() else {},
+        curves={},
     )
+    logged = folder / "metrics.csv"
+    return replace(run, curves=read_curves(logged)) if run.trained and logged.is_file() else run
 
 
 def flattened(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:

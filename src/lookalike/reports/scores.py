@@ -9,12 +9,19 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from lookalike.provenance import provenance
+from lookalike.reports.tables import title
 
 COUNTS = {"queries": "queries", "queries_without_positive": "no positive"}
 
 
 def write_metrics(file: Path, scores: Mapping[str, float], facts: Mapping[str, Any]) -> None:
-    """metrics.json: the scores by name, then what is needed to judge them; whole or not there."""
+    """metrics.json: the scores by name, then what is needed to judge them; whole or not there.
+
+    Args:
+        file: to be written.
+        scores: by name, such as "test/map_at_r".
+        facts: of the run, in JSON's types; versions, commit and hardware are added.
+    """
     content = {**scores, **facts, **provenance()}
     partial = file.with_name(f"{file.name}.partial")
     partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
@@ -31,7 +38,13 @@ def print_counts(counts: Mapping[str, int]) -> None:
 
 
 def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
-    """A table with one column a measurement: epoch 0, the chosen epoch, and the test."""
+    """A table with one column a measurement: epoch 0, the chosen epoch, and the test.
+
+    Args:
+        scores: by name, such as "val/map_at_r"; measurements that are not there have no column.
+        epochs: trained until the chosen checkpoint.
+        refit: whether the tested network was trained again on the validation classes too.
+    """
     titles = {
         "epoch_0/val/": "val\nepoch 0",
         "val/": f"val\nepoch {epochs}",
@@ -39,13 +52,12 @@ def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
         "test/": "test\nrefitted" if refit else f"test\nepoch {epochs}",
     }
     measured = [prefix for prefix in titles if f"{prefix}queries" in scores]
-    table = Table(Column(no_wrap=True))
-    for prefix in measured:
-        table.add_column(titles[prefix], justify="right", no_wrap=True)
+    columns = [Column(titles[prefix], justify="right", no_wrap=True) for prefix in measured]
+    table = Table(Column(no_wrap=True), *columns)
     for name in (key.removeprefix("test/") for key in scores if key.startswith("test/")):
         digits = ".0f" if name in COUNTS else ".4f"
-        title = COUNTS.get(name, name.replace("_", " "))
-        table.add_row(title, *(f"{scores[prefix + name]:{digits}}" for prefix in measured))
+        values = [f"{scores[prefix + name]:{digits}}" for prefix in measured]
+        table.add_row(COUNTS.get(name, title(name)), *values)
     Console().print(table)
 
 

@@ -1,6 +1,6 @@
 """A contact sheet: rows of framed pictures with titles, drawn with Pillow.
 
-Right and wrong differ in colour (blue and vermilion: told apart by the colour-blind), in the frame
+Right and wrong differ in colour (blue and vermilion, which the colour-blind can read), in the frame
 (solid and dashed) and in a sign (tick and cross), so that they are read in black and white too.
 """
 
@@ -13,18 +13,24 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from lookalike.data.decoding import as_image, decode
+from lookalike.reports.style import NEITHER, RIGHT, WRONG
 
 FRAME, GAP, FONT = 5, 10, 12  # pixels
 LINE = FONT + 4  # height of a line of text, pixels
 SIGN = 20  # side of the square that a tick or a cross stands in, pixels
 DASH = 12  # pixels
-RIGHT, WRONG, NEITHER = "#0072b2", "#d55e00", "#b4b4b4"
 
 
 @dataclass(frozen=True)
 class Tile:
-    """A picture, lines above it, whether what it stands for is right (null is neither), and the
-    box that it is cropped to, see `Records`."""
+    """A place of the sheet.
+
+    Args:
+        path: of the picture.
+        title: lines above it.
+        right: whether what it stands for is right; null is neither.
+        box: that the picture is cropped to, see `Records`.
+    """
 
     path: str | Path
     title: Sequence[str] = ()

@@ -1,80 +1,115 @@
-"""The scores of settings as Markdown, LaTeX and CSV, and all runs as CSV."""
+"""Tables of text, and how they are written: on a terminal, as Markdown, LaTeX and CSV."""
 
 import csv
 from collections.abc import Sequence
+from dataclasses import dataclass
 from io import StringIO
-from math import isnan
+from typing import Literal
 
-from lookalike.evaluation.statistics import Interval
-from lookalike.reports.comparison import Setting, interval, shown, value_of
-from lookalike.reports.saved import SavedRun
+from rich.console import Console
+from rich.table import Column
+from rich.table import Table as Drawn
+from rich.text import Text
 
-COSTS = ("training_seconds", "images_per_second", "parameters", "peak_memory_mebibytes")
-# LaTeX's own characters, the backslash first
-SPECIAL = {"\\": r"\textbackslash{}"} | {c: f"\\{c}" for c in "&%$#_{}"} | {
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-}  # fmt: skip
-
-Rows = list[list[str]]
-
-
-def scores(settings: Sequence[Setting], metrics: Sequence[str]) -> Rows:
-    """A heading, then a line a setting: its values, its runs, its metrics with intervals."""
-    keys = list(settings[0].values)
-    lines = [[*keys, "runs", *(title(metric) for metric in metrics)]]
-    for setting in settings:
-        found = [written(interval(setting, metric)) for metric in metrics]
-        values = [shown(value) for value in setting.values.values()]
-        lines.append([*values, str(len(setting.runs)), *found])
-    return lines
-
-
-def all_runs(runs: Sequence[SavedRun], keys: Sequence[str], metrics: Sequence[str]) -> Rows:
-    """A heading, then a line a run, with full precision."""
-    names = [*metrics, *COSTS]
-    lines = [["folder", *keys, *names]]
-    for run in runs:
-        values = [shown(value_of(run, key)) for key in keys]
-        numbers = [run.number(name) for name in names]
-        lines.append([str(run.folder), *values, *("" if n is None else repr(n) for n in numbers)])
-    return lines
+SPOKEN = {
+    "ami": "AMI",
+    "map": "MAP",
+    "map_at_r": "MAP@R",
+    "minp": "mINP",
+    "nmi": "NMI",
+    "precision_at_1": "P@1",
+    "r_precision": "R-precision",
+}
+LATEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "|": r"\textbar{}",
+        "±": r"$\pm$",
+        "≈": r"$\approx$",
+        "†": r"$^\dagger$",
+    }
+)
 
 
-def written(found: Interval) -> str:
-    """0.9123 ± 0.0045, the mean alone where nothing was repeated, nothing where nothing is."""
-    if isnan(found.mean):
-        return ""
-    half = "" if isnan(found.half_width) else f" ± {found.half_width:.4f}"
-    return f"{found.mean:.4f}{half}"
+@dataclass(frozen=True)
+class Table:
+    """A heading, lines of as many cells, and sentences below.
+
+    Args:
+        head: titles of the columns.
+        lines: of the body.
+        names: how many columns, from the left, hold names; numbers are aligned to the right.
+        notes: what a reader needs to judge the numbers.
+        title: above it on the terminal.
+    """
+
+    head: Sequence[str]
+    lines: Sequence[Sequence[str]]
+    names: int = 1
+    notes: Sequence[str] = ()
+    title: str | None = None
 
 
 def title(metric: str) -> str:
-    """test/map_at_r -> test MAP@R."""
+    """A metric as people write it.
+
+    >>> title("test/map_at_r"), title("epoch_0/val/recall_at_4")
+    ('test MAP@R', 'epoch 0 val recall@4')
+    """
     split, _, name = metric.rpartition("/")
-    spoken = {"map": "MAP", "map_at_r": "MAP@R", "precision_at_1": "P@1", "minp": "mINP",
-              "r_precision": "R-precision", "nmi": "NMI", "ami": "AMI"}  # fmt: skip
-    known = spoken.get(name) or name.replace("recall_at_", "recall@").replace("_", " ")
-    return f"{split.replace('/', ' ')} {known}".strip()
+    known = SPOKEN.get(name) or name.replace("recall_at_", "recall@").replace("_", " ")
+    return f"{split.replace('/', ' ').replace('_', ' ')} {known}".strip()
 
 
-def markdown(rows: Rows) -> str:
-    heading, *lines = [[cell.replace("|", "\\|") for cell in row] for row in rows]
-    rule = ["---"] * len(heading)
-    return "".join(f"| {' | '.join(row)} |\n" for row in (heading, rule, *lines))
+def print_table(table: Table) -> None:
+    """On the terminal; a narrow one breaks cells, and hides none."""
+    console = Console()
+    longest = max((len(line[0]) for line in table.lines), default=0)
+    width = max(min(longest, max(20, console.width // 3)), len(table.head[0]))
+    drawn = Drawn(Column(Text(table.head[0]), overflow="fold", width=width), title=table.title)
+    for place, head in enumerate(table.head[1:], start=1):
+        drawn.add_column(Text(head), justify=_side(table, place), overflow="fold")
+    for line in table.lines:
+        drawn.add_row(*map(Text, line))  # plain: Rich would read "[a,b]" as markup
+    console.print(drawn)
+    for note in table.notes:
+        console.print(note, markup=False, highlight=False)
 
 
-def latex(rows: Rows) -> str:
-    r"""A tabular for \usepackage{booktabs}."""
-    heading, *lines = [" & ".join(_for_latex(cell) for cell in row) + r" \\" for row in rows]
-    body = "\n".join((r"\toprule", heading, r"\midrule", *lines, r"\bottomrule"))
-    return f"\\begin{{tabular}}{{{'l' * len(rows[0])}}}\n{body}\n\\end{{tabular}}\n"
+def markdown(table: Table) -> str:
+    """A table of GitHub's Markdown, and a paragraph a note."""
+    rule = ["---" if _side(table, place) == "left" else "---:" for place in range(len(table.head))]
+    body = [_for_markdown(table.head), rule, *map(_for_markdown, table.lines)]
+    drawn = "\n".join(f"| {' | '.join(cells)} |" for cells in body)
+    return "\n\n".join([drawn, *table.notes]) + "\n"
 
 
-def comma_separated(rows: Rows) -> str:
+def latex(table: Table) -> str:
+    r"""A tabular for \usepackage{booktabs}; the notes stand above it as comments."""
+    head, *lines = [
+        " & ".join(cell.translate(LATEX) for cell in cells) + r" \\"
+        for cells in (table.head, *table.lines)
+    ]
+    columns = "".join(_side(table, place)[0] for place in range(len(table.head)))
+    notes = [f"% {' '.join(note.split())}" for note in table.notes]
+    top, rule, bottom = r"\toprule", r"\midrule", r"\bottomrule"
+    begin, end = rf"\begin{{tabular}}{{{columns}}}", r"\end{tabular}"
+    return "\n".join([*notes, begin, top, head, rule, *lines, bottom, end, ""])
+
+
+def comma_separated(table: Table) -> str:
+    """CSV with a heading, for programs: without the notes."""
     stream = StringIO()
-    csv.writer(stream, lineterminator="\n").writerows(rows)
+    csv.writer(stream, lineterminator="\n").writerows([table.head, *table.lines])
     return stream.getvalue()
 
 
-def _for_latex(text: str) -> str:
-    return "".join(SPECIAL.get(c, c) for c in text).replace("±", r"$\pm$")
+def _side(table: Table, column: int) -> Literal["left", "right"]:
+    return "left" if column < table.names else "right"
+
+
+def _for_markdown(cells: Sequence[str]) -> list[str]:
+    return [cell.replace("\\", "\\\\").replace("|", "\\|") for cell in cells]

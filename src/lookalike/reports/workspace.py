@@ -9,6 +9,12 @@ if TYPE_CHECKING:
 
 NAME = "lookalike"
 FIRST = ("Group", "JobType")  # of W&B's runs: a sweep or a benchmark, and a cell of it
+BY_CELL: dict[str, Any] = {
+    "groupby": "JobType",
+    "groupby_aggfunc": "mean",
+    "groupby_rangefunc": "minmax",
+}
+COSTS = ("training_seconds", "parameters", "images_per_second", "peak_memory_mebibytes")
 
 
 def save_workspace(project: str, metric: str) -> str:
@@ -32,9 +38,16 @@ def save_workspace(project: str, metric: str) -> str:
 
 
 def workspace(project: str, metric: str) -> "Workspace":
-    """Scores by cell, curves, cost, hyper-parameters and examples, in sections."""
+    """Scores by cell, curves, cost, hyper-parameters and examples, in sections.
+
+    Args:
+        project: "entity/project".
+        metric: such as "map_at_r".
+
+    Raises:
+        InputError: wandb-workspaces is missing, or the project's name is none.
+    """
     try:
-        import wandb_workspaces.reports.v2 as wr
         import wandb_workspaces.workspaces as ws
     except ImportError as error:
         raise InputError(
@@ -43,37 +56,42 @@ def workspace(project: str, metric: str) -> "Workspace":
     entity, _, name = project.partition("/")
     if not entity or not name or "/" in name:
         raise InputError(f"wandb={project}: give entity/project, as in the address of W&B's page")
-    test, best = f"test/{metric}", f"val/{metric}.max"  # of the curve: see DescribeRun
-    cells: dict[str, Any] = {
-        "groupby": "JobType",
-        "groupby_aggfunc": "mean",
-        "groupby_rangefunc": "minmax",
-    }
-    curves = [("epoch", f"val/{metric}"), ("trainer/global_step", "train/loss")]
-    costs = ["training_seconds", "parameters", "images_per_second", "peak_memory_mebibytes"]
-    tested = dict.fromkeys([test, "test/recall_at_1"])
-    sections = {
-        "Test": [wr.BarPlot(title=key, metrics=[key], **cells) for key in tested],
-        "Learning": [wr.LinePlot(title=key, x=x, y=[key], **cells) for x, key in curves],
-        "Cost against quality": [
-            wr.ScatterPlot(x=wr.SummaryMetric(cost), y=wr.SummaryMetric(test)) for cost in costs
-        ],
-        "What matters": [
-            wr.ParameterImportancePlot(with_respect_to=best),
-            wr.RunComparer(diff_only="split"),
-        ],
-        "Examples": [wr.WeavePanelSummaryTable(table_name="examples")],
-    }
     return ws.Workspace(
         entity=entity,
         project=name,
         name=NAME,
         sections=[
             ws.Section(name=title, panels=panels, is_open=True)
-            for title, panels in sections.items()
+            for title, panels in _panels(metric).items()
         ],
         runset_settings=ws.RunsetSettings(
             groupby=[ws.Metric(key) for key in FIRST],
-            order=[ws.Ordering(ws.Summary(best), ascending=False)],
+            order=[ws.Ordering(ws.Summary(_best(metric)), ascending=False)],
         ),
     )
+
+
+def _panels(metric: str) -> dict[str, list[Any]]:
+    """By section."""
+    import wandb_workspaces.reports.v2 as wr
+
+    test = f"test/{metric}"
+    tested = dict.fromkeys([test, "test/recall_at_1"])
+    curves = [("epoch", f"val/{metric}"), ("trainer/global_step", "train/loss")]
+    return {
+        "Test": [wr.BarPlot(title=key, metrics=[key], **BY_CELL) for key in tested],
+        "Learning": [wr.LinePlot(title=key, x=x, y=[key], **BY_CELL) for x, key in curves],
+        "Cost against quality": [
+            wr.ScatterPlot(x=wr.SummaryMetric(cost), y=wr.SummaryMetric(test)) for cost in COSTS
+        ],
+        "What matters": [
+            wr.ParameterImportancePlot(with_respect_to=_best(metric)),
+            wr.RunComparer(diff_only="split"),
+        ],
+        "Examples": [wr.WeavePanelSummaryTable(table_name="examples")],
+    }
+
+
+def _best(metric: str) -> str:
+    """The highest point of the validation curve, in W&B's summary: see DescribeRun."""
+    return f"val/{metric}.max"

@@ -39,7 +39,10 @@ class Benchmark:
         seeds: values of seed; three or more, or intervals are wide.
         metrics: test metrics of the table; the first one orders it.
         reference: the cell that all others are compared with; null compares with the best.
-        published: what papers say.
+        published: what papers say, as arguments of `Published`.
+
+    Raises:
+        InputError: an axis or a list is empty, or the reference or a paper names no cell.
     """
 
     every: Sequence[str]
@@ -53,12 +56,10 @@ class Benchmark:
     def __post_init__(self) -> None:
         if not all([self.axes, *self.axes, self.folds, self.seeds, self.metrics]):
             raise InputError("a benchmark needs axes with entries, folds, seeds and metrics")
-        cells = [" ".join(cell) for cell in self.cells()]
-        named = [self.reference] if self.reference is not None else []
-        named += [entry.cell for entry in self.papers()]
-        for name in named:
-            if name not in cells:
-                hint = did_you_mean(name, cells)
+        labels = [" ".join(cell) for cell in self.cells()]
+        for name in self._named():
+            if name not in labels:
+                hint = did_you_mean(name, labels)
                 raise InputError(f"the benchmark has no cell {name!r}.{hint}")
 
     def cells(self) -> list[tuple[str, ...]]:
@@ -66,4 +67,10 @@ class Benchmark:
         return list(product(*self.axes))
 
     def papers(self) -> list[Published]:
+        """What papers say, one an entry."""
         return [Published(**entry) for entry in self.published]
+
+    def _named(self) -> list[str]:
+        """Cells that other keys refer to."""
+        reference = [] if self.reference is None else [self.reference]
+        return [*reference, *(paper.cell for paper in self.papers())]

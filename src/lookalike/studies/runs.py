@@ -11,8 +11,9 @@ import logging
 import re
 import shlex
 import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from math import nan
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ from omegaconf import DictConfig
 
 from lookalike.config import build, check_arguments
 from lookalike.errors import InputError
+from lookalike.reports.saved import FINISHED
 from lookalike.studies.cells import Benchmark
 from lookalike.training.identity import BEFORE_TRAINING, fingerprint, start_fingerprint
 from lookalike.training.run import measure_start, train
@@ -29,14 +31,25 @@ from lookalike.training.run import measure_start, train
 State = Literal["done", "running", "failed", "left"]
 Compose = Callable[[list[str]], DictConfig]  # overrides of `train` -> its configuration
 
+FAILED = "error.txt"
+
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Run:
-    """One cell with one fold and one seed, and the folder in which it is done."""
+    """One cell with one fold and one seed.
 
-    label: str  # of its row in the table
+    Args:
+        label: of its row in the table.
+        trained: whether it is more than a starting point that is measured.
+        fold: of the classes that validate.
+        seed: of everything that is drawn at random.
+        overrides: of `lookalike train`.
+        folder: in which it is done.
+    """
+
+    label: str
     trained: bool
     fold: int
     seed: int
@@ -46,16 +59,17 @@ class Run:
     def result(self) -> dict[str, Any] | None:
         """metrics.json, or nothing while the run is not finished."""
         try:
-            return json.loads((self.folder / "metrics.json").read_text(encoding="utf-8"))
+            return json.loads((self.folder / FINISHED).read_text(encoding="utf-8"))
         except (FileNotFoundError, json.JSONDecodeError):
             return None
 
     def state(self) -> State:
+        """How far it is, as its folder says now."""
         if self.result() is not None:
             return "done"
         if self.folder.is_dir() and _is_held(self.folder):
             return "running"
-        return "failed" if (self.folder / "error.txt").exists() else "left"
+        return "failed" if (self.folder / FAILED).exists() else "left"
 
 
 def planned_runs(
@@ -64,11 +78,16 @@ def planned_runs(
     """Every run of a benchmark: seeds first, so that a table of all cells is early complete.
 
     Args:
+        benchmark: its cells, folds and seeds.
         more: overrides of every cell beside the benchmark's own.
         compose: finds mistakes in overrides before any run starts.
         folder: has, or will have, a folder for each run.
+
+    Raises:
+        InputError: a cell can't be run on one device, takes no such argument, or does not measure
+            the benchmark's metrics.
     """
-    cells = list(_cells(benchmark, [*benchmark.every, *more], compose))
+    cells = _cells(benchmark, [*benchmark.every, *more], compose)
     return [
         _run(cell, fold, seed, folder)
         for seed in benchmark.seeds
@@ -81,21 +100,13 @@ def run_cell(config: DictConfig) -> float:
     """`train`, or the measurement of the starting point if trainer.max_epochs is 0.
 
     What goes wrong is written to error.txt, and other runs go on. Returns the monitored validation
-    metric, NaN for a run that failed or that another process is at.
+    metric, NaN for a run that failed, is finished already, or that another process is at.
     """
     folder = Path(config.paths.run)
-    problem = folder / "error.txt"
     try:
         with _lock(folder).acquire(timeout=1):  # a look at the state holds it for an instant
-            if (folder / "metrics.json").exists():  # finished by another process meanwhile
-                return nan
-            problem.unlink(missing_ok=True)
-            try:
-                return train(config) if config.trainer.max_epochs else measure_start(config)
-            except Exception as error:
-                problem.write_text(traceback.format_exc(), encoding="utf-8")
-                log.error("failed: %s (%s)", error, problem)
-                return nan
+            # another process may have finished it meanwhile
+            return nan if (folder / FINISHED).exists() else _attempt(config, folder / FAILED)
     except Timeout:
         log.info("another process is at %s", folder)
         return nan
@@ -103,33 +114,68 @@ def run_cell(config: DictConfig) -> float:
 
 @dataclass(frozen=True)
 class _Cell:
+    """What runs of one row of the table have in common.
+
+    Args:
+        label: of the row.
+        trained: whether it is more than a starting point.
+        overrides: of `lookalike train`, without seed and fold.
+        config: composed from them.
+    """
+
     label: str
     trained: bool
     overrides: list[str]
     config: DictConfig
 
 
-def _cells(benchmark: Benchmark, every: list[str], compose: Compose) -> Iterator[_Cell]:
+_Start = tuple[tuple[str, ...], _Cell]  # entries of the axes, and the cell without its training
+
+
+def _attempt(config: DictConfig, problem: Path) -> float:
+    """One run; an exception is written to a file and logged."""
+    problem.unlink(missing_ok=True)
+    try:
+        return train(config) if config.trainer.max_epochs else measure_start(config)
+    except Exception as error:
+        problem.write_text(traceback.format_exc(), encoding="utf-8")
+        log.error("failed: %s (%s)", error, problem)
+        return nan
+
+
+def _cells(benchmark: Benchmark, every: list[str], compose: Compose) -> list[_Cell]:
     """First the starting points, which losses and optimisers share, then the cells."""
-    trained, starts = [], {}
+    trained: list[_Cell] = []
+    starts: dict[str, list[_Start]] = defaultdict(list)
     for entries in benchmark.cells():
         own = [override for entry in entries for override in shlex.split(entry)]
         overrides = [*every, *own, "evaluation.before_training=false"]
-        config = compose(overrides)
-        _check(config, benchmark)
-        trained.append(_Cell(" ".join(entries), True, overrides, config))
-        start = config.copy()
-        start.trainer.max_epochs = 0
-        sharing = starts.setdefault(start_fingerprint(start), [])
-        sharing.append((entries, [*overrides, "trainer.max_epochs=0"], start))
-    for sharing in starts.values():
-        common = [entry for entry in sharing[0][0] if all(entry in each[0] for each in sharing)]
-        label = " ".join([*common, BEFORE_TRAINING] if len(starts) > 1 else [BEFORE_TRAINING])
-        yield _Cell(label, False, *sharing[0][1:])
-    yield from trained
+        cell = _Cell(" ".join(entries), True, overrides, compose(overrides))
+        _check(cell.config, benchmark)
+        trained.append(cell)
+        start = _start_of(cell)
+        starts[start_fingerprint(start.config)].append((entries, start))
+    return [*_shared(list(starts.values())), *trained]
+
+
+def _start_of(cell: _Cell) -> _Cell:
+    """The cell without any training."""
+    config = cell.config.copy()
+    config.trainer.max_epochs = 0
+    return _Cell(cell.label, False, [*cell.overrides, "trainer.max_epochs=0"], config)
+
+
+def _shared(starts: Sequence[Sequence[_Start]]) -> Iterator[_Cell]:
+    """One cell for those with the same start, named by the entries that all of them have."""
+    for sharing in starts:
+        first, cell = sharing[0]
+        common = [entry for entry in first if all(entry in entries for entries, _ in sharing)]
+        named = [*common, BEFORE_TRAINING] if len(starts) > 1 else [BEFORE_TRAINING]
+        yield replace(cell, label=" ".join(named))
 
 
 def _check(config: DictConfig, benchmark: Benchmark) -> None:
+    """Find what would fail, or would not be measured, before anything runs."""
     check_arguments(config)
     devices = config.trainer.devices
     if devices not in (1, "1"):
@@ -147,20 +193,21 @@ def _check(config: DictConfig, benchmark: Benchmark) -> None:
 
 
 def _run(cell: _Cell, fold: int, seed: int, folder: Path) -> Run:
+    """A run of a cell; its folder is found again by the fingerprint."""
     config = cell.config.copy()
     config.data.fold, config.seed = fold, seed
     mark = fingerprint(config) if cell.trained else start_fingerprint(config)
-    found = next(folder.glob(f"*_{mark}"), None)  # the label may have changed since
-    told = _on_wandb(cell, folder.parent.name)
     words = re.sub(r"[^\w.]+", "-", cell.label)[-80:]  # "=" would have to be quoted in overrides
+    found = next(folder.glob(f"*_{mark}"), None)  # the label may have changed since
     return Run(
-        cell.label,
-        cell.trained,
-        fold,
-        seed,
-        [*told, *cell.overrides, f"data.fold={fold}", f"seed={seed}"],
-        found or folder / f"{words}_fold{fold}_seed{seed}_{mark}",
-    )
+        label=cell.label,
+        trained=cell.trained,
+        fold=fold,
+        seed=seed,
+        overrides=[*_on_wandb(cell, folder.parent.name), *cell.overrides, f"data.fold={fold}",
+                   f"seed={seed}"],
+        folder=found or folder / f"{words}_fold{fold}_seed{seed}_{mark}",
+    )  # fmt: skip
 
 
 def _on_wandb(cell: _Cell, name: str) -> list[str]:
@@ -176,6 +223,7 @@ def _lock(folder: Path) -> FileLock:
 
 
 def _is_held(folder: Path) -> bool:
+    """Whether another process is at the run."""
     try:
         with _lock(folder).acquire(timeout=0):
             return False

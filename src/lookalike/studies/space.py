@@ -24,11 +24,14 @@ class Tuning:
         space: by key: {low, high} of a number, with log: true for one whose magnitude matters, or
             {choices: [...]}. A range of two integers is one of integers.
         folds: values of data.fold; the score of a trial is the mean of their best validation
-            scores, and one that is behind is given up after any of them.
+            scores, and one that is behind is pruned after any of them.
         trials: how many; the first has the values that the configuration has anyway.
         seed: of training and of the search.
         reproductions: seeds for the benchmark of the best against the default; none of them the
             search's, or the best would be measured by the luck that chose it.
+
+    Raises:
+        InputError: nothing is to be searched, a range is none, or a seed is used twice.
     """
 
     every: Sequence[str]
@@ -52,7 +55,10 @@ class Tuning:
         return {key: _distribution(key, dict(given)) for key, given in self.space.items()}
 
     def defaults(self, config: DictConfig) -> dict[str, Any]:
-        """The values that a composed configuration has.
+        """The values that a composed configuration has, by key of the space.
+
+        Args:
+            config: of `train`.
 
         Raises:
             InputError: one lies outside its range, so that the search could not start from it.
@@ -68,17 +74,23 @@ class Tuning:
 
 
 def overrides_of(values: Mapping[str, Any]) -> list[str]:
-    """As on a command line."""
+    """Values by key, as on a command line.
+
+    >>> overrides_of({"loss.margin": 0.2})
+    ['loss.margin=0.2']
+    """
     return [f"{key}={value}" for key, value in values.items()]
 
 
 def _lies_in(value: Any, given: Mapping[str, Any]) -> bool:
+    """Whether a value is one of the choices, or in the range, its ends included."""
     if "choices" in given:
         return value in given["choices"]
     return isinstance(value, int | float) and given["low"] <= value <= given["high"]
 
 
 def _distribution(key: str, given: dict[str, Any]) -> BaseDistribution:
+    """Optuna's, of one key of the space."""
     try:
         if "choices" in given:
             return CategoricalDistribution(**given)

@@ -21,7 +21,9 @@ from lookalike.training.experiment import Experiment
 from lookalike.training.identity import fingerprint
 
 Compose = Callable[[Sequence[str]], DictConfig]  # overrides of `train` -> its configuration
-FEWEST = 4  # trials on a fold before any is given up for being below their median
+FEWEST = 4  # trials on a fold before any is pruned for being below their median
+STARTUP = 5  # trials with values drawn at random, before others are proposed from their scores
+NAME = "lookalike"  # of the study in the journal
 
 log = logging.getLogger(__name__)
 
@@ -29,8 +31,13 @@ log = logging.getLogger(__name__)
 def tuned(tuning: Tuning, compose: Compose, folder: Path) -> optuna.Study:
     """The study in `folder` with all its trials, those that are missing done now.
 
-    Trials are proposed by TPE (Watanabe, arXiv:2304.11127) and given up after a fold on which their
+    Trials are proposed by TPE (Watanabe, arXiv:2304.11127) and pruned after a fold on which their
     mean is below the median (Golovin et al., "Google Vizier", KDD 2017). No test image is read.
+
+    Args:
+        tuning: what is searched.
+        compose: configurations of `train` from overrides.
+        folder: with study.journal, or for it.
 
     Raises:
         InputError: the folder has a search with another setting, or the default lies outside the
@@ -44,19 +51,13 @@ def tuned(tuning: Tuning, compose: Compose, folder: Path) -> optuna.Study:
         study.enqueue_trial(tuning.defaults(config))
     while len(done(study)) < tuning.trials:
         trial = study.ask(tuning.distributions())
-        try:
-            value, state = _validate(trial, tuning, compose), None
-        except optuna.TrialPruned:
-            value, state = None, TrialState.PRUNED
-        except (ValueError, ArithmeticError) as error:  # a value with which training diverges
-            trial.set_user_attr("error", str(error))
-            value, state = None, TrialState.FAIL
+        value, state = _try(trial, tuning, compose)
         log.info(_line(study, study.tell(trial, value, state)))
     return study
 
 
 def done(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that ended, in order: whole, given up, or failed by themselves."""
+    """The trials that ended, in order: complete, pruned, or failed by themselves."""
     return [
         trial
         for trial in study.trials
@@ -65,26 +66,49 @@ def done(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def ranked(study: optuna.Study) -> list[FrozenTrial]:
-    """The trials that were not given up, best first."""
+    """The complete trials, best first."""
     complete = study.get_trials(states=(TrialState.COMPLETE,))
     best_is_highest = study.direction == optuna.study.StudyDirection.MAXIMIZE
     return sorted(complete, key=lambda trial: trial.value or 0.0, reverse=best_is_highest)
 
 
+def best_score(config: DictConfig) -> float:
+    """The monitored validation score of the best epoch of one fit, of which nothing is kept."""
+    with TemporaryDirectory() as folder:
+        experiment = Experiment(config, Path(folder))
+        return experiment.fit().scores[experiment.plan.monitored]
+
+
+def outcome(trial: FrozenTrial) -> str:
+    """Its score, or what became of it."""
+    if trial.state == TrialState.COMPLETE:
+        return f"{trial.value:.4f}"
+    after = len(trial.user_attrs.get("scores", []))
+    return f"pruned after {after}" if trial.state == TrialState.PRUNED else "failed"
+
+
+def shown(params: Mapping[str, Any]) -> str:
+    """Keys and values for people, numbers with three digits that count."""
+    return " ".join(
+        f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
+        for key, value in params.items()
+    )
+
+
 def _open(tuning: Tuning, config: DictConfig, folder: Path) -> optuna.Study:
+    """The study in the journal of a folder, begun there if there is none."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
-    name = "lookalike"
-    known = [each.study_name for each in optuna.get_all_study_summaries(storage)]
-    begun = len(optuna.load_study(study_name=name, storage=storage).trials) if name in known else 0
+    known = {each.study_name: each for each in optuna.get_all_study_summaries(storage)}
+    begun = known[NAME].n_trials if NAME in known else 0
     return optuna.create_study(
         storage=storage,
-        study_name=name,
+        study_name=NAME,
         load_if_exists=True,
         direction="maximize" if build(config.evaluation).mode == "max" else "minimize",
         # another seed after an interruption, or the same values would be proposed again
-        sampler=optuna.samplers.TPESampler(seed=tuning.seed + begun, n_startup_trials=5),
+        sampler=optuna.samplers.TPESampler(seed=tuning.seed + begun, n_startup_trials=STARTUP),
         pruner=optuna.pruners.MedianPruner(n_startup_trials=FEWEST),
     )
 
@@ -108,8 +132,25 @@ def _repeat_interrupted(study: optuna.Study) -> None:
         study.enqueue_trial(trial.params)
 
 
+def _try(
+    trial: optuna.Trial, tuning: Tuning, compose: Compose
+) -> tuple[float | None, TrialState | None]:
+    """(value, state) as `study.tell` wants them; null takes a complete trial."""
+    try:
+        return _validate(trial, tuning, compose), None
+    except optuna.TrialPruned:
+        return None, TrialState.PRUNED
+    except (ValueError, ArithmeticError) as error:  # a value with which training diverges
+        trial.set_user_attr("error", str(error))
+        return None, TrialState.FAIL
+
+
 def _validate(trial: optuna.Trial, tuning: Tuning, compose: Compose) -> float:
-    """The mean over folds of the best validation score."""
+    """The mean over folds of the best validation score; what is done is kept in the trial.
+
+    Raises:
+        optuna.TrialPruned: the trial is behind others on the folds done so far.
+    """
     started = perf_counter()
     scores = []
     for fold in tuning.folds:
@@ -123,30 +164,8 @@ def _validate(trial: optuna.Trial, tuning: Tuning, compose: Compose) -> float:
     return mean(scores)
 
 
-def best_score(config: DictConfig) -> float:
-    """The monitored validation score of the best epoch of one fit, of which nothing is kept."""
-    with TemporaryDirectory() as folder:
-        experiment = Experiment(config, Path(folder))
-        return experiment.fit().scores[experiment.plan.monitored]
-
-
 def _line(study: optuna.Study, trial: FrozenTrial) -> str:
+    """Of the log."""
     best = ranked(study)
     so_far = f"; best {best[0].value:.4f} by trial {best[0].number}" if best else ""
     return f"trial {trial.number}: {outcome(trial)}, {shown(trial.params)}{so_far}"
-
-
-def outcome(trial: FrozenTrial) -> str:
-    """Its score, or what became of it."""
-    if trial.state == TrialState.COMPLETE:
-        return f"{trial.value:.4f}"
-    after = len(trial.user_attrs.get("scores", []))
-    return f"given up after {after}" if trial.state == TrialState.PRUNED else "failed"
-
-
-def shown(params: Mapping[str, Any]) -> str:
-    """Keys and values for people, numbers with three digits that count."""
-    return " ".join(
-        f"{key}={value:.3g}" if isinstance(value, float) else f"{key}={value}"
-        for key, value in params.items()
-    )

@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
-from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
+from pytorch_lightning.callbacks import EarlyStopping, ModelCheckpoint, ProgressBar
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
 
@@ -136,7 +136,9 @@ class Experiment:
     def _make_trainer(self) -> pl.Trainer:
         resolved: Any = OmegaConf.to_container(self.config, resolve=True)
         loggers = build(self.config.logger)
-        callbacks = build(self.config.callbacks).values()
+        callbacks = list(build(self.config.callbacks).values())
+        if not self.data.holdout:  # nothing is validated, so nothing can say when to stop
+            callbacks = [each for each in callbacks if not isinstance(each, EarlyStopping)]
         return build(
             self.config.trainer,
             enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
@@ -165,7 +167,7 @@ class Experiment:
             return measuring.features(images.to(device, non_blocking=True))
 
         network = weights_digest(embedder.backbone, embedder.pooling)
-        self.data.keep_features(compute, embedder.width, network)
+        self.data.cache_features(compute, embedder.width, network)
 
     def _start_head(self) -> None:
         """Start a head of principal components from the features before training."""

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from lookalike.data.images import Batch
 from lookalike.errors import InputError
-from lookalike.losses.unsupported import explained
+from lookalike.losses.unsupported import translate_errors
 from lookalike.models.embedder import Embedder
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class MetricLearner(LightningModule):
         self._measure: Callable[[Tensor], Tensor]
 
     def forward(self, images: Tensor) -> Tensor:
+        """images (B, 3, H, W) uint8 -> embeddings (B, D) float32 of length 1."""
         return self.embedder(images)
 
     def on_train_start(self) -> None:
@@ -70,11 +71,12 @@ class MetricLearner(LightningModule):
         self.embedder.thaw(self.current_epoch)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of a batch, a scalar; it is logged with the terms that the loss names."""
         embeddings = self.embedder(batch.images)
         # in float32: PML casts its proxies to the embeddings' type, for good
         with torch.autocast(self.device.type, enabled=False):
             indices = self.miner(embeddings, batch.labels)
-            with explained(self.loss):
+            with translate_errors(self.loss):
                 loss = self.loss(embeddings, batch.labels, indices)
         terms = {f"train/{name}": term for name, term in getattr(self.loss, "terms", {}).items()}
         self.log_dict({"train/loss": loss} | terms, batch_size=len(batch.labels))
@@ -85,26 +87,20 @@ class MetricLearner(LightningModule):
         self._measure = self.embedder.for_measuring().forward
 
     def on_validation_epoch_end(self) -> None:
-        del self._measure  # the copy's memory, which training has use for
+        del self._measure  # frees the copy's memory
 
-    def on_test_epoch_start(self) -> None:
-        self._measure = self.embedder.for_measuring().forward
-
-    def on_test_epoch_end(self) -> None:
-        del self._measure
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_epoch_end = on_validation_epoch_end
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._embed_to_measure(batch)
-
-    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        return self._embed_to_measure(batch)
-
-    def _embed_to_measure(self, batch: Batch) -> Tensor:
-        """In float32 whatever the training computes in: bfloat16 costs recall."""
+        """Embeddings (B, D) in float32 whatever the training computes in: bfloat16 costs recall."""
         with torch.autocast(self.device.type, enabled=False):
             return self._measure(batch.images)
 
+    test_step = validation_step
+
     def configure_optimizers(self) -> Any:
+        """The optimiser, and its schedule of all steps."""
         optimizer = self.make_optimizer(self._parameter_groups())
         scheduler = self.make_scheduler(optimizer, self._total_steps())
         return {
@@ -113,31 +109,36 @@ class MetricLearner(LightningModule):
         }
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        embedder = self.embedder
-        modules = {
-            "backbone": [embedder.backbone],
-            "head": [embedder.pooling, embedder.head],
-            "loss": [self.loss],
-        }
-        learning_in = {
-            name: [p for part in parts for p in part.parameters() if p.requires_grad]
-            for name, parts in modules.items()
-        }
-        learning_in["thawed"] = embedder.freeze.thawing(embedder.backbone)
-        if learning_in["thawed"] and self.trainer.world_size > 1:
-            raise InputError(  # it synchronises the gradients that there are when training begins
-                "freeze=thaw trains in one process: set trainer.devices=1, or freeze=below"
-            )
-        groups = []
-        for name, learning in learning_in.items():
-            if learning:
-                groups.append({"params": learning, "lr": self.learning_rate[name], "name": name})
+        groups = [
+            {"params": learning, "lr": self.learning_rate[name], "name": name}
+            for name, learning in self._learning().items()
+            if learning
+        ]
         if not groups:
             raise InputError(
                 "nothing learns: the backbone is frozen, and neither head nor loss has "
                 "parameters. Set freeze=none, head=linear, or a loss with a classifier."
             )
         return groups
+
+    def _learning(self) -> dict[str, list[nn.Parameter]]:
+        """What learns, now or later, by the name of its learning rate."""
+        embedder = self.embedder
+        modules = {
+            "backbone": [embedder.backbone],
+            "head": [embedder.pooling, embedder.head],
+            "loss": [self.loss],
+        }
+        learning = {
+            name: [p for part in parts for p in part.parameters() if p.requires_grad]
+            for name, parts in modules.items()
+        }
+        thawed = embedder.freeze.thawing(embedder.backbone)
+        if thawed and self.trainer.world_size > 1:
+            raise InputError(  # it synchronises the gradients that there are when training begins
+                "freeze=thaw trains in one process: set trainer.devices=1, or freeze=below"
+            )
+        return learning | {"thawed": thawed}
 
     def _total_steps(self) -> int:
         steps = int(self.trainer.estimated_stepping_batches)

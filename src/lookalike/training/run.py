@@ -117,9 +117,17 @@ def _fit(experiment: Experiment) -> _Fitted:
     best = experiment.fit(config.resume)
     if not experiment.plan.refit:
         return _Fitted(best, best, experiment)
+    _keep_first_fit(experiment, best)
     log.info("refit on training and validation classes together, %d epochs", best.epochs)
     again = Experiment(refitting(config, best.epochs), experiment.folder / "refit")
     return _Fitted(best, again.fit(), again)
+
+
+@rank_zero_only
+def _keep_first_fit(experiment: Experiment, best: Checkpoint) -> None:
+    """first_fit.json: what is known before the refit, which may fail or be cut off."""
+    facts = {"epoch": best.epochs, "checkpoint": str(best.file), "setting": experiment.setting()}
+    write_metrics(experiment.folder / "first_fit.json", best.scores, facts)
 
 
 def _facts(experiment: Experiment, fitted: _Fitted) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 
 def constant(optimizer: Optimizer, total_steps: int) -> LambdaLR:
+    """The learning rates stay as they are."""
     return LambdaLR(optimizer, lambda step: 1.0)
 
 
@@ -20,6 +21,8 @@ def cosine(
     """Linear warm-up, then half a cosine. Loshchilov & Hutter, ICLR 2017, without restarts.
 
     Args:
+        optimizer: has the learning rates that are multiplied.
+        total_steps: of the optimiser.
         warmup: share of the steps in which the rate rises from 0, in [0, 1).
         final: factor at the end.
     """
@@ -40,7 +43,14 @@ def steps(
     milestones: Sequence[float] = (0.6, 0.85),
     gamma: float = 0.1,
 ) -> LambdaLR:
-    """Multiplied by `gamma` at each milestone, a share of the training in (0, 1)."""
+    """The learning rates are multiplied by `gamma` at each milestone.
+
+    Args:
+        optimizer: has the learning rates that are multiplied.
+        total_steps: of the optimiser.
+        milestones: shares of the training, in (0, 1).
+        gamma: factor.
+    """
     return LambdaLR(
         optimizer,
         lambda step: gamma ** sum(step >= milestone * total_steps for milestone in milestones),

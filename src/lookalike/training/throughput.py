@@ -1,4 +1,4 @@
-"""Throughput: images per second of training, validation and checkpoints not counted."""
+"""Throughput: images per second of training, without validation and saving."""
 
 from time import perf_counter
 from typing import Any
@@ -7,7 +7,11 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 
 class Throughput(Callback):
-    """Counts the images of training batches and the time they took, loading included."""
+    """Counts the images of training batches and the time they took, loading included.
+
+    images: so far, on all ranks.
+    seconds: that they took.
+    """
 
     def __init__(self) -> None:
         self.images = 0
@@ -16,6 +20,7 @@ class Throughput(Callback):
 
     @property
     def images_per_second(self) -> float:
+        """0 before the first batch."""
         return self.images / self.seconds if self.seconds else 0.0
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,7 +1,7 @@
-"""Real images as if several cameras had taken them: re-identification without pictures of people.
+"""Simulated cameras: re-identification on real images, without pictures of people.
 
-Each image is assigned to one camera and copied as that camera sees it. A camera has a brightness, a
-colour cast, a blur and a window that are its own, so that images look alike for the wrong reason.
+Each image is assigned to one camera, which changes it. Every camera has its own brightness, colour
+cast, blur and crop, so images of one camera look similar whatever they show.
 """
 
 import hashlib
@@ -15,21 +15,26 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from rich.progress import track
 
+from lookalike.data.cached_folder import build_or_load
 from lookalike.data.decoding import read_image
-from lookalike.data.made_once import made_once
 from lookalike.data.records import Records
 from lookalike.data.sources.source import Source
 from lookalike.errors import InputError
 
-VERSION = 1  # of what cameras do; raise it whenever a pixel changes, and caches are made anew
-WINDOW = 0.8  # of each side is seen by a camera
-QUALITY = 92  # of JPEG
+VERSION = 1  # of the simulation; raise it whenever a pixel changes, so that caches are rebuilt
+WINDOW = 0.8  # share of each side of an image that a camera's crop keeps
+QUALITY = 92  # of JPEG files, in 1..100
 
 
 @dataclass(frozen=True)
 class Camera:
-    """gains: factors on red, green and blue; blur: its radius as a share of the short side; left,
-    top: where its window lies, as a share of the room that it leaves, in [0, 1]."""
+    """What a camera does to every image.
+
+    gains: factors on red, green and blue.
+    blur: standard deviation of a Gaussian, as a share of the crop's short side.
+    left: place of the crop, from 0 at the left edge to 1 at the right edge.
+    top: place of the crop, from 0 at the upper edge to 1 at the lower edge.
+    """
 
     gains: tuple[float, float, float]
     blur: float
@@ -38,7 +43,10 @@ class Camera:
 
     @classmethod
     def draw(cls, seed: int, number: int) -> "Camera":
-        """Camera `number` of this seed: up to 1.5 times as bright or dark, colours up to 1.22."""
+        """Camera `number` of a seed.
+
+        Brightness changes by a factor of at most 1.5, each colour by a further one of at most 1.22.
+        """
         rng = np.random.default_rng((seed, number))
         brightness = rng.uniform(-0.4, 0.4)
         red, green, blue = np.exp(brightness + rng.uniform(-0.2, 0.2, 3)).tolist()
@@ -46,27 +54,27 @@ class Camera:
         return cls((red, green, blue), blur, left, top)
 
     def take(self, image: Image.Image) -> Image.Image:
-        """The RGB image as this camera sees it."""
+        """An RGB image as this camera would take it."""
         width, height = (round(WINDOW * side) for side in image.size)
         left = round(self.left * (image.width - width))
         top = round(self.top * (image.height - height))
-        seen = image.crop((left, top, left + width, top + height))
-        seen = seen.filter(ImageFilter.GaussianBlur(self.blur * min(seen.size)))
-        return Image.fromarray((np.asarray(seen) * self.gains).clip(0, 255).astype(np.uint8))
+        crop = image.crop((left, top, left + width, top + height))
+        crop = crop.filter(ImageFilter.GaussianBlur(self.blur * min(crop.size)))
+        return Image.fromarray((np.asarray(crop) * self.gains).clip(0, 255).astype(np.uint8))
 
 
 @dataclass(frozen=True)
 class Cameras:
-    """The images of another source, each as one of several cameras sees it, cached below `root`.
+    """The images of another data set, each changed by one of several simulated cameras.
 
-    Identities are the source's classes. The first half of them trains, the second half tests: of
-    every test class one image a camera asks and all others are the gallery, as in Market-1501.
+    Identities are that data set's classes. The first half of them is for training, the second half
+    for the test. In the test, one image of every class and camera is a query, and all others are
+    the gallery, as in Market-1501.
 
-    Args:
-        source: of the images.
-        root: where copies are kept, in a folder of their own.
-        cameras: how many.
-        seed: of what they do to images, and of who takes which.
+    source: the data set with the images.
+    root: where the changed images are cached, in a folder of their own.
+    cameras: number of cameras.
+    seed: of the cameras, and of which camera takes which image.
     """
 
     source: Source
@@ -76,25 +84,36 @@ class Cameras:
 
     @property
     def folder(self) -> Path:
-        """Where the copies lie; other settings lie elsewhere. If it exists, it is complete."""
+        """The folder of the changed images; if it exists, it is complete.
+
+        Other settings have another folder.
+        """
         settings = (VERSION, self.source, self.cameras, self.seed)
         return (
             Path(self.root) / f"cameras-{hashlib.sha256(repr(settings).encode()).hexdigest()[:10]}"
         )
 
     def prepare(self) -> None:
-        """Copies the images unless they are there; of several processes that ask, one copies."""
+        """Change all images, unless they are cached; only one of several processes does it.
+
+        Raises:
+            InputError: an image can't be read.
+        """
         self.source.prepare()
-        made_once(self.folder, self._copy, Path)
+        build_or_load(self.folder, self._copy, Path)
 
     def records(self) -> Records:
-        """One record an image of the source, under the same id."""
+        """One record for each image of the source, with the same id.
+
+        Raises:
+            InputError: `prepare` was not called.
+        """
         if not self.folder.exists():
             raise InputError(f"no images in {self.folder}; call prepare() first")
         inner = self.source.records()
         testing = inner.labels >= (inner.num_classes + 1) // 2
-        asking = self._first_of_every_class_and_camera(inner.labels)
-        roles = np.where(testing, np.where(asking, "query", "gallery"), "both")
+        is_query = self._first_of_every_class_and_camera(inner.labels)
+        roles = np.where(testing, np.where(is_query, "query", "gallery"), "both")
         return Records.create(
             [self.folder / _name(row) for row in range(len(inner))],
             [inner.class_names[label] for label in inner.labels],
@@ -119,10 +138,10 @@ class Cameras:
         taken_by = self._camera_of(len(paths))
 
         def copy(row: int) -> None:
-            seen = cameras[taken_by[row]].take(read_image(paths[row]))
-            seen.save(folder / _name(row), quality=QUALITY)
+            taken = cameras[taken_by[row]].take(read_image(paths[row]))
+            taken.save(folder / _name(row), quality=QUALITY)
 
-        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the interpreter's lock
+        with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
             copies = pool.map(copy, range(len(paths)))
             for _ in track(copies, "Taking pictures", total=len(paths), transient=True):
                 pass

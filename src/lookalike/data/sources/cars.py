@@ -25,23 +25,27 @@ PUBLISHED = {"images": 16185, "classes": 196, "train images": 8144, "test images
 class Cars:
     """Stanford Cars. Krause et al., Workshop on 3D Representation and Recognition, ICCV 2013.
 
-    `root` holds either the older layout, cars_annos.mat and car_ims/000001.jpg ..., or, as
-    torchvision.datasets.StanfordCars has it, devkit/cars_meta.mat, devkit/cars_train_annos.mat,
-    cars_test_annos_withlabels.mat, cars_train/ and cars_test/. If there are both, the first
-    counts. A class is called by its number and name, "001 AM General Hummer SUV 2000". Zero-shot:
-    the first 98 classes train, the other 98 test. The set's own split has every class on both
-    sides. Its server is gone, so nothing is downloaded.
+    A class is named by its number and name, "001 AM General Hummer SUV 2000". Zero-shot: the first
+    98 classes are for training, the other 98 for the test. The data set's own split has every class
+    in both parts. Nothing is downloaded, since its server is gone.
+
+    root: holds either the older layout, cars_annos.mat and car_ims/000001.jpg ..., or that of
+        torchvision.datasets.StanfordCars: devkit/cars_meta.mat, devkit/cars_train_annos.mat,
+        cars_test_annos_withlabels.mat, cars_train/ and cars_test/. If both exist, the first is
+        used.
     """
 
     root: str
 
     def prepare(self) -> None:
+        """Check the files, and warn if there are more or fewer images than published."""
         compare_with_published(self.records(), "Cars-196", PUBLISHED)
 
     def records(self) -> Records:
-        """All images as the annotations list them, in the set's own split.
+        """All images in the order of the annotations, with the data set's own split.
 
-        Raises InputError if a file or an image is missing, or a file is damaged.
+        Raises:
+            InputError: a file or an image is missing, or a file is damaged.
         """
         root = Path(self.root)
         remedy = _remedy(root)
@@ -79,7 +83,7 @@ def _read_devkit(root: Path, remedy: str) -> Rows:
 
 
 def _read(file: Path, key: str, remedy: str, *fields: str) -> NDArray:
-    """A variable of a .mat file, (N,) with these fields."""
+    """A variable of a .mat file, (N,), a structured array with these fields."""
     from scipy.io import loadmat  # slow to import
 
     if not file.exists():

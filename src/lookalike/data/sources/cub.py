@@ -28,17 +28,23 @@ REMEDY = "Move what is damaged away and run: lookalike prepare data=cub"
 class Cub:
     """Caltech-UCSD Birds-200-2011. Wah et al., Caltech, CNS-TR-2011-001.
 
-    `root` holds images.txt, image_class_labels.txt, train_test_split.txt and the folder images/. A
-    class is called as its folder, "001.Black_footed_Albatross", and stands in its place.
-    Zero-shot: the first 100 classes train, the other 100 test. The set's own split has every class
-    on both sides. Bounding boxes are not used: the published numbers are of whole images. Trap:
-    some of the images are in ImageNet, so a backbone pretrained on it may have seen them.
+    A class is named like its folder, "001.Black_footed_Albatross"; classes have the order of these
+    names. Zero-shot: the first 100 classes are for training, the other 100 for the test. The data
+    set's own split has every class in both parts. Bounding boxes are not used, because the
+    published numbers are measured on whole images. Trap: some of the images are in ImageNet, so a
+    backbone that was pretrained on it may have been trained on test images.
+
+    root: holds images.txt, image_class_labels.txt, train_test_split.txt and the folder images/.
     """
 
     root: str
 
     def prepare(self) -> None:
-        """Download and unpack what is missing under `root`; what is there is kept."""
+        """Download and unpack what is missing under `root`; existing files are kept.
+
+        Raises:
+            InputError: a download fails, or the data set is damaged.
+        """
         root = Path(self.root)
         if not all((root / name).exists() for name in WANTED):
             download(SOURCE + ARCHIVE, root / ARCHIVE, CHECKSUM)
@@ -46,9 +52,10 @@ class Cub:
         compare_with_published(self.records(), "CUB-200-2011", PUBLISHED)
 
     def records(self) -> Records:
-        """All images as images.txt lists them, in the set's own split.
+        """All images in the order of images.txt, with the data set's own split.
 
-        Raises InputError if a file or an image is missing, or if the files contradict another.
+        Raises:
+            InputError: a file or an image is missing, or the files contradict each other.
         """
         root = Path(self.root)
         names = self._column(IMAGES, "image_id path")
@@ -64,11 +71,11 @@ class Cub:
         )
 
     def _column(self, name: str, columns: str) -> dict[str, str]:
-        """Image number -> what the file says of it."""
+        """Image number -> the value of the file's second column."""
         return dict(Listing(Path(self.root, name), columns, REMEDY).rows())
 
     def _of_images(self, name: str, columns: str, images: dict[str, str]) -> list[str]:
-        """What the file says of the images, in their order."""
+        """The values of the file's second column, in the order of the images."""
         said = self._column(name, columns)
         odd = said.keys() ^ images.keys()
         if odd:

@@ -20,26 +20,33 @@ SPLIT_FILES = {"train": "train_list.mat", "test": "test_list.mat"}
 class Dogs:
     """Stanford Dogs. Khosla et al., Workshop on Fine-Grained Visual Categorization, CVPR 2011.
 
-    `root` holds Images/n02085620-Chihuahua/*.jpg and, for the official split (12 000 train, 8580
-    test), train_list.mat and test_list.mat; without both of them no image has a split. A class is
-    called as its folder, and classes stand in the order of these names. Trap: the images are cut
-    from ImageNet, so a backbone pretrained on ImageNet has seen the "unseen" breeds.
+    A class is named like its folder; classes have the order of these names. The official split has
+    12 000 training and 8580 test images. Trap: the images are taken from ImageNet, so a backbone
+    that was pretrained on ImageNet was trained on the "unseen" breeds.
+
+    root: holds Images/n02085620-Chihuahua/*.jpg and, for the official split, train_list.mat and
+        test_list.mat; if one of them is missing, no image has a split.
     """
 
     root: str
 
     def prepare(self) -> None:
-        """Download and unpack the data set, unless `root` holds an Images folder of any size."""
+        """Download and unpack the data set, unless `root` holds a folder Images of any size.
+
+        Raises:
+            InputError: a download fails, or the data set is damaged.
+        """
         root = Path(self.root)
         if not (root / "Images").is_dir():
             _fetch(root, LISTS, *SPLIT_FILES.values())
-            _fetch(root, IMAGES, "Images")  # last: this folder is the sign that all is there
+            _fetch(root, IMAGES, "Images")  # last: if it exists, nothing is missing
         self.records()
 
     def records(self) -> Records:
-        """All images by folder and file name.
+        """All images, sorted by folder and file name.
 
-        Raises InputError if there are none, or if images of the official split are missing.
+        Raises:
+            InputError: there are none, or images of the official split are missing.
         """
         folder = Path(self.root) / "Images"
         images = sorted(file.relative_to(folder).as_posix() for file in folder.glob("n*/n*.jpg"))
@@ -58,17 +65,17 @@ def _fetch(root: Path, archive: str, *names: str) -> None:
 
 
 def _splits(root: Path, images: list[str]) -> list[str] | None:
-    """Split of every image, "" for one that no list names; None without both lists."""
+    """The split of every image, "" for one that is in no list; None without both lists."""
     files = {split: root / name for split, name in SPLIT_FILES.items()}
     if not all(file.exists() for file in files.values()):
         return None
     split_of = {image: split for split, file in files.items() for image in _read_list(file)}
-    _check_all_there(root, set(split_of) - set(images), len(split_of))
+    _check_none_missing(root, set(split_of) - set(images), len(split_of))
     return [split_of.get(image, "") for image in images]
 
 
 def _read_list(file: Path) -> list[str]:
-    """Images of a split, such as n02085620-Chihuahua/n02085620_5927.jpg."""
+    """The images of a split, such as n02085620-Chihuahua/n02085620_5927.jpg."""
     from scipy.io import loadmat  # slow to import
 
     try:
@@ -80,7 +87,7 @@ def _read_list(file: Path) -> list[str]:
         ) from error
 
 
-def _check_all_there(root: Path, missing: set[str], listed: int) -> None:
+def _check_none_missing(root: Path, missing: set[str], listed: int) -> None:
     if missing:
         raise InputError(
             f"{len(missing)} of the {listed} images in the official split are missing from "

@@ -1,4 +1,4 @@
-"""Downloads that survive a bad connection, and archives unpacked whole or not at all."""
+"""Downloads that are resumed and retried, and archives unpacked completely or not at all."""
 
 import hashlib
 import shutil
@@ -29,28 +29,41 @@ CHUNK = 1 << 16  # bytes; a dropped connection costs less than one chunk
 
 
 def download(url: str, file: Path, checksum: str) -> None:
-    """Fetch `url` into `file`; a file that is there is only verified.
+    """Download a file; one that exists already is only verified.
 
-    `checksum` is "md5:" or "sha256:" and hexadecimal digits. Bytes arrive in `<file>.part`, which a
-    later call resumes, and only a verified file gets its name. Several processes may call this at
-    once: one fetches, the others wait. Raises InputError if the file cannot be had or is wrong.
+    Bytes are written to `<file>.part`, which a later call resumes. It is renamed once verified. If
+    several processes call this at once, one downloads and the others wait.
+
+    Args:
+        url: of the file; its server may support HTTP ranges.
+        file: where it is saved.
+        checksum: "md5:" or "sha256:" followed by hexadecimal digits.
+
+    Raises:
+        InputError: the file can't be downloaded, or has another checksum.
     """
-    if _is_there(file, checksum):
+    if _is_downloaded(file, checksum):
         return
     try:
         with _lock(file.parent):
-            if not _is_there(file, checksum):
+            if not _is_downloaded(file, checksum):
                 _fetch(url, file, checksum)
     except OSError as error:  # what requests raises is an OSError too
         raise InputError(f"Could not download {url}: {error}\n{_next_step(url, file)}") from error
 
 
 def extract(archive: Path, folder: Path, *names: str) -> None:
-    """Unpack the entries `names` of a tar archive, or of a .zip, into `folder`.
+    """Unpack entries of an archive; those that exist already are skipped.
 
-    An entry below others is lifted out of them: "birds/images" becomes folder/images. Each appears
-    whole or not at all; one that is there already is left as it is. Raises InputError if the
-    archive is damaged, lacks an entry, or would write outside of `folder`.
+    Each entry appears in the folder completely or not at all.
+
+    Args:
+        archive: a .zip or tar file.
+        folder: where entries are unpacked.
+        names: of files or folders in the archive. "birds/images" is unpacked as folder/images.
+
+    Raises:
+        InputError: the archive is damaged, lacks an entry, or would write outside the folder.
     """
     with _lock(folder):
         missing = [name for name in names if not (folder / Path(name).name).exists()]
@@ -58,7 +71,8 @@ def extract(archive: Path, folder: Path, *names: str) -> None:
             _unpack(archive, folder, missing)
 
 
-def _is_there(file: Path, checksum: str) -> bool:
+def _is_downloaded(file: Path, checksum: str) -> bool:
+    """Whether the file exists; raises InputError if it exists with another checksum."""
     if not file.exists():
         return False
     found = _checksum(file, like=checksum)
@@ -93,7 +107,7 @@ def _fetch(url: str, file: Path, checksum: str) -> None:
     resumed = part.exists()
     _transfer(url, part)
     if resumed and _checksum(part, like=checksum) != checksum:
-        part.unlink()  # it was too long, or began as another version of the file
+        part.unlink()  # it was too long, or another version of the file
         _transfer(url, part)
     found = _checksum(part, like=checksum)
     if found != checksum:
@@ -106,30 +120,35 @@ def _fetch(url: str, file: Path, checksum: str) -> None:
 
 
 def _transfer(url: str, part: Path) -> None:
-    """Append to `part` until the server has no more; passing troubles are tried again."""
+    """Append to `part` until the file is complete; transient errors are retried."""
     for attempt in range(ATTEMPTS):
         try:
             return _transfer_rest(url, part)
         except requests.RequestException as error:
-            if attempt == ATTEMPTS - 1 or not _may_pass(error):
+            if attempt == ATTEMPTS - 1 or not _is_transient(error):
                 raise
             time.sleep(PAUSE * 2**attempt)
 
 
-def _may_pass(error: requests.RequestException) -> bool:
+def _is_transient(error: requests.RequestException) -> bool:
+    """Whether another attempt may succeed: an error of the server, or a lost connection."""
     if error.response is not None:
         return error.response.status_code >= 500
-    dropped = (requests.ConnectionError, requests.Timeout, requests.exceptions.ChunkedEncodingError)
-    return isinstance(error, dropped)
+    lost_connection = (
+        requests.ConnectionError,
+        requests.Timeout,
+        requests.exceptions.ChunkedEncodingError,
+    )
+    return isinstance(error, lost_connection)
 
 
 def _transfer_rest(url: str, part: Path) -> None:
     start = part.stat().st_size if part.exists() else 0  # bytes
-    headers = {"Accept-Encoding": "identity"}  # offsets into a compressed stream mean nothing
+    headers = {"Accept-Encoding": "identity"}  # ranges are offsets into the uncompressed file
     if start:
         headers["Range"] = f"bytes={start}-"
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
-        if response.status_code == 416:  # nothing is left: whole or too long, the checksum tells
+        if response.status_code == 416:  # no bytes are left; the checksum is verified later
             return
         response.raise_for_status()
         _write(response, part, start if response.status_code == 206 else 0)
@@ -177,7 +196,7 @@ def _unpack(archive: Path, folder: Path, names: list[str]) -> None:
 def _unpack_all(archive: Path, folder: Path) -> None:
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as packed:
-            packed.extractall(folder)  # leaves ".." out of paths, and makes no links
+            packed.extractall(folder)  # drops ".." from paths, and creates no links
     else:
         with tarfile.open(archive) as tar:
             tar.extractall(folder, filter="data")

@@ -25,16 +25,22 @@ SPLIT_KEYS = {"train": "trnid", "val": "valid", "test": "tstid"}
 class Flowers:
     """Oxford Flowers-102. Nilsback & Zisserman, ICVGIP 2008.
 
-    `root` holds jpg/image_00001.jpg ..., imagelabels.mat, setid.mat and, if class names are wanted,
-    cat_to_name.json ({"21": "fire lily", ...}). The classes stand in official order and are called
-    "021 fire lily", or "021" without that file. Trap: of the official splits the test split is the
-    big one, 6149 images against 1020 for training and 1020 for validation, 10 a class each.
+    Classes have the official order and are named "021 fire lily", or "021" without the file of
+    names. Trap: the official test split is the largest one, with 6149 images; training and
+    validation have 1020 each, 10 a class.
+
+    root: holds jpg/image_00001.jpg ..., imagelabels.mat, setid.mat and, for the names of classes,
+        cat_to_name.json ({"21": "fire lily", ...}).
     """
 
     root: str
 
     def prepare(self) -> None:
-        """Download and unpack what is missing under `root`; images that are there are kept."""
+        """Download and unpack what is missing under `root`; existing images are kept.
+
+        Raises:
+            InputError: a download fails, or the data set is damaged.
+        """
         root = Path(self.root)
         wanted = (LABELS, SPLITS) if (root / "jpg").is_dir() else (LABELS, SPLITS, IMAGES)
         for name in wanted:
@@ -44,14 +50,15 @@ class Flowers:
         self.records()
 
     def records(self) -> Records:
-        """All images by ascending number, in their official splits.
+        """All images by ascending number, with the official split.
 
-        Raises InputError if a file that prepare() brings is missing or cannot be read.
+        Raises:
+            InputError: a file or an image is missing, or a file can't be read.
         """
         root = Path(self.root)
         labels = _read_numbers(root / LABELS, "labels")  # (N,) uint8, from 1
         images = [f"image_{number:05d}.jpg" for number in range(1, len(labels) + 1)]
-        _check_all_there(root / "jpg", images)
+        _check_none_missing(root / "jpg", images)
         names = _class_names(labels, root / "cat_to_name.json")
         return Records.create(
             [root / "jpg" / image for image in images],
@@ -74,9 +81,9 @@ def _read_numbers(file: Path, key: str) -> NDArray[np.integer]:
         ) from error
 
 
-def _check_all_there(folder: Path, images: list[str]) -> None:
-    there = {file.name for file in folder.glob("*.jpg")}
-    missing = [image for image in images if image not in there]
+def _check_none_missing(folder: Path, images: list[str]) -> None:
+    found = {file.name for file in folder.glob("*.jpg")}
+    missing = [image for image in images if image not in found]
     if missing:
         raise InputError(
             f"{len(missing)} of {len(images)} images are missing from {folder}, first {missing[0]}."
@@ -85,10 +92,10 @@ def _check_all_there(folder: Path, images: list[str]) -> None:
 
 
 def _class_names(labels: NDArray[np.integer], file: Path) -> dict[int, str]:
-    """Name of every label that occurs, in the labels' order; the number keeps names unique."""
-    spoken = _read_names(file) if file.exists() else {}
+    """The name of every label that occurs, by ascending label; its number makes it unique."""
+    names = _read_names(file) if file.exists() else {}
     return {
-        label: f"{label:03d} {spoken.get(str(label), '')}".rstrip()
+        label: f"{label:03d} {names.get(str(label), '')}".rstrip()
         for label in np.unique(labels).tolist()
     }
 
@@ -104,7 +111,7 @@ def _read_names(file: Path) -> dict[str, str]:
 
 
 def _splits(file: Path, length: int) -> list[str]:
-    """Split of every image, one of "train", "val" and "test", or "" for one that is in none."""
+    """The split of every image, "train", "val" or "test", or "" for an image in none of them."""
     splits = np.full(length, "", dtype="<U5")
     for split, key in SPLIT_KEYS.items():
         numbers = _read_numbers(file, key)  # (n,) uint16, from 1

@@ -1,4 +1,4 @@
-"""Anyone's images in class folders: root/<class>/**/image, or root/{train,val,test}/<class>/..."""
+"""Your own images in class folders: root/<class>/**/image, or root/{train,val,test}/<class>/..."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +21,25 @@ SPLIT_FOLDERS = {
 
 @dataclass(frozen=True)
 class Folder:
-    """Class folders under `root`, with or without train/, val/, test/ above them.
+    """Class folders, with or without folders train/, val/ and test/ above them.
 
-    Hidden files and folders, and files that are no images by their extension, are passed over.
+    Hidden files and folders are skipped, and so are files without the extension of an image.
+
+    root: the folder that holds the class folders, or the folders of splits.
     """
 
     root: str
 
     def prepare(self) -> None:
+        """Check that there are class folders with images; see `records`."""
         self.records()
 
     def records(self) -> Records:
-        """Raises InputError if `root` is missing, or holds no class folder with images."""
+        """All images, sorted by split, class and file name.
+
+        Raises:
+            InputError: `root` is missing, or holds no class folder with images.
+        """
         root = Path(self.root)
         if not root.is_dir():
             raise InputError(
@@ -60,7 +67,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def images_below(folder: Path) -> list[Path]:
-    """Images at any depth, by name; hidden files and other extensions are passed over."""
+    """All image files in a folder and its subfolders, sorted; hidden files are skipped."""
     return sorted(
         file
         for file in folder.rglob("*")

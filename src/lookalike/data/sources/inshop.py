@@ -1,4 +1,4 @@
-"""In-Shop Clothes Retrieval: 52 712 photographs of 7982 clothes, a part of DeepFashion."""
+"""In-Shop Clothes Retrieval: 52 712 photographs of 7982 items of clothing, part of DeepFashion."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,20 +20,24 @@ PUBLISHED = {
 class InShop:
     """In-Shop Clothes Retrieval Benchmark. Liu et al., DeepFashion, CVPR 2016.
 
-    `root` holds Eval/list_eval_partition.txt and Img/img/, what img.zip unpacks to. A class is a
-    piece of clothing, called as in the list, "id_00000001". Queries ask among the gallery, whose
-    clothes never train. Nobody may download it freely.
+    A class is an item of clothing, named as in the list, "id_00000001". The test has its own
+    queries and gallery; none of their classes is in the training part. The data set can't be
+    downloaded freely.
+
+    root: holds Eval/list_eval_partition.txt and Img/img/, the content of img.zip.
     """
 
     root: str
 
     def prepare(self) -> None:
+        """Check the files, and warn if there are more or fewer images than published."""
         compare_with_published(self.records(), "In-Shop Clothes Retrieval", PUBLISHED)
 
     def records(self) -> Records:
-        """All images as the list has them.
+        """All images in the order of the list.
 
-        Raises InputError if the list or an image is missing, or the list is damaged.
+        Raises:
+            InputError: the list or an image is missing, or the list is damaged.
         """
         root = Path(self.root)
         file = root / "Eval" / "list_eval_partition.txt"

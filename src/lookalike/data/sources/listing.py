@@ -1,4 +1,4 @@
-"""Listings: how official files name the images of a data set, and what they are held against."""
+"""Listings: the text files that name the images of a data set, and checks of what they say."""
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,14 +19,13 @@ Meaning = TypeVar("Meaning")
 
 @dataclass(frozen=True)
 class Listing:
-    """A text file with a row for every image.
+    """A text file with one row for every image.
 
-    Args:
-        file: where it lies.
-        columns: their names; white space parts them, here and there.
-        remedy: what to do if the file is missing or wrong, the end of every error.
-        named: whether a line above the rows names the columns.
-        counted: whether the first line of all says how many rows there are.
+    file: its path.
+    columns: their names, separated by white space, as the values in the file are.
+    remedy: what to do if the file is missing or damaged; the end of every error message.
+    named: whether a line above the rows holds the names of the columns.
+    counted: whether the first line of the file holds the number of rows.
     """
 
     file: Path
@@ -36,7 +35,11 @@ class Listing:
     counted: bool = False
 
     def rows(self) -> list[list[str]]:
-        """The rows' columns. Raises InputError if the file is missing, empty, torn, or another."""
+        """The values of every row.
+
+        Raises:
+            InputError: the file is missing, empty, incomplete, or has other columns.
+        """
         names = self.columns.split()
         lines = [line.split() for line in self._text().rstrip().splitlines()]
         above = self.counted + self.named
@@ -65,16 +68,25 @@ class Listing:
 
 
 def class_ids(values: Iterable[str | int], where: Path, remedy: str) -> list[int]:
-    """The values as numbers of classes. Raises InputError unless these are 1, 2 ... without gap."""
+    """The class ids as numbers, which must be 1, 2, ... without gaps.
+
+    Args:
+        values: of the images.
+        where: the file they are from, for the message.
+        remedy: the end of the message.
+
+    Raises:
+        InputError: one is not a number, or there is a gap.
+    """
     try:
         ids = [int(value) for value in values]
     except ValueError as error:
-        raise InputError(f"a class id in {where} is no number: {error}. {remedy}") from error
+        raise InputError(f"a class id in {where} is not a number: {error}. {remedy}") from error
     for expected, found in enumerate(sorted(set(ids)), start=1):
         if found != expected:
             raise InputError(
-                f"class ids in {where} jump from {expected - 1} to {found}; they are to count "
-                f"from 1 without a gap. {remedy}"
+                f"class ids in {where} jump from {expected - 1} to {found}; they must count from 1 "
+                f"without a gap. {remedy}"
             )
     return ids
 
@@ -82,16 +94,30 @@ def class_ids(values: Iterable[str | int], where: Path, remedy: str) -> list[int
 def meanings(
     codes: Sequence[Code], known: Mapping[Code, Meaning], where: Path, remedy: str
 ) -> list[Meaning]:
-    """What each code stands for. Raises InputError for a code that is not known."""
+    """The meaning of each code, such as "train" for "1".
+
+    Args:
+        codes: of the images.
+        known: code -> meaning.
+        where: the file they are from, for the message.
+        remedy: the end of the message.
+
+    Raises:
+        InputError: a code is unknown.
+    """
     for code in codes:
         if code not in known:
             choices = ", ".join(str(choice) for choice in known)
-            raise InputError(f"{where} says {code!r} where one of {choices} stands. {remedy}")
+            raise InputError(f"{where} says {code!r}, not one of {choices}. {remedy}")
     return [known[code] for code in codes]
 
 
 def check_images(images: Sequence[Path], remedy: str) -> None:
-    """Raises InputError, with their number and the first, if some are not there."""
+    """Check that all image files exist.
+
+    Raises:
+        InputError: some are missing; the message has their number and the first one.
+    """
     missing = [image for image in images if not image.is_file()]
     if missing:
         raise InputError(
@@ -100,10 +126,13 @@ def check_images(images: Sequence[Path], remedy: str) -> None:
 
 
 def compare_with_published(records: Records, name: str, published: Mapping[str, int]) -> None:
-    """Warns of every count that differs from the one published for the data set `name`.
+    """Log a warning with every count that differs from the published one.
 
-    Keys are "images", "classes", and these two of "train" or "test", such as "train classes", or
-    of a role, such as "query images".
+    Args:
+        records: of the data set.
+        name: of the data set, for the message.
+        published: the expected counts. Keys are "images" and "classes", alone or after a split
+            ("train classes") or a role ("query images").
     """
     parts = {"": np.ones(len(records), dtype=bool)}
     parts |= {f"{split} ": records.splits == split for split in ("train", "test")}

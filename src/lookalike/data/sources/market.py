@@ -1,4 +1,4 @@
-"""Market-1501 and DukeMTMC-reID: pedestrians seen by several cameras."""
+"""Market-1501 and DukeMTMC-reID: pedestrians photographed by several cameras."""
 
 import re
 from dataclasses import dataclass
@@ -18,30 +18,32 @@ JUNK, DISTRACTOR = "-1", "0000"
 
 @dataclass(frozen=True)
 class Market:
-    """The layout of Market-1501 (Zheng et al., ICCV 2015), which DukeMTMC-reID (Zheng et al., ICCV
-    2017) shares: folders bounding_box_train, query and bounding_box_test, in which a name begins
-    with identity and camera, as 0002_c1s1_000451_03.jpg or 0005_c2_f0046985.jpg.
+    """Market-1501. Zheng et al., ICCV 2015. DukeMTMC-reID: Zheng et al., ICCV 2017.
 
-    The camera is the group, so a query never meets its own identity from its own camera. Junk
-    (identity -1) is neither right nor wrong: the official evaluation takes it out of every ranking,
-    and so it makes no record. Distractors (identity 0000) stay in the gallery as wrong answers,
-    under the last label, which no query has; data.counts and logs count it as a class.
+    Both have the folders bounding_box_train, query and bounding_box_test. A file name begins with
+    identity and camera, as 0002_c1s1_000451_03.jpg or 0005_c2_f0046985.jpg.
 
-    Args:
-        root: the folder that holds the three.
-        origin: where the files come from, told when they are missing.
+    The camera is the group: images of a query's own identity from its own camera are excluded from
+    its results. Junk (identity -1) gets no record, as the official evaluation removes it from every
+    ranking. Distractors (identity 0000) stay in the gallery as wrong answers. They have the last
+    label, which no query has; data.counts and logs count it as a class.
+
+    root: the folder that holds the three folders.
+    origin: where the files can be obtained; part of the message if they are missing.
     """
 
     root: str
     origin: str
 
     def prepare(self) -> None:
+        """Check that the folders and their images exist; see `records`."""
         self.records()
 
     def records(self) -> Records:
-        """All images but junk, by folder and file name.
+        """All images except junk, sorted by folder and file name.
 
-        Raises InputError if a folder or its images are missing, or a name doesn't parse.
+        Raises:
+            InputError: a folder has no images, or a file name has another form.
         """
         rows = [
             (image, *_identity_and_camera(image), *part)

@@ -31,16 +31,21 @@ COPIES = "https://github.com/rksltnl/Deep-Metric-Learning-CVPR16"
 class Sop:
     """Stanford Online Products. Oh Song et al., CVPR 2016.
 
-    `root` holds Ebay_train.txt, Ebay_test.txt and the folders bicycle_final/ ... toaster_final/. A
-    class is a product, called by its number and its kind of product: "00001 bicycle". The set's
-    own split is the zero-shot one: products that train never test. The twelve super-classes are no
-    groups: these would hide a query's own kind from it.
+    A class is a product, named by its number and super-class: "00001 bicycle". The data set's own
+    split is the zero-shot one: no product is in both parts. Super-classes are not used as groups,
+    since a query must also be compared with products of its own super-class.
+
+    root: holds Ebay_train.txt, Ebay_test.txt and the folders bicycle_final/ ... toaster_final/.
     """
 
     root: str
 
     def prepare(self) -> None:
-        """Download and unpack what is missing under `root`; what is there is kept."""
+        """Download and unpack what is missing under `root`; existing files are kept.
+
+        Raises:
+            InputError: a download fails, or the data set is damaged.
+        """
         root = Path(self.root)
         if not all((root / name).exists() for name in WANTED):
             _download(root / ARCHIVE)
@@ -48,9 +53,10 @@ class Sop:
         compare_with_published(self.records(), "Stanford Online Products", PUBLISHED)
 
     def records(self) -> Records:
-        """All images as the two files list them, first those that train.
+        """All images in the order of the two lists, the training images first.
 
-        Raises InputError if a file or an image is missing, or a file is damaged.
+        Raises:
+            InputError: a file or an image is missing, or a list is damaged.
         """
         root = Path(self.root)
         rows = [(split, *row) for split, name in LISTS.items() for row in _listed(root / name)]

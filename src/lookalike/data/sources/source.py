@@ -1,4 +1,4 @@
-"""What every data set is asked for."""
+"""The interface of all data sets."""
 
 from typing import Protocol
 
@@ -6,11 +6,19 @@ from lookalike.data.records import Records
 
 
 class Source(Protocol):
-    """A data set as it lies on disk."""
+    """A data set on disk."""
 
     def prepare(self) -> None:
-        """Fetch or make what is missing; do nothing where all is there."""
+        """Download or draw what is missing; do nothing if the data set is complete.
+
+        Raises:
+            InputError: it can't be downloaded, or is damaged.
+        """
 
     def records(self) -> Records:
-        """Every image, with the set's own split if it has one."""
+        """All images, with the data set's own split if it has one.
+
+        Raises:
+            InputError: the data set is incomplete or damaged.
+        """
         ...

@@ -1,8 +1,9 @@
-"""Anyone's images in a table: a CSV or Parquet file with one row an image."""
+"""Your own images in a table: a CSV or Parquet file with one row an image."""
 
 from dataclasses import dataclass
 from math import ceil, floor
 from pathlib import Path
+from typing import Any
 
 from lookalike.data.records import BOX_COLUMNS, Records
 from lookalike.errors import InputError
@@ -13,32 +14,36 @@ OPTIONAL = ("split", "role", "group")
 
 @dataclass(frozen=True)
 class Table:
-    """Columns path and label, and optionally split, role, group and a box; others are passed over.
+    """Columns path and label, and optionally split, role, group and a box; others are skipped.
 
-    A box is left, top, right and bottom in pixels, as a detector gives it: the image is cropped to
-    it whenever it is read. Empty cells leave the image whole.
+    A box is left, top, right and bottom in pixels, as detectors give it; images are cropped to
+    their boxes when they are read. Empty cells leave the image whole.
 
-    Args:
-        file: .csv or .parquet. Labels are names or numbers, with or without gaps.
-        root: relative paths start here; by default at the folder of `file`.
+    file: .csv or .parquet; labels are names or numbers, with or without gaps.
+    root: folder of relative paths; None for the folder of `file`.
     """
 
     file: str
     root: str | None = None
 
     def prepare(self) -> None:
+        """Check the table and that all image files exist; see `records`."""
         self.records()
 
     def records(self) -> Records:
-        """Raises InputError if the table, a column or an image file is missing."""
+        """All images in the order of the table.
+
+        Raises:
+            InputError: the table, a column or an image file is missing, or a box is invalid.
+        """
         columns = _read_columns(Path(self.file))
         root = Path(self.root) if self.root else Path(self.file).parent
         paths = [root / path for path in columns["path"]]
         missing = [path for path in paths if not path.is_file()]
         if missing:
             raise InputError(
-                f"{len(missing)} of the {len(paths)} images in {self.file} are not there; the "
-                f"first is {missing[0]}. Mend the paths, or set data.root to where they start."
+                f"{len(missing)} of the {len(paths)} images in {self.file} are missing; the first "
+                f"is {missing[0]}. Fix the paths, or set data.root to the folder they start from."
             )
         optional = {f"{name}s": columns.get(name) for name in OPTIONAL}
         boxes = _boxes(columns, self.file)
@@ -46,7 +51,7 @@ class Table:
 
 
 def _read_columns(file: Path) -> dict[str, list[str]]:
-    """The known columns as text; nulls become empty."""
+    """The known columns as text; nulls become empty strings."""
     if not file.is_file():
         raise InputError(
             f"no table at {file.resolve()}. Set data.source.file=<file>.csv or .parquet."
@@ -66,7 +71,7 @@ def _read_columns(file: Path) -> dict[str, list[str]]:
 
 
 def _boxes(columns: dict[str, list[str]], file: str) -> list[list[int]] | None:
-    """Boxes in whole pixels, no smaller than those in the table; None without such columns."""
+    """Boxes rounded outwards to whole pixels; None without columns of boxes."""
     found = [name for name in BOX_COLUMNS if name in columns]
     if not found:
         return None
@@ -83,16 +88,17 @@ def _box(cells: tuple[str, ...], where: str) -> list[int]:
         left, top, right, bottom = (float(cell) for cell in cells)
         box = [floor(left), floor(top), ceil(right), ceil(bottom)]
     except (ValueError, OverflowError) as error:
-        raise InputError(f"the box {', '.join(cells)} in {where} is no four numbers") from error
+        raise InputError(f"the box {', '.join(cells)} in {where} is not four numbers") from error
     if not (0 <= box[0] < box[2] and 0 <= box[1] < box[3]):
         raise InputError(
-            f"the box {', '.join(cells)} in {where} is empty or starts outside of the image: need "
+            f"the box {', '.join(cells)} in {where} is empty or begins outside the image: need "
             "0 <= left < right and 0 <= top < bottom, in pixels"
         )
     return box
 
 
-def _read_table(file: Path):
+def _read_table(file: Path) -> Any:
+    """A pyarrow.Table."""
     from pyarrow import ArrowInvalid, csv, parquet, string  # 0.1 s that other data sets don't need
 
     try:

@@ -2,28 +2,44 @@
 
 from base64 import b64encode
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
-from html import escape
 from io import BytesIO
+from typing import Literal
 
 from PIL import Image, ImageOps
 
 from lookalike.data.decoding import as_image, decode
 from lookalike.errors import InputError
+from lookalike.reports.style import NEITHER
 
 SIDE = 96  # pixels of a picture that stands alone
 SMALL, COLUMNS = 48, 32  # pixels of a picture on a sheet, and how many stand in a row
-GREY = "#b4b4b4"
+QUALITY = 78  # of JPEG
+
+Kind = Literal["right", "wrong", ""]
 
 
-def picture(path: str, caption: str, frame: str = "") -> str:
-    """An HTML figure; `frame` is "right", "wrong" or nothing. What can't be read is left grey."""
-    mark = {"right": "✓ ", "wrong": "✗ "}.get(frame, "")
-    return (
-        f'<figure class="tile {frame}"><img src="{_data(path)}" width="{SIDE}" height="{SIDE}" '
-        f'alt="{escape(caption)}" decoding="async">'
-        f"<figcaption>{mark}{escape(caption)}</figcaption></figure>"
-    )
+@dataclass(frozen=True)
+class Picture:
+    """An image file shown with a caption.
+
+    Args:
+        path: what can't be read is left grey.
+        caption: below it, and for those who listen.
+        kind: how it is framed.
+        side: of the square, pixels.
+    """
+
+    path: str
+    caption: str
+    kind: Kind = ""
+    side: int = SIDE
+
+    @property
+    def data(self) -> str:
+        """Its middle, square, as a data URI."""
+        return _data(self.path, self.side)
 
 
 class Sheets:
@@ -40,6 +56,7 @@ class Sheets:
         return self._classes.setdefault(tuple(paths), f"sheet{len(self._classes)}")
 
     def style(self) -> str:
+        """CSS of all classes."""
         return "".join(
             f".{name}{{background-image:url({_sheet(paths)})}}"
             for paths, name in self._classes.items()
@@ -47,13 +64,13 @@ class Sheets:
 
 
 @cache
-def _data(path: str) -> str:
-    return _jpeg(_fitted(path, SIDE))
+def _data(path: str, side: int) -> str:
+    return _jpeg(_fitted(path, side))
 
 
 def _sheet(paths: tuple[str, ...]) -> str:
     rows = -(-len(paths) // COLUMNS)
-    sheet = Image.new("RGB", (COLUMNS * SMALL, rows * SMALL), GREY)
+    sheet = Image.new("RGB", (COLUMNS * SMALL, rows * SMALL), NEITHER)
     for place, path in enumerate(paths):
         row, column = divmod(place, COLUMNS)
         sheet.paste(_fitted(path, SMALL), (column * SMALL, row * SMALL))
@@ -65,11 +82,11 @@ def _fitted(path: str, side: int) -> Image.Image:
     try:
         whole = as_image(decode(path, side))
     except InputError:
-        return Image.new("RGB", (side, side), GREY)
+        return Image.new("RGB", (side, side), NEITHER)
     return ImageOps.fit(whole, (side, side))
 
 
 def _jpeg(image: Image.Image) -> str:
     stream = BytesIO()
-    image.save(stream, "JPEG", quality=78)
+    image.save(stream, "JPEG", quality=QUALITY)
     return f"data:image/jpeg;base64,{b64encode(stream.getvalue()).decode()}"

@@ -1,7 +1,7 @@
 """The body of a flower: petals, disc, stamens and leaves as clouds of coloured surface points.
 
-Every number is bit for bit the same on every machine: arrays meet only + - * / and sqrt, which
-IEEE 754 fixes, and whatever comes from libm or BLAS is rounded first (see `exact`).
+Every number is the same on every machine, to the last bit: arrays only go through + - * / and sqrt,
+which IEEE 754 defines exactly. Results of libm or BLAS are rounded first (see `exact`).
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lookalike.data.sources.drawing.botany import PIGMENTS, Species
 
-Array = NDArray[np.floating]  # float32 throughout; numpy's types make a Python float widen it
+Array = NDArray[np.floating]  # always float32; numpy's types take a Python float as float64
 
 GOLDEN_ANGLE = 2.399963  # radians between neighbouring florets of a flower head
 RIPPLES = 9.0  # radians of ruffle from a petal's midrib to its edge
@@ -21,9 +21,11 @@ RIPPLES = 9.0  # radians of ruffle from a petal's midrib to its edge
 
 @dataclass(frozen=True)
 class Points:
-    """A cloud of surface points, each array (3, N) float32; a blossom's radius is 1.
+    """A cloud of N surface points.
 
-    Positions are x right, y up, z towards the viewer; normals have unit length; colours are 0..1.
+    position: (3, N) float32, x right, y up, z towards the viewer, in units of a blossom's radius.
+    normal: (3, N) float32, of unit length.
+    colour: (3, N) float32, red, green, blue in [0, 1].
     """
 
     position: Array
@@ -32,12 +34,12 @@ class Points:
 
 
 def exact(values: object) -> Array:
-    """What libm or BLAS computed in float64, rounded so that a machine's last bits do not show."""
+    """Float64 results of libm or BLAS as float32, rounded so that all machines agree."""
     return np.round(np.asarray(values, np.float64), 6).astype(np.float32)
 
 
 def rotation(axis: int, angle: float | Array) -> NDArray[np.float64]:
-    """Rotations about one axis: (3, 3), or (N, 3, 3) for N angles."""
+    """Rotation matrices about one axis (0..2): (3, 3), or (N, 3, 3) for N angles in radians."""
     angles = np.asarray(angle, np.float64)
     matrix = np.zeros((*angles.shape, 3, 3))
     first, second = (axis + 1) % 3, (axis + 2) % 3
@@ -49,24 +51,27 @@ def rotation(axis: int, angle: float | Array) -> NDArray[np.float64]:
 
 
 def transform(matrices: Array, vectors: Array) -> Array:
-    """Applies (P, 3, 3) to (3, N) -> (3, P * N), summed in a fixed order, which BLAS would not."""
+    """Apply matrices (P, 3, 3) to vectors (3, N) -> (3, P * N).
+
+    It sums in a fixed order, which BLAS does not.
+    """
     columns = matrices.transpose(1, 2, 0)[..., None]  # (3, 3, P, 1)
     rows = [c[0] * vectors[0] + c[1] * vectors[1] + c[2] * vectors[2] for c in columns]
     return np.stack(rows).reshape(3, -1)
 
 
 def pigment(name: str) -> Array:
-    """A colour to mix over a surface: (3, 1, 1)."""
+    """The colour of this name, (3, 1, 1) float32 in [0, 1]."""
     return np.array(PIGMENTS[name], np.float32)[:, None, None]
 
 
 def mix(colour: Array, other: Array, amount: Array | float) -> Array:
-    """`colour` where `amount` is 0, `other` where it is 1."""
+    """Linear interpolation: `colour` where `amount` is 0, `other` where it is 1."""
     return colour + (other - colour) * amount
 
 
 def smoothstep(values: Array, low: float, high: float) -> Array:
-    """0 below `low`, 1 above `high`, and an S between them."""
+    """0 below `low`, 1 above `high`, and a smooth S-curve between them."""
     t = np.clip((values - low) / (high - low), 0, 1)
     return t * t * (3 - 2 * t)
 
@@ -80,10 +85,16 @@ def whorl(
     detail: float,
     rng: Generator,
 ) -> Points:
-    """A ring of petals round the z axis of `pose` (3, 3), each a little unlike the others.
+    """A ring of petals around the z axis, each slightly different from the others.
 
-    They are `length` long, rise by `rise` radians, and get about one point a pixel when drawn
-    with `detail` pixels to the unit.
+    Args:
+        kind: the look of a petal.
+        count: number of petals.
+        length: of a petal.
+        rise: angle of the petals above the plane of the ring, radians.
+        pose: (3, 3), rotates the ring.
+        detail: pixels to the unit; there is about one point a pixel.
+        rng: the random generator.
     """
     along, across = grid(length * detail, 2 * kind.width * length * detail)
     position, normal = surface(kind, along, across)
@@ -102,8 +113,8 @@ def whorl(
 
 
 def grid(length: float, width: float) -> tuple[Array, Array]:
-    """Coordinates of a blade `length` x `width` pixels large: along (U, 1), and across (1, V)."""
-    # 1.35 points a pixel: with fewer, pixels are missed when the grid lies aslant.
+    """Grid coordinates on a petal of `length` x `width` pixels: along (U, 1), across (1, V)."""
+    # 1.35 points a pixel: with fewer, an oblique grid would leave pixels out
     along = np.linspace(0, 1, max(8, int(1.35 * length)), dtype=np.float32)[:, None]
     across = np.linspace(-1, 1, max(7, int(1.35 * width)), dtype=np.float32)[None, :]
     return along, across
@@ -111,7 +122,7 @@ def grid(length: float, width: float) -> tuple[Array, Array]:
 
 def surface(kind: Species, along: Array, across: Array) -> tuple[Array, Array]:
     """A petal pointing along x: positions and normals, each (3, U, V)."""
-    fine = along.astype(np.float64)  # for `exact` needs digits to spare
+    fine = along.astype(np.float64)  # `exact` needs more digits than float32 has
     outline = exact(fine ** (kind.tip * kind.widest / (1 - kind.widest)) * (1 - fine) ** kind.tip)
     ripple = exact(np.sin(across.astype(np.float64) * RIPPLES))
     half_width = kind.width * outline / outline.max()  # (U, 1)
@@ -125,7 +136,7 @@ def surface(kind: Species, along: Array, across: Array) -> tuple[Array, Array]:
 
 
 def normals(position: Array) -> Array:
-    """Unit normals of a surface (3, U, V), from the differences of neighbouring points."""
+    """The unit normals of a surface, (3, U, V), from differences of neighbouring points."""
     u: Array = np.gradient(position, axis=1)
     v: Array = np.gradient(position, axis=2)
     crossed = (u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0])
@@ -152,16 +163,23 @@ def petal_colours(kind: Species, along: Array, across: Array, rng: Generator) ->
         x, y = along - u, (across - v) * kind.width
         inside = (x * x + y * y < radius * radius).astype(np.float32)
         colour = mix(colour, mark, 0.9 * inside)
-    shade = 1 - 0.22 * smoothstep(edge, 0.75, 1.0)  # tells a petal from the one beneath it
+    shade = 1 - 0.22 * smoothstep(edge, 0.75, 1.0)  # separates a petal from the one below it
     midrib = 1 - 0.12 * smoothstep(1 - edge, 0.9, 1.0)
     return colour * shade * midrib
 
 
 def beads(centres: Array, radius: float, colours: Array, detail: float) -> Points:
-    """Little balls at `centres` (3, N) in `colours` (3, N): florets, anthers, a stem."""
+    """Small balls: florets, anthers, or a stem.
+
+    Args:
+        centres: (3, N).
+        radius: of every ball.
+        colours: (3, N), in [0, 1].
+        detail: pixels to the unit.
+    """
     count = max(6, int(5 * (radius * detail) ** 2))
     x, y, reach = spiral(count)
-    ball = exact([x, y, np.sqrt(1 - reach * reach)])  # its half that faces us, (3, count)
+    ball = exact([x, y, np.sqrt(1 - reach * reach)])  # the half that faces the viewer, (3, count)
     return Points(
         (centres[:, :, None] + np.float32(radius) * ball[:, None, :]).reshape(3, -1),
         np.tile(ball, centres.shape[1]),
@@ -170,14 +188,14 @@ def beads(centres: Array, radius: float, colours: Array, detail: float) -> Point
 
 
 def spiral(count: int) -> NDArray[np.float64]:
-    """Points spread evenly over the unit disc, as in a sunflower: (3, count), x, y and radius."""
+    """Points spread evenly over the unit disc, as in a sunflower: x, y and radius, (3, count)."""
     k = np.arange(count)
     reach = np.sqrt((k + 0.5) / count)
     return np.stack([reach * np.cos(k * GOLDEN_ANGLE), reach * np.sin(k * GOLDEN_ANGLE), reach])
 
 
 def heart(kind: Species, pose: Array, detail: float) -> Points:
-    """The disc: florets on a low dome, darker in the middle, where they are young."""
+    """The disc: florets on a low dome, darker in the middle."""
     count = 10 + int(300 * kind.disc * kind.disc + 60 * kind.disc)
     x, y, reach = spiral(count)
     dome = exact([x, y, 0.6 - 0.5 * reach * reach]) * np.float32(kind.disc)
@@ -187,7 +205,7 @@ def heart(kind: Species, pose: Array, detail: float) -> Points:
 
 
 def stamens(kind: Species, pose: Array, detail: float, rng: Generator) -> Iterator[Points]:
-    """Filaments that lean outwards, each with an anther at its end."""
+    """Filaments that lean outwards, then the anthers at their ends."""
     azimuth = rng.uniform(0, 2 * np.pi, kind.stamens)
     lean = rng.uniform(0.2, 0.9, kind.stamens)
     length = kind.filament * rng.uniform(0.8, 1.1, kind.stamens)
@@ -202,7 +220,7 @@ def stamens(kind: Species, pose: Array, detail: float, rng: Generator) -> Iterat
 
 
 def blossom(kind: Species, pose: Array, detail: float, rng: Generator) -> Iterator[Points]:
-    """A whole blossom at the origin, `detail` pixels to its radius, facing where `pose` turns z."""
+    """The parts of a blossom at the origin, rotated by `pose`, `detail` pixels to its radius."""
     for layer in range(kind.layers):
         turned = exact(pose.astype(np.float64) @ rotation(2, layer * np.pi / kind.petals))
         length, rise = 1 - 0.2 * layer, kind.cup + 0.22 * layer
@@ -215,6 +233,6 @@ def blossom(kind: Species, pose: Array, detail: float, rng: Generator) -> Iterat
 
 
 def trumpet(kind: Species) -> Species:
-    """The petals of a corona: broad, ruffled, in the colours of throat and disc."""
+    """The petals of a corona: wide, ruffled, in the colours of throat and disc."""
     shape = replace(kind, width=0.6, widest=0.8, tip=0.2, curl=-0.3, ruffle=0.06, spots=0)
     return replace(shape, colour=kind.throat_colour, tip_colour=kind.disc_colour)

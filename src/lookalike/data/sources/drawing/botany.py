@@ -1,7 +1,7 @@
 """Invented species of flowers: how each looks, as numbers.
 
-A species is drawn near its genus, so relatives share a build and differ in details, as real
-ones do.
+A species is a random variation of its genus: related species have the same build and differ in
+details, like real ones.
 """
 
 from dataclasses import dataclass, replace
@@ -51,30 +51,30 @@ class Species:
     """The look of a species; lengths in blossom radii, angles in radians, strengths in 0..1."""
 
     name: str
-    pigments: str  # what the genus may wear, space-separated names of PIGMENTS
-    petals: int = 5
+    pigments: str  # possible colours of the genus, names of PIGMENTS separated by spaces
+    petals: int = 5  # in each layer
     layers: int = 1
-    width: float = 0.45  # half the breadth of a petal
-    widest: float = 0.65  # where along the petal it is broadest
-    tip: float = 0.45  # below 0.5 round, 1 pointed, above drawn out
+    width: float = 0.45  # half the width of a petal
+    widest: float = 0.65  # where along the petal it is widest, 0 at its base, 1 at its tip
+    tip: float = 0.45  # below 0.5 round, 1 pointed, above 1 elongated
     cup: float = 0.2  # how far the petals rise: 0 flat, 1.2 a tulip
     curl: float = 0.0  # above 0 the tips bend inwards, below outwards
     trough: float = 0.1  # how far the edges rise above the midrib
-    notch: float = 0.0
-    fringe: float = 0.0
-    ruffle: float = 0.0
+    notch: float = 0.0  # depth of the cut in the middle of the tip
+    fringe: float = 0.0  # depth of the many cuts along the tip
+    ruffle: float = 0.0  # height of the waves across a petal
     lip: float = 0.0  # how much larger the lowest petal is
-    corona: float = 0.0  # the length of the inner trumpet
+    corona: float = 0.0  # length of the inner trumpet
     throat: float = 0.2  # how far from the centre the throat's colour reaches
-    margin: float = 0.0  # how broad the edge of another colour is
-    veins: float = 0.0
-    spots: int = 0
-    disc: float = 0.1
+    margin: float = 0.0  # width of the edge of another colour
+    veins: float = 0.0  # strength
+    spots: int = 0  # on each petal
+    disc: float = 0.1  # radius
     stamens: int = 0
-    filament: float = 0.4
-    blossoms: int = 1
-    leaf_width: float = 0.3
-    leaf_tip: float = 1.0
+    filament: float = 0.4  # length of a stamen
+    blossoms: int = 1  # of a plant
+    leaf_width: float = 0.3  # half the width of a leaf
+    leaf_tip: float = 1.0  # as `tip`
     colour: str = "white"
     tip_colour: str = "white"
     throat_colour: str = "yellow"
@@ -133,7 +133,7 @@ GENERA = (
 
 @cache
 def species(seed: int, number: int) -> Species:
-    """The species of that number: genus `number % 20`, so any half of a flora holds every genus."""
+    """Species `number` of a seed. Its genus is `number % 20`, so each half has all genera."""
     rank, genus = divmod(number, len(GENERA))
     typical = GENERA[genus]
     rng = default_rng(SeedSequence(seed, spawn_key=(number,)))
@@ -142,14 +142,14 @@ def species(seed: int, number: int) -> Species:
 
 
 def epithet(rank: int, genus: int) -> str:
-    """The second name: unlike its relatives', and unlike its neighbours' in the flora."""
+    """The second name, different from those of the genus and of neighbouring numbers."""
     turn, place = divmod(rank, len(EPITHETS))
     word = EPITHETS[(place + 7 * genus) % len(EPITHETS)]
     return word if turn == 0 else f"{word} {turn + 1}"
 
 
 def varied(typical: Species, rng: Generator) -> Species:
-    """A species built a little unlike the typical one."""
+    """A random variation of the typical species of a genus."""
     scaled = ("width", "tip", "disc", "filament", "leaf_width", "throat", "corona")
     return replace(
         typical,
@@ -167,7 +167,7 @@ def varied(typical: Species, rng: Generator) -> Species:
 
 
 def coloured(plain: Species, rng: Generator) -> Species:
-    """The species in the colours its genus may wear."""
+    """The species with random colours of its genus."""
     pigments = plain.pigments.split()
     colour = str(rng.choice(pigments))
     throats = (colour, "white", "yellow", "lime", "crimson", "purple")
@@ -183,7 +183,7 @@ def coloured(plain: Species, rng: Generator) -> Species:
 
 
 def leaf(kind: Species) -> Species:
-    """A leaf is a petal too: green, longer, with pale veins."""
+    """A leaf, described as a green petal with pale veins."""
     return Species(
         name=kind.name,
         pigments=kind.leaf_colour,

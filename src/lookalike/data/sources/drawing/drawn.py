@@ -1,8 +1,8 @@
 """Drawn flowers: a data set of invented species that needs no download.
 
-Identical on every machine and for any number of workers: a picture depends on its seed, species and
-number alone (`painting.draw`), its arithmetic is exact (`anatomy`), and PNG keeps every pixel. Only
-numpy may change what a seed draws (NEP 19); the golden values of the test would tell.
+It is identical on every machine and for any number of workers. A picture depends only on its seed,
+species and number (`painting.draw`), its arithmetic is exact (`anatomy`), and PNG is lossless. Only
+a new version of numpy may change what a seed draws (NEP 19); a test with golden values detects it.
 """
 
 import hashlib
@@ -15,22 +15,28 @@ from pathlib import Path
 from PIL import Image
 from rich.progress import Progress
 
-from lookalike.data.made_once import made_once
+from lookalike.data.cached_folder import build_or_load
 from lookalike.data.records import Records
 from lookalike.data.sources.drawing.botany import species
 from lookalike.data.sources.drawing.painting import draw
 from lookalike.errors import InputError
 
-VERSION = 1  # of the drawing; raise it whenever a pixel changes, and caches are drawn anew
+VERSION = 1  # of the drawing; raise it whenever a pixel changes, so that caches are redrawn
 MOST_WORKERS = 16
 
 
 @dataclass(frozen=True)
 class Drawn:
-    """`species` x `images_per_species` pictures of `size` x `size` pixels, cached below `root`.
+    """Drawn pictures of invented flowers.
 
-    Relatives are spread over the whole range of labels, so a zero-shot split by label leaves some
-    of every genus on both sides.
+    Related species are spread over the whole range of labels, so that a zero-shot split by label
+    has some of every genus in both parts.
+
+    root: where pictures are cached, in a folder of their own.
+    species: number of classes.
+    images_per_species: number of pictures of each.
+    size: side of the square pictures, pixels.
+    seed: of everything.
     """
 
     root: str
@@ -41,17 +47,21 @@ class Drawn:
 
     @property
     def folder(self) -> Path:
-        """Where the set lies; other settings lie elsewhere. If it exists, it is complete."""
+        """The folder of the pictures; if it exists, it is complete. Other settings have another."""
         settings = (VERSION, self.species, self.images_per_species, self.size, self.seed)
         digest = hashlib.sha256(repr(settings).encode()).hexdigest()
         return Path(self.root) / f"drawn-{digest[:10]}"
 
     def prepare(self) -> None:
-        """Draws the set unless it is there; of several processes that ask, one draws."""
-        made_once(self.folder, self._draw, Path)
+        """Draw all pictures, unless they are cached; only one of several processes draws."""
+        build_or_load(self.folder, self._draw, Path)
 
     def records(self) -> Records:
-        """One record a picture, labelled in the order of the species."""
+        """One record for each picture; labels have the order of the species.
+
+        Raises:
+            InputError: `prepare` was not called.
+        """
         if not self.folder.exists():
             raise InputError(f"no drawn flowers in {self.folder}; call prepare() first")
         names = [species(self.seed, number).name for number in range(self.species)]
@@ -63,33 +73,41 @@ class Drawn:
         )
 
     def _draw(self, folder: Path) -> None:
-        """Draws all species into `folder`, with a worker for every processor."""
+        """Draw all species into `folder`, with a worker for every core."""
         count = min(os.cpu_count() or 1, self.species, MOST_WORKERS)
         read, write = os.pipe()
         workers = [self._worker(folder, range(k, self.species, count), write) for k in range(count)]
         os.close(write)
         with Progress(transient=True) as progress, open(read) as finished:
             task = progress.add_task("Drawing flowers", total=self.species)
-            for _ in finished:  # a line a species, from any worker
+            for _ in finished:  # one line for each species, from any worker
                 progress.advance(task)
         statuses = [worker.wait() for worker in workers]
         if any(statuses):
-            raise RuntimeError(f"a worker that drew into {folder} failed; its error stands above")
+            raise RuntimeError(f"a worker that drew into {folder} failed; see its error above")
 
     def _worker(self, folder: Path, numbers: range, output: int) -> subprocess.Popen[bytes]:
-        """A fresh interpreter that draws some species.
+        """A new interpreter that draws some species.
 
-        Not a fork, which torch's threads do not survive, nor multiprocessing's spawn, which would
-        run the caller's script again where it lacks a main guard.
+        A fork would not have torch's threads. multiprocessing's spawn would run the caller's script
+        again if it lacks a main guard.
         """
         arguments = (str(folder), numbers, self.images_per_species, self.size, self.seed)
         code = f"from {__name__} import draw_species; draw_species(*{arguments!r})"
-        paths = {"PYTHONPATH": os.pathsep.join(sys.path)}  # it finds this package as we did
+        paths = {"PYTHONPATH": os.pathsep.join(sys.path)}  # so that it finds this package
         return subprocess.Popen([sys.executable, "-c", code], stdout=output, env=os.environ | paths)
 
 
 def draw_species(folder: str, numbers: range, images: int, size: int, seed: int) -> None:
-    """Draws and saves those species, and prints a line as each is done."""
+    """Draw and save some species, and print an empty line when each is finished.
+
+    Args:
+        folder: of the pictures; each species gets a folder in it.
+        numbers: of the species.
+        images: pictures of each.
+        size: side of the square pictures, pixels.
+        seed: of everything.
+    """
     for number in numbers:
         name = species(seed, number).name
         Path(folder, name).mkdir()
@@ -100,5 +118,5 @@ def draw_species(folder: str, numbers: range, images: int, size: int, seed: int)
 
 
 def picture(name: str, image: int) -> str:
-    """A picture's place inside the set's folder."""
+    """The path of a picture relative to the folder of the data set."""
     return f"{name}/{image:03d}.png"

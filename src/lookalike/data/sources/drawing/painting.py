@@ -1,6 +1,6 @@
-"""Pictures of flowers: a plant painted into its own light, pose and surroundings.
+"""Pictures of flowers: a plant painted with random light, pose and surroundings.
 
-A picture depends on (seed, species, image) alone: it seeds its own generator.
+A picture depends only on (seed, species, image), from which it seeds its own generator.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ from lookalike.data.sources.drawing.anatomy import Array, Points, exact, mix, ro
 from lookalike.data.sources.drawing.botany import Species
 
 SUPERSAMPLING = 2  # canvas pixels to a picture's pixel, per side
-FLIP = np.array([1, -1, 1])  # pixels count downwards, a plant grows upwards
+FLIP = np.array([1, -1, 1])  # y points down in pixels, and up in a plant
 
 BACKDROPS = (  # far colour, near colour
     ((0.30, 0.45, 0.20), (0.12, 0.24, 0.08)),  # meadow
@@ -26,20 +26,32 @@ BACKDROPS = (  # far colour, near colour
 
 
 class Canvas:
-    """Pixels under one sun, with the depth of what was painted on them.
+    """Pixels with a depth buffer and one source of light.
 
-    pixels (3, side, side) float32, depth (side, side) float32 in pixels towards the viewer.
+    pixels: (3, side, side) float32, red, green, blue.
+    depth: (side, side) float32, of the painted points, in pixels towards the viewer.
+
+    Args:
+        backdrop: (3, side, side) float32, the initial pixels.
+        sun: (3,), the unit vector towards the light.
+        ambient: brightness of points that the light does not reach, in [0, 1].
     """
 
     def __init__(self, backdrop: Array, sun: Array, ambient: float) -> None:
         self.side = backdrop.shape[1]
-        self.sun = sun  # (3,), the unit vector towards it
+        self.sun = sun
         self.ambient = ambient
         self.pixels = backdrop.copy()
         self.depth = np.full((self.side, self.side), -self.side, np.float32)
 
     def paint(self, points: Points, at: Array, scale: float) -> None:
-        """Paints `points`, `scale` pixels to their unit, with their origin at pixel (x, y, z)."""
+        """Paint the points that are not hidden by others.
+
+        Args:
+            points: N of them.
+            at: (3,), the pixel x, y, z of their origin.
+            scale: pixels to their unit.
+        """
         x, y, z = points.position * np.float32(scale)
         x, y, z = at[0] + x, at[1] - y, at[2] + z
         inside = np.flatnonzero((x >= 0) & (x < self.side) & (y >= 0) & (y < self.side))
@@ -47,15 +59,18 @@ class Canvas:
         pixel = y.take(inside).astype(np.int32) * self.side + x.take(inside).astype(np.int32)
         depth = self.depth.reshape(-1)
         np.maximum.at(depth, pixel, z)
-        seen = np.flatnonzero(z >= depth.take(pixel))
-        visible, pixel = inside.take(seen), pixel.take(seen)
+        front = np.flatnonzero(z >= depth.take(pixel))
+        visible, pixel = inside.take(front), pixel.take(front)
         brightness = self.brightness(points.normal.take(visible, axis=1))
         colours = points.colour.take(visible, axis=1) * brightness
         for channel, colour in zip(self.pixels, colours, strict=True):
             channel.reshape(-1)[pixel] = colour
 
     def brightness(self, normal: Array) -> Array:
-        """Of surfaces with these normals (3, N): (N,). Petals are thin, so their backs glow."""
+        """The brightness of points with these normals, (3, N) -> (N,).
+
+        Petals are thin, so light passes through to their backs.
+        """
         x, y, z = normal * self.sun[:, None]
         lit = (x + y + z) * np.where(normal[2] < 0, np.float32(-1), np.float32(1))
         return self.ambient + (1.15 - self.ambient) * np.maximum(lit, -0.25 * lit)
@@ -78,20 +93,20 @@ def draw(seed: int, number: int, image: int, size: int) -> NDArray[np.uint8]:
 
 
 def background(size: int, sun: Array, ambient: float, rng: Generator) -> Array:
-    """What lies behind, out of focus: leaves and flowers before a backdrop, (3, size, size)."""
+    """A blurred background of leaves and flowers before a backdrop, (3, size, size)."""
     canvas = Canvas(backdrop(size, rng), sun, ambient)
     for _ in range(rng.integers(0, 7)):
         base = exact([*rng.uniform(0, size, 2), 0])
-        leaf(canvas, stranger(rng), base, 0.5, rng)
+        leaf(canvas, random_genus(rng), base, 0.5, rng)
     for _ in range(rng.integers(0, 4)):
-        kind, radius = stranger(rng), size * float(rng.uniform(0.05, 0.16))
+        kind, radius = random_genus(rng), size * float(rng.uniform(0.05, 0.16))
         petals = anatomy.whorl(kind, kind.petals, 1, kind.cup, pose(rng), radius, rng)
         canvas.paint(petals, exact([*rng.uniform(0, size, 2), 0]), radius)
     return blur(canvas.pixels, int(rng.integers(2, 5)))
 
 
 def backdrop(size: int, rng: Generator) -> Array:
-    """Meadow, sky or soil, mottled: (3, size, size)."""
+    """A mottled meadow, sky or soil, (3, size, size)."""
     far, near = np.array(BACKDROPS[rng.integers(len(BACKDROPS))], np.float32)[:, :, None, None]
     height = np.linspace(0, 1, size, dtype=np.float32)[None, :, None]
     horizon = float(rng.uniform(0.2, 0.8))
@@ -102,27 +117,27 @@ def backdrop(size: int, rng: Generator) -> Array:
     return plain + enlarge(exact(coarse + hues), size) + enlarge(exact(fine), size)
 
 
-def stranger(rng: Generator) -> Species:
-    """Some other flower, for the surroundings."""
+def random_genus(rng: Generator) -> Species:
+    """A random genus, for the flowers in the background."""
     return botany.GENERA[rng.integers(len(botany.GENERA))]
 
 
 def pose(rng: Generator) -> Array:
-    """How a blossom is turned, (3, 3): it leans up to 45 degrees, rather upwards than down."""
+    """A random rotation of a blossom, (3, 3): it leans by at most 45 degrees, mostly upwards."""
     lean, towards, roll = rng.uniform(0, 0.8), rng.triangular(-2.4, 0, 2.4), rng.uniform(-0.4, 0.4)
     return exact(rotation(2, towards) @ rotation(0, -lean) @ rotation(2, roll))
 
 
 def plant(canvas: Canvas, kind: Species, rng: Generator) -> None:
-    """The plant itself: blossoms, each on its stem, and leaves behind them."""
+    """Paint the plant: blossoms, each on its stem, and leaves behind them."""
     side = canvas.side
     count = blossom_count(kind, rng)
     radius = side * float(rng.uniform(0.34, 0.46)) / (1 + 0.06 * count + 0.35 * (count > 1))
-    radius *= 1 + 0.4 * max(0.0, kind.cup - 0.4)  # a cup is narrower than it is deep
+    radius *= 1 + 0.4 * max(0.0, kind.cup - 0.4)  # a cup is narrower than deep
     middle = np.array([0.5 + rng.uniform(-0.12, 0.12), 0.47 + rng.uniform(-0.12, 0.12), 0]) * side
     foot = np.array([side * rng.uniform(0.2, 0.8), side * 1.15, -1.5 * radius])
     azimuth = rng.uniform(0, 2 * np.pi)
-    ring = count - (count > 4)  # of many blossoms, one stands in the middle
+    ring = count - (count > 4)  # of five or more blossoms, one is in the middle
     for k in range(count):
         angle = azimuth + k * 2 * np.pi / ring + rng.uniform(-0.2, 0.2)
         spread = radius * 1.1 * (count > 1 and k < ring)
@@ -134,7 +149,7 @@ def plant(canvas: Canvas, kind: Species, rng: Generator) -> None:
 
 
 def blossom_count(kind: Species, rng: Generator) -> int:
-    """How many blossoms a picture shows: about as many as the species bears."""
+    """How many blossoms a picture shows: about as many as the species has."""
     if kind.blossoms == 1:
         return 1 + int(rng.random() < 0.2)
     return kind.blossoms + int(rng.integers(-1, 2))
@@ -143,7 +158,7 @@ def blossom_count(kind: Species, rng: Generator) -> int:
 def flower(
     canvas: Canvas, kind: Species, at: Array, foot: Array, radius: float, rng: Generator
 ) -> None:
-    """Paints a blossom `at` pixel (x, y, z), and its stem down to the `foot`."""
+    """Paint a blossom at a pixel (3,), and its stem down to the pixel `foot` (3,)."""
     turn, size = pose(rng), radius * float(rng.uniform(0.85, 1.1))
     for part in anatomy.blossom(kind, turn, size, rng):
         canvas.paint(part, at, size)
@@ -151,15 +166,18 @@ def flower(
 
 
 def stem(foot: Array, behind: Array, steps: int, detail: float) -> Points:
-    """A green tube from the origin to the `foot` (3,), bent towards the point `behind` (3,)."""
+    """A green tube from the origin to the point `foot` (3,), bent towards `behind` (3,)."""
     t = np.linspace(0, 1, steps)
-    curve = 2 * t * (1 - t) * behind[:, None] + t * t * foot[:, None]  # (3, steps), Bezier's
+    curve = 2 * t * (1 - t) * behind[:, None] + t * t * foot[:, None]  # (3, steps), a Bezier curve
     green = anatomy.pigment("grass")[:, :, 0] * np.float32(1.15)
     return anatomy.beads(exact(curve), 0.05, np.repeat(green, steps, axis=1), detail)
 
 
 def leaf(canvas: Canvas, kind: Species, base: Array, length: float, rng: Generator) -> None:
-    """Paints one leaf from its `base`, turned any way, about `length` canvases long."""
+    """Paint a leaf from the pixel `base` (3,) in a random direction.
+
+    Its length is about `length` times the side of the canvas.
+    """
     scale = canvas.side * length * float(rng.uniform(0.7, 1.3))
     spin, lean, rise = rng.uniform((0, -0.7, -0.3), (2 * np.pi, 0.7, 0.3))
     turn = exact(rotation(2, spin) @ rotation(0, lean))
@@ -167,15 +185,15 @@ def leaf(canvas: Canvas, kind: Species, base: Array, length: float, rng: Generat
 
 
 def foreground(canvas: Canvas, rng: Generator) -> None:
-    """A leaf or two that stand in the way, coming in from the border."""
+    """Paint one or two leaves in front of the plant, from the border inwards."""
     for _ in range(rng.integers(1, 3)):
         angle = rng.uniform(0, 2 * np.pi)
         base = [0.5 + 0.6 * np.cos(angle), 0.5 + 0.6 * np.sin(angle), 0.9]
-        leaf(canvas, stranger(rng), exact(np.array(base) * canvas.side), 0.35, rng)
+        leaf(canvas, random_genus(rng), exact(np.array(base) * canvas.side), 0.35, rng)
 
 
 def develop(canvas: Canvas, rng: Generator) -> NDArray[np.uint8]:
-    """From light to picture: shadows, exposure, colour temperature, focus, grain."""
+    """The final picture, (size, size, 3) uint8: shadows, exposure, colour balance, blur, grain."""
     rows = canvas.pixels[:, ::2] + canvas.pixels[:, 1::2]
     picture = (rows[:, :, ::2] + rows[:, :, 1::2]) / 4  # (3, size, size)
     warmth, tint, exposure = rng.uniform((-0.14, -0.05, 0.75), (0.14, 0.05, 1.25))
@@ -187,7 +205,7 @@ def develop(canvas: Canvas, rng: Generator) -> NDArray[np.uint8]:
 
 
 def shadows(canvas: Canvas, strength: float) -> Array:
-    """Brightness (size, size), less where a pixel lies below its surroundings.
+    """The brightness (size, size), lower where a pixel is farther away than its surroundings.
 
     Luft et al., "Image enhancement by unsharp masking the depth buffer", SIGGRAPH 2006.
     """
@@ -198,7 +216,7 @@ def shadows(canvas: Canvas, strength: float) -> Array:
 
 
 def blur(image: Array, levels: int) -> Array:
-    """Blurs (C, H, W) over about 2 ** levels pixels: kernels (1, 2, 1) / 4 whose gaps double."""
+    """Blur (C, H, W) over about 2 ** levels pixels, by kernels (1, 2, 1) / 4 of doubling gaps."""
     for gap in (2**level for level in range(levels)):
         for axis in (1, 2):
             place = np.arange(image.shape[axis])
@@ -209,7 +227,7 @@ def blur(image: Array, levels: int) -> Array:
 
 
 def enlarge(image: Array, side: int) -> Array:
-    """Enlarges (C, h, h) to (C, side, side), bilinearly."""
+    """Enlarge (C, h, h) to (C, side, side), bilinearly."""
     place = np.linspace(0, image.shape[1] - 1, side, dtype=np.float32)
     low = np.minimum(place.astype(np.int32), image.shape[1] - 2)
     share = place - low.astype(np.float32)

@@ -1,0 +1,49 @@
+"""Cached folders: complete or absent, built by one process only, rebuilt if damaged."""
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+
+def build_or_load(folder: Path, build: Callable[[Path], None], load: Callable[[Path], T]) -> T:
+    """The content of a cached folder, which is built first if it is missing or damaged.
+
+    Args:
+        folder: of the cache; a lock file lies beside it.
+        build: fills the empty folder that it is given, which is then renamed to `folder`.
+        load: reads the folder; raises OSError or ValueError if it is damaged.
+
+    Returns:
+        What `load` returns.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{folder}.lock"):
+        if folder.exists():
+            try:
+                return load(folder)
+            except (OSError, ValueError) as error:
+                log.warning("%s is damaged (%s) and is rebuilt", folder, error)
+                shutil.rmtree(folder)
+        _build(folder, build)
+        return load(folder)
+
+
+def _build(folder: Path, build: Callable[[Path], None]) -> None:
+    for leftover in folder.parent.glob(f"{folder.name}.partial-*"):  # of a run that was killed
+        shutil.rmtree(leftover)
+    # a name of its own: a worker whose parent was killed may still be writing to the old one
+    partial = folder.with_name(f"{folder.name}.partial-{os.getpid()}")
+    partial.mkdir()
+    try:
+        build(partial)
+        partial.rename(folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -1,0 +1,87 @@
+"""The size of files and functions, and what is documented and typed, as CONTRIBUTING.md says."""
+
+import ast
+import doctest
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from statistics import median
+
+import pytest
+
+from conftest import CHECKOUT
+
+SOURCE = CHECKOUT / "src"
+FILES = sorted(SOURCE.rglob("*.py"))
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+LIGHTNING_HOOKS = ("on_", "prepare_data", "setup", "state_dict", "load_state_dict")
+
+
+def functions(file: Path) -> Iterator[tuple[Function, str]]:
+    """Every function and method of a file with its dotted name."""
+
+    def below(node: ast.AST, above: str) -> Iterator[tuple[Function, str]]:
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, Function):
+                yield child, f"{above}{child.name}"
+            if isinstance(child, ast.ClassDef):
+                yield from below(child, f"{above}{child.name}.")
+
+    yield from below(ast.parse(file.read_text()), "")
+
+
+def body_lines(function: Function) -> int:
+    """From the first statement behind the docstring to the last."""
+    body = function.body[1:] if ast.get_docstring(function) else function.body
+    return (body[-1].end_lineno or 0) - body[0].lineno + 1 if body else 0
+
+
+def is_public(name: str) -> bool:
+    return not any(part.startswith("_") for part in name.split("."))
+
+
+ALL = [(file, function, name) for file in FILES for function, name in functions(file)]
+PUBLIC = [(file, function, name) for file, function, name in ALL if is_public(name)]
+
+
+def test_files_and_functions_are_small() -> None:
+    lengths = {file: len(file.read_text().splitlines()) for file in FILES}
+    assert len(lengths) > 130
+    assert max(lengths.values()) <= 300, max(lengths, key=lambda file: lengths[file])
+    assert median(length for length in lengths.values() if length) <= 110
+    assert median(body_lines(function) for _, function, _ in ALL) <= 8
+
+
+def test_every_public_signature_is_typed() -> None:
+    untyped = []
+    for file, function, name in PUBLIC:
+        given = function.args
+        named = [*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg]
+        arguments = [each for each in named if each and each.arg not in ("self", "cls")]
+        if function.returns is None or any(each.annotation is None for each in arguments):
+            untyped.append(f"{file.name}: {name}")
+    assert not untyped
+
+
+def test_public_functions_are_documented() -> None:
+    documentable = [
+        (file, function, name)
+        for file, function, name in PUBLIC
+        if not name.rpartition(".")[2].startswith(LIGHTNING_HOOKS)
+    ]
+    silent = [
+        f"{f.name}: {name}" for f, function, name in documentable if not ast.get_docstring(function)
+    ]
+    assert len(silent) <= 0.05 * len(documentable), silent
+
+
+EXAMPLES = [file for file in FILES if ">>> " in file.read_text()]
+
+
+@pytest.mark.parametrize("file", EXAMPLES, ids=lambda file: file.stem)
+def test_examples_run(file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = ".".join(file.relative_to(SOURCE).with_suffix("").parts)
+    found = doctest.testmod(importlib.import_module(name))
+    assert found.attempted
+    assert not found.failed
