@@ -1,11 +1,11 @@
-"""Both ways to ranks, by shortlist and by counting, against a plain loop; on sets that hurt."""
+"""Both ways to ranks, by candidates and by counting, against a plain loop; on sets that hurt."""
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
-from lookalike.retrieval import ranks, shortlist
+from lookalike.retrieval import bounded, ranks
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.ranks import rank_relevant
 
@@ -87,11 +87,11 @@ def fast_ranks(queries: Embeddings, gallery: Embeddings, depth: NDArray | None) 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many tiles, and shortlists for small galleries too."""
+    """Many tiles, and candidates for small galleries too."""
     for name, value in {"SMALL": 50, "DEEPEST": 0.2, "TILE": 64, "BLOCK": 2**15}.items():
         monkeypatch.setattr(ranks, name, value)
-    monkeypatch.setattr(shortlist, "ROWS", 64)
-    monkeypatch.setattr(shortlist, "COLUMNS", 96)
+    monkeypatch.setattr(bounded, "ROWS", 64)
+    monkeypatch.setattr(bounded, "COLUMNS", 96)
 
 
 @pytest.mark.usefixtures("small")
@@ -111,7 +111,7 @@ def test_ranks_down_to_a_depth(
     make, pairs: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranks, "PAIRS", pairs)
-    monkeypatch.setattr(shortlist, "_narrowest", lambda: dtype)
+    monkeypatch.setattr(bounded, "_narrowest", lambda: dtype)
     everything = make()
     expected = slow_ranks(everything, everything)
     depth = np.array([max(4, len(each)) for each in expected])
@@ -136,14 +136,14 @@ def test_queries_apart_from_the_gallery(whole: bool) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_shortlists_are_complete_for_most_queries_of_ordinary_sets(
+def test_candidates_are_complete_for_most_queries_of_ordinary_sets(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the tests above would compare nothing but counting."""
-    monkeypatch.setattr(shortlist, "_narrowest", lambda: dtype)
+    monkeypatch.setattr(bounded, "_narrowest", lambda: dtype)
     vectors = clusters(9).vectors
-    listed = shortlist.shortlist(vectors, vectors, np.full(len(vectors), 8))
-    assert listed.complete.mean() > 0.8
+    listed = bounded.Bounded(vectors).candidates(vectors, np.full(len(vectors), 8))
+    assert (listed.bound == -np.inf).mean() > 0.8
     assert len(listed.query) < 0.2 * len(vectors) ** 2
 
 
@@ -153,16 +153,16 @@ def test_products_err_less_than_the_bound(
     size: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Components halfway between two bfloat16 numbers, all of them rounded the same way."""
-    monkeypatch.setattr(shortlist, "_narrowest", lambda: dtype)
+    monkeypatch.setattr(bounded, "_narrowest", lambda: dtype)
     rng = np.random.default_rng(0)
     halfway = unit(np.full((1, size), 1.0) * np.where(rng.random((400, size)) < 0.9, 1.0, 0.5))
     halfway = (halfway.view(np.uint32) & 0xFFFF0000 | 0x7FFF).view(np.float32)
     for vectors in (halfway, unit(rng.normal(size=(400, size)))):
-        rounded = shortlist._Rounded.of(vectors)
+        rounded = bounded._Rounded.of(vectors)
         low = rounded.vectors.float()
         exact = vectors.astype(float) @ vectors.T.astype(float)
         seen = np.abs((low @ low.T).numpy() - exact).max()
         assert 0 < seen <= rounded.error_with(rounded)
         products = (rounded.vectors @ rounded.vectors.T).float().numpy()  # rounded once more
-        lowest = shortlist._lowered(exact.astype(np.float32), rounded.error_with(rounded))
+        lowest = bounded._lowered(exact.astype(np.float32), rounded.error_with(rounded))
         assert (products >= lowest).all()

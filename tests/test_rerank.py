@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import InputError
 from lookalike.evaluation.metrics import values_of
-from lookalike.retrieval import rerank
+from lookalike.retrieval import exact
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.neighbours import Gallery, Neighbours
 from lookalike.retrieval.rerank import KReciprocal, QueryExpansion
@@ -63,7 +63,7 @@ def together(blocks: object) -> Neighbours:
 def test_k_reciprocal_equals_its_definition(
     seed: int, k1: int, k2: int, weight: float, shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rerank, "BLOCK", 900)  # several blocks everywhere
+    monkeypatch.setattr(exact, "BLOCK", 900)  # several blocks everywhere
     everything = random_set(seed, 120, 9)
     queries, gallery = (everything, everything) if shared else (everything[:30], everything[30:])
     distances = slow_k_reciprocal(everything.vectors, k1, k2, weight)
@@ -123,7 +123,7 @@ def test_re_ranking_sees_no_labels() -> None:
 def test_query_expansion_equals_a_loop(
     alpha: float, shared: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rerank, "BLOCK", 400)
+    monkeypatch.setattr(exact, "BLOCK", 400)
     everything = random_set(6, 80, 40)  # few of a class: many of the 45 nearest are negative
     queries, gallery = (everything, everything) if shared else (everything[:25], everything[25:])
     found = QueryExpansion(45, alpha).expand(queries, gallery)

@@ -13,7 +13,8 @@ from lookalike.data.decoding import read_image
 from lookalike.errors import InputError
 from lookalike.inference.embedder import load_embedder
 from lookalike.inference.lookup import check_threshold, look_up
-from lookalike.retrieval.nearest import cosine, euclidean, nearest, unit
+from lookalike.retrieval.exact import nearest, pair_scores
+from lookalike.retrieval.faiss_flat import unit
 
 Cli = Callable[..., Any]
 
@@ -25,7 +26,7 @@ def test_nearest_equals_a_double_loop(measure: str, size: int, k: int) -> None:
     gallery = (rng.normal(size=(size, 6)) * rng.uniform(0.1, 9, (size, 1))).astype(np.float32)
     gallery[size // 2 :: 3] = gallery[0]  # exact copies: ties in the gallery's order
     queries = np.concatenate([rng.normal(size=(7, 6)).astype(np.float32), gallery[:1]])
-    found = nearest(queries, gallery, k, measure)
+    found, _ = nearest(queries, gallery, k, measure)
     for query, rows in zip(queries.astype(np.float64), found, strict=True):
         if measure == "euclidean":
             costs = [np.sqrt(((query - item) ** 2).sum()) for item in gallery]
@@ -44,7 +45,7 @@ def test_at_length_1_both_measures_agree_and_otherwise_they_need_not() -> None:
     gallery = (rng.normal(size=(300, 8)) * rng.uniform(0.2, 5, (300, 1))).astype(np.float32)
     queries = rng.normal(size=(40, 8)).astype(np.float32)
     by = {
-        (name, length): nearest(*vectors, 1, name)[:, 0]
+        (name, length): nearest(*vectors, 1, name)[0][:, 0]
         for length, vectors in (("1", (unit(queries), unit(gallery))), ("own", (queries, gallery)))
         for name in ("cosine", "euclidean")
     }
@@ -91,9 +92,11 @@ def test_threshold_own_row_and_part_of_the_gallery() -> None:
 
 def test_zero_vectors_have_no_direction_and_break_nothing() -> None:
     zero = np.zeros((1, 3), np.float32)
-    assert cosine(zero[0], np.ones((2, 3), np.float32)).tolist() == [0, 0]
-    assert euclidean(zero[0], np.ones((1, 3), np.float32))[0] == pytest.approx(3**0.5)
-    assert nearest(zero, np.ones((2, 3), np.float32), 1, "cosine").shape == (1, 1)
+    both = np.zeros(2, np.int64)
+    ones = np.ones((2, 3), np.float32)
+    assert pair_scores(zero, ones, both, both, "cosine").tolist() == [0, 0]
+    assert pair_scores(zero, ones, both, both, "euclidean")[0] == pytest.approx(-(3**0.5))
+    assert nearest(zero, np.ones((2, 3), np.float32), 1, "cosine")[0].shape == (1, 1)
 
 
 @pytest.mark.parametrize("wrong", [1.01, -2.0, float("nan")])

@@ -1,7 +1,12 @@
 """What stands beside a number: the versions, the commit and the machine that made it."""
 
 import subprocess
+from collections.abc import Mapping
+from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
+
+import torch
+from torch import Tensor
 
 from lookalike.device import machine
 
@@ -33,6 +38,16 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def weights_fingerprint(state: Mapping[str, Tensor]) -> str:
+    """16 hexadecimal digits of a network's parameters and buffers: names, shapes and values."""
+    digest = sha256()
+    for name, value in sorted(state.items()):
+        exact = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(exact.view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
 
 
 def git_commit() -> str | None:

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.retrieval.embeddings import Embeddings
+from lookalike.retrieval.faiss_flat import import_faiss
 
 
 def clustering(embeddings: Embeddings, seed: int = 0) -> dict[str, float]:
@@ -22,7 +23,7 @@ def clustering(embeddings: Embeddings, seed: int = 0) -> dict[str, float]:
 
 def _k_means(vectors: NDArray[np.float32], clusters: int, seed: int) -> NDArray[np.int64]:
     """The number of each vector's cluster, (N,); the best of three random starts."""
-    import faiss
+    faiss = import_faiss()
 
     kmeans = faiss.Kmeans(
         vectors.shape[1], clusters, niter=25, nredo=3, seed=seed, min_points_per_centroid=1

@@ -14,6 +14,7 @@ from lookalike.data.images import Transform
 from lookalike.errors import InputError
 from lookalike.inference.trust import check_trusted
 from lookalike.models.embedder import Embedder
+from lookalike.provenance import weights_fingerprint
 
 FORMAT = 2  # raised whenever older files can't be read any more; 2: modules moved
 KEY = "lookalike"  # under which a Lightning checkpoint holds what is ours
@@ -44,6 +45,10 @@ class Checkpoint:
         """The state dict of a part of the learner alone: "embedder" or "loss"."""
         prefix = f"{name}."
         return {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
+
+    def fingerprint(self) -> str:
+        """Of the embedder's weights; embeddings carry it."""
+        return weights_fingerprint(self.part("embedder"))
 
     def embedder(self) -> Embedder:
         """The trained embedder on the CPU, to measure and search with.

@@ -10,13 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
-from lookalike.retrieval.nearest import cosine, euclidean, nearest
+from lookalike.retrieval.exact import nearest, pair_scores
 
 
 @dataclass(frozen=True)
 class Match:
-    """row: of the gallery; cosine: similarity in [-1, 1]; euclidean: distance; their ranks count
-    from 1, None beyond the k that were asked for."""
+    """A gallery image that looks like a query.
+
+    row: of the gallery.
+    cosine: similarity, in [-1, 1].
+    euclidean: distance, at least 0.
+    cosine_rank: by cosine, from 1 on; None beyond the k that were asked for.
+    euclidean_rank: the same by Euclidean distance.
+    """
 
     row: int
     cosine: float
@@ -49,9 +55,8 @@ def look_up(
     if not len(rows):
         return [[] for _ in queries]
     part = gallery[rows]
-    by_cosine, by_distance = (
-        rows[nearest(queries, part, k + 1, measure)] for measure in ("cosine", "euclidean")
-    )
+    by_cosine = rows[nearest(queries, part, k + 1, "cosine")[0]]
+    by_distance = rows[nearest(queries, part, k + 1, "euclidean")[0]]
     return [
         _matches(query, gallery, (_ranks(near, self, k), _ranks(close, self, k)), threshold)
         for query, self, near, close in zip(queries, own, by_cosine, by_distance, strict=True)
@@ -70,9 +75,9 @@ def _matches(
     threshold: float,
 ) -> list[Match]:
     every = np.array(list(ranks[0] | ranks[1]), dtype=np.int64)
-    # in float32, so that a copy's similarity is 1 and not a little less
-    similarities = cosine(query, gallery[every]).astype(np.float32)
-    distances = euclidean(query, gallery[every])
+    one, first = query[None], np.zeros_like(every)
+    similarities = pair_scores(one, gallery, first, every, "cosine")
+    distances = -pair_scores(one, gallery, first, every, "euclidean")
     found = [
         Match(row, similarity, distance, ranks[0].get(row), ranks[1].get(row))
         for row, similarity, distance in zip(

@@ -39,4 +39,8 @@ def embed_test_images(
     """The test images as a checkpoint sees them, with their exclusion_ids."""
     batches = images.loader(images.records.ids("test"))
     embeddings = embed(checkpoint.embedder().to(device), batches, device)
-    return replace(embeddings, exclusion_ids=images.records.exclusion_ids[embeddings.ids])
+    return replace(
+        embeddings,
+        exclusion_ids=images.records.exclusion_ids[embeddings.ids],
+        fingerprint=checkpoint.fingerprint(),
+    )

@@ -18,7 +18,7 @@ class Answers:
     """answers.csv, the nearest stored images of every query, and answers.png, some of them.
 
     Stored and searched is the test part. The order is that of a flat index of squared Euclidean
-    distances, which of vectors of length 1 is 2 - 2 cos; a query never meets itself.
+    distances, which of vectors of length 1 is 2 - 2 cos; a query does not find itself.
 
     Args:
         k: answers to a query.

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,19 +50,13 @@ class KeepEmbeddings:
 
 
 def write_embeddings(folder: Path, embeddings: Embeddings, records: Records) -> Path:
-    """Plain arrays in one compressed file; nothing is pickled."""
-    file = folder / FILE
-    np.savez_compressed(
-        file,
-        vectors=embeddings.vectors,
-        labels=embeddings.labels,
-        ids=embeddings.ids,
-        exclusion_ids=embeddings.exclusion_ids,
+    """embeddings.npz: the embeddings, and what is known of their images."""
+    return embeddings.save(
+        folder / FILE,
         paths=np.array([str(Path(path).absolute()) for path in records.paths[embeddings.ids]]),
         roles=records.roles[embeddings.ids],
         class_names=np.array(records.class_names),
     )
-    return file
 
 
 def read_embeddings(folder: Path) -> TestedImages | None:
@@ -72,21 +65,12 @@ def read_embeddings(folder: Path) -> TestedImages | None:
     Raises:
         InputError: there is a file, but not one of these.
     """
-    file = folder / FILE
-    if not file.is_file():
+    if not (folder / FILE).is_file():
         return None
     try:
-        with np.load(file, allow_pickle=False) as arrays:
-            return TestedImages(
-                Embeddings(
-                    *(arrays[name] for name in ("vectors", "labels", "ids", "exclusion_ids"))
-                ),
-                paths=arrays["paths"],
-                roles=arrays["roles"],
-                class_names=arrays["class_names"],
-            )
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        embeddings, more = Embeddings.load_with(folder / FILE, "paths", "roles", "class_names")
+    except InputError as error:
         raise InputError(
-            f"{file} can't be read ({error}). Remove it, then `lookalike report runs={folder} "
-            "embed=true` makes it anew from the checkpoint."
+            f"{error} `lookalike report runs={folder} embed=true` does so from the checkpoint."
         ) from error
+    return TestedImages(embeddings, **more)

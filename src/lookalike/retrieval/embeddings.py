@@ -1,7 +1,11 @@
 """Embeddings: a set of images as unit vectors, and how they are made from a loader."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -11,6 +15,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lookalike.data.images import Batch
+from lookalike.errors import InputError
+
+COLUMNS = ("vectors", "labels", "ids", "exclusion_ids")  # of a saved file
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,20 +27,21 @@ class Embeddings:
     vectors: (N, D) float32, of length 1.
     labels: (N,) int64.
     ids: (N,) int64, all different.
-    exclusion_ids: (N,) int64, by default the ids; a query never meets a gallery item with its own
-        (see `Records.exclusion_ids`). Images with the same one share their label.
+    exclusion_ids: (N,) int64, by default the ids; gallery items with a query's own are left out of
+        its ranking (see `Records.exclusion_ids`). Images with the same one share their label.
+    fingerprint: 16 hexadecimal digits of the network that made them; empty where it is not known.
     """
 
     vectors: NDArray[np.float32]
     labels: NDArray[np.int64]
     ids: NDArray[np.int64]
     exclusion_ids: NDArray[np.int64] = None  # type: ignore[assignment]  # the ids, once it is made
+    fingerprint: str = ""
 
     def __post_init__(self) -> None:
         if self.exclusion_ids is None:
             object.__setattr__(self, "exclusion_ids", self.ids)
-        columns = (self.vectors, self.labels, self.ids, self.exclusion_ids)
-        lengths = [len(column) for column in columns]
+        lengths = [len(column) for column in self._columns()]
         if len(set(lengths)) != 1:
             raise ValueError(f"vectors, labels, ids and exclusion_ids differ in length: {lengths}")
         if not np.isfinite(self.vectors).all():
@@ -46,9 +54,60 @@ class Embeddings:
         return len(self.ids)
 
     def __getitem__(self, rows: slice | NDArray) -> "Embeddings":
-        return Embeddings(
-            self.vectors[rows], self.labels[rows], self.ids[rows], self.exclusion_ids[rows]
-        )
+        return Embeddings(*(column[rows] for column in self._columns()), self.fingerprint)
+
+    def save(self, file: str | Path, **more: NDArray) -> Path:
+        """Write plain arrays into one compressed .npz file, whole or not at all; returns its path.
+
+        Args:
+            file: replaced if it exists.
+            more: further arrays, by name.
+        """
+        file = Path(file)
+        partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
+        try:
+            with partial.open("wb") as stream:
+                columns = dict(zip(COLUMNS, self._columns(), strict=True))
+                fingerprint = np.array(self.fingerprint)
+                np.savez_compressed(stream, **columns, fingerprint=fingerprint, **more)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(file)
+        finally:
+            partial.unlink(missing_ok=True)
+        return file
+
+    @classmethod
+    def load(cls, file: str | Path) -> "Embeddings":
+        """What `save` wrote; no pickle is read.
+
+        Raises:
+            InputError: there is no such file, or it holds no embeddings.
+        """
+        return cls.load_with(file)[0]
+
+    @classmethod
+    def load_with(cls, file: str | Path, *more: str) -> tuple["Embeddings", dict[str, NDArray]]:
+        """The same, and further arrays by name.
+
+        Raises:
+            InputError: there is no such file, or it lacks one of the arrays.
+        """
+        if not Path(file).is_file():
+            raise InputError(f"no embeddings at {Path(file).resolve()}")
+        try:
+            with np.load(file, allow_pickle=False) as arrays:
+                columns = [arrays[name] for name in COLUMNS]
+                loaded = cls(*columns, fingerprint=str(arrays["fingerprint"]))
+                return loaded, {name: arrays[name] for name in more}
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise InputError(
+                f"{file} can't be read as embeddings ({error}). Remove it, and embed the images "
+                "again."
+            ) from error
+
+    def _columns(self) -> tuple[NDArray, ...]:
+        return (self.vectors, self.labels, self.ids, self.exclusion_ids)
 
 
 def concatenated(parts: Sequence[Embeddings]) -> Embeddings:
@@ -63,11 +122,22 @@ def concatenated(parts: Sequence[Embeddings]) -> Embeddings:
     if any(not np.array_equal(first.ids, other.ids) for other in others):
         raise ValueError("embeddings of different images can't be concatenated")
     vectors = np.concatenate([part.vectors for part in parts], axis=1)
-    return replace(first, vectors=vectors / np.float32(np.sqrt(len(parts))))
+    return replace(
+        first,
+        vectors=vectors / np.float32(np.sqrt(len(parts))),
+        fingerprint=_together([part.fingerprint for part in parts]),
+    )
+
+
+def _together(fingerprints: Sequence[str]) -> str:
+    """Of several networks as one; empty where one of them is not known."""
+    if len(fingerprints) == 1 or not all(fingerprints):
+        return fingerprints[0] if len(fingerprints) == 1 else ""
+    return sha256(" ".join(fingerprints).encode()).hexdigest()[:16]
 
 
 def count_relevant(queries: Embeddings, gallery: Embeddings) -> NDArray[np.int64]:
-    """Gallery items of each query's class that it may meet, (Q,)."""
+    """Gallery items of each query's class that may be in its ranking, (Q,)."""
     of_class = _occurrences(queries.labels, gallery.labels)
     return of_class - _occurrences(queries.exclusion_ids, gallery.exclusion_ids)
 

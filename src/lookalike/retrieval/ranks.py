@@ -5,7 +5,7 @@ to float32, so that equal vectors get equal scores wherever they lie, and the or
 plays no part. The rank of a relevant item is one more than the number of relevant items before it
 plus the number of irrelevant ones that score as high or higher.
 
-Ranks down to a `depth` come from shortlists, whole ranks from counting: a leave-one-out evaluation
+Ranks down to a `depth` come from candidates, whole ranks from counting: a leave-one-out evaluation
 then computes every product once for both of its queries.
 """
 
@@ -17,9 +17,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lookalike.retrieval.bounded import LARGEST, Bounded
+from lookalike.retrieval.candidates import Engine
 from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_exclusion
-from lookalike.retrieval.neighbours import descending
-from lookalike.retrieval.shortlist import LARGEST, shortlist
+from lookalike.retrieval.exact import descending, pair_scores
 
 TILE = 2048  # queries or gallery items at once
 BLOCK = 2**25  # products at once: 128 MiB
@@ -32,8 +33,9 @@ DEEPEST = 1 / 64  # of the gallery; queries that need more are quicker ranked wh
 class Ranks:
     """P relevant items of Q queries, by query, nearest first.
 
-    query (P,) int64; rank (P,) int64 from 1 on; n_relevant (Q,) int64, how many the gallery has.
-    Items beyond the depth that was asked for may be missing.
+    query: (P,) int64.
+    rank: (P,) int64, from 1 on; items beyond the depth that was asked for may be missing.
+    n_relevant: (Q,) int64, how many the gallery has.
     """
 
     query: NDArray[np.int64]
@@ -57,7 +59,7 @@ def rank_relevant(
     """Blocks of queries, as row numbers, with the ranks of their relevant items.
 
     Args:
-        queries: a query never meets a gallery item of its own exclusion id.
+        queries: gallery items with a query's own exclusion id are left out of its ranking.
         gallery: an exact copy of a query under another id counts.
         depth: (Q,) ranks that are of interest; None for all.
     """
@@ -67,8 +69,9 @@ def rank_relevant(
     if depth is not None and len(gallery) > SMALL and max(len(rows), len(gallery)) <= LARGEST:
         shallow = rows[depth < len(gallery) * DEEPEST]
         done = np.zeros(len(queries), bool)
+        engine = Bounded(gallery.vectors)
         for block in _groups(shallow, depth[shallow]):
-            found = _near(queries, gallery, block, depth)
+            found = _near(queries, gallery, block, depth, engine)
             done[found[0]] = True
             yield found
         rows = rows[~done]
@@ -88,51 +91,39 @@ def _groups(rows: NDArray[np.int64], pairs: NDArray[np.int64]) -> list[NDArray[n
 
 
 def _near(
-    queries: Embeddings, gallery: Embeddings, rows: NDArray[np.int64], depth: NDArray[np.int64]
+    queries: Embeddings,
+    gallery: Embeddings,
+    rows: NDArray[np.int64],
+    depth: NDArray[np.int64],
+    engine: Engine,
 ) -> tuple[NDArray[np.int64], Ranks]:
-    """Those of the rows that a shortlist serves, and their ranks down to the depth."""
+    """Those of the rows whose candidates are complete, and their ranks down to the depth."""
     alone = len(rows) < len(gallery) or queries is not gallery
     asked = queries[rows] if alone else gallery
-    listed = shortlist(asked.vectors, gallery.vectors, depth[rows] + largest_exclusion(gallery))
+    listed = engine.candidates(asked.vectors, depth[rows] + largest_exclusion(gallery))
     other = asked.exclusion_ids[listed.query] != gallery.exclusion_ids[listed.row]
     query, row = listed.query[other], listed.row[other]
     relevant = asked.labels[query] == gallery.labels[row]
     keys = query.astype(np.uint64) << np.uint64(33)
-    keys |= descending(_scores(asked.vectors, gallery.vectors, query, row)) << np.uint64(1)
+    keys |= descending(pair_scores(asked.vectors, gallery.vectors, query, row)) << np.uint64(1)
     keys |= relevant.astype(np.uint64)  # of equal scores the irrelevant come first
     keys.sort()
     query = (keys >> np.uint64(33)).astype(np.int64)
     rank = np.arange(1, len(keys) + 1) - np.searchsorted(query, np.arange(len(rows)))[query]
     kept = (keys & np.uint64(1)).astype(bool) & (rank <= depth[rows][query])
-    number = np.cumsum(listed.complete) - 1
-    done = rows[listed.complete]
+    complete = listed.bound == -np.inf
+    number = np.cumsum(complete) - 1
+    done = rows[complete]
     return done, Ranks(number[query[kept]], rank[kept], count_relevant(queries[done], gallery))
-
-
-def _scores(
-    queries: NDArray[np.float32],
-    gallery: NDArray[np.float32],
-    query: NDArray[np.int64],
-    row: NDArray[np.int64],
-) -> NDArray[np.float32]:
-    """Inner products of pairs, (P,)."""
-    step = 512  # in float64 2 MiB at 512 dimensions, which the cache holds
-
-    def block(start: int) -> NDArray[np.float64]:
-        left = queries[query[start : start + step]].astype(np.float64)
-        return np.einsum("pd,pd->p", left, gallery[row[start : start + step]])
-
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        parts = threads.map(block, range(0, len(query), step))
-        return np.concatenate([np.zeros(0), *parts]).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class _Block:
     """Queries of neighbouring labels: their relevant scores, and what scores as high.
 
-    rows (B,) of the queries; scores (B, R) float32, descending, minus infinity where there are
-    fewer; ahead (B, R) int64, irrelevant items seen so far that score as high.
+    rows: (B,) of the queries.
+    scores: (B, R) float32, descending, minus infinity where there are fewer.
+    ahead: (B, R) int64, irrelevant items counted so far that score as high.
     """
 
     rows: NDArray[np.int64]

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csc_array, csr_array, diags_array
 
 from lookalike.errors import InputError
 from lookalike.retrieval.embeddings import Embeddings
-from lookalike.retrieval.neighbours import BLOCK, Gallery, Neighbours
+from lookalike.retrieval.exact import blocks, nearest
+from lookalike.retrieval.neighbours import Gallery, Neighbours
 
 
 class Rerank(Protocol):
@@ -62,16 +62,13 @@ class QueryExpansion:
 
     def expand(self, queries: Embeddings, gallery: Embeddings) -> Embeddings:
         """The queries with expanded vectors, of length 1."""
-        vectors = queries.vectors.copy()
         own = _rows_of(queries.ids, gallery.ids)
-        width = max(len(gallery), self.neighbours * gallery.vectors.shape[1])
-        for rows in _blocks(len(queries), width):
-            products = queries.vectors[rows] @ gallery.vectors.T  # (B, G), cosine
-            asked = np.flatnonzero(own[rows] >= 0)
-            products[asked, own[rows][asked]] = -np.inf  # the query itself
-            scores, found = _largest(products, self.neighbours)
-            weights = scores.clip(0, 1) ** self.alpha * np.isfinite(scores)  # (B, k)
-            vectors[rows] += (weights[:, :, None] * gallery.vectors[found]).sum(axis=1)
+        vectors = queries.vectors.copy()
+        found, scores = _others(queries.vectors, gallery.vectors, own, self.neighbours)
+        weights = scores.clip(0, 1) ** self.alpha * np.isfinite(scores)  # (Q, k)
+        for rows in blocks(len(queries), self.neighbours * vectors.shape[1]):
+            near = gallery.vectors[found[rows]]  # (B, k, D)
+            vectors[rows] += (weights[rows, :, None] * near).sum(axis=1)
         lengths = np.linalg.norm(vectors, axis=1, keepdims=True).clip(1e-12)
         return replace(queries, vectors=(vectors / lengths).astype(np.float32))
 
@@ -113,7 +110,7 @@ class KReciprocal:
         codes = self._codes(everything.vectors, ranking, greatest)
         asked = _rows_of(queries.ids, everything.ids)
         compared = csc_array(codes[_rows_of(gallery.embeddings.ids, everything.ids)])  # (G, N)
-        for rows in _blocks(len(queries), len(gallery)):
+        for rows in blocks(len(queries), len(gallery)):
             block = queries[rows]
             original = _squared_distances(block.vectors @ gallery.embeddings.vectors.T)
             original /= greatest[asked[rows], None]
@@ -137,14 +134,26 @@ class KReciprocal:
 
 def _ranking(vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Of every row its k nearest, itself first, (N, k), and its greatest squared distance, (N,)."""
-    nearest, greatest = [], []
-    for rows in _blocks(len(vectors), len(vectors)):
-        products = vectors[rows] @ vectors.T
-        greatest.append(_squared_distances(products.min(axis=1)))
-        products[np.arange(len(products)), np.arange(len(vectors))[rows]] = np.inf
-        nearest.append(_largest(products, k)[1])
-    # not below what float32 rounds away: of embeddings that are all alike, nothing is far
-    return np.concatenate(nearest), np.concatenate(greatest).clip(1e-6)
+    own = np.arange(len(vectors))
+    others, _ = _others(vectors, vectors, own, k - 1)
+    _, opposite = nearest(-vectors, vectors, 1, "inner_product")
+    greatest = _squared_distances(-opposite[:, 0])
+    # not below what float32 rounds away: of equal embeddings, nothing is far
+    ranking = np.concatenate([own[:, None], others[:, : len(vectors) - 1]], axis=1)
+    return ranking, greatest.clip(1e-6)
+
+
+def _others(
+    queries: NDArray[np.float32],
+    gallery: NDArray[np.float32],
+    own: NDArray[np.int64],
+    k: int,
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows and scores of the k nearest, a query's own row last and with minus infinity, (Q, k)."""
+    rows, scores = nearest(queries, gallery, k + 1, "inner_product")
+    scores[rows == own[:, None]] = -np.inf
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
 def _members(ranking: NDArray[np.int64]) -> csr_array:
@@ -176,7 +185,7 @@ def _distances_of(
     """The original distance of every non-zero pair, in the order of `nonzero`."""
     first, second = pairs.nonzero()
     products = np.empty(len(first), np.float32)
-    for rows in _blocks(len(first), vectors.shape[1]):
+    for rows in blocks(len(first), vectors.shape[1]):
         products[rows] = np.einsum("nd,nd->n", vectors[first[rows]], vectors[second[rows]])
     return _squared_distances(products) / greatest[first]
 
@@ -201,23 +210,8 @@ def _squared_distances(products: NDArray[np.float32]) -> NDArray[np.float32]:
     return (2 - 2 * products).clip(0)
 
 
-def _largest(
-    products: NDArray[np.float32], k: int
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The k largest of every row, descending, and their columns, (B, k) each."""
-    scores, columns = torch.from_numpy(products).topk(min(k, products.shape[1]))
-    return scores.numpy(), columns.numpy()
-
-
 def _rows_of(ids: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where each id stands among others, (N,); -1 where it does not."""
     order = np.argsort(among)
     place = np.searchsorted(among, ids, sorter=order).clip(max=len(among) - 1)
     return np.where(among[order[place]] == ids, order[place], -1)
-
-
-def _blocks(length: int, width: int) -> Iterator[slice]:
-    """Rows that are taken at once, so that a block of them fits the memory."""
-    step = max(1, BLOCK // max(1, width))
-    for start in range(0, length, step):
-        yield slice(start, start + step)

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -15,6 +15,7 @@ from lookalike.config import build, check_arguments
 from lookalike.device import peak_memory
 from lookalike.errors import InputError
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
+from lookalike.provenance import weights_fingerprint
 from lookalike.reports.finished import FinishedRun, Report
 from lookalike.reports.loggers import publish
 from lookalike.reports.scores import print_counts, print_outcome, print_scores, write_metrics
@@ -42,7 +43,7 @@ def train(config: DictConfig) -> float:
     reports = build(config.report)  # now: their arguments are checked before any work
     _announce(experiment)
     before = experiment.measure("epoch_0/") if experiment.plan.before_training else {}
-    untrained = experiment.evaluation.tested if experiment.plan.before_training else None
+    untrained = _tested(experiment) if experiment.plan.before_training else None
     fitted = _fit(experiment)
     scores = before | fitted.best.scores | experiment.test(fitted.chosen)
     facts = _facts(experiment, fitted) | {"wall_time_seconds": round(perf_counter() - started, 1)}
@@ -130,6 +131,12 @@ def _keep_first_fit(experiment: Experiment, best: Checkpoint) -> None:
     write_metrics(experiment.folder / "first_fit.json", best.scores, facts)
 
 
+def _tested(experiment: Experiment) -> Embeddings:
+    """The embeddings of the last test, with the fingerprint of the network that made them."""
+    state = experiment.learner.embedder.state_dict()
+    return replace(experiment.evaluation.tested, fingerprint=weights_fingerprint(state))
+
+
 def _facts(experiment: Experiment, fitted: _Fitted) -> dict[str, Any]:
     """What is needed to judge the scores."""
     throughput = experiment.throughput
@@ -165,7 +172,7 @@ def _finish(
         plan=experiment.plan,
         epochs=epochs,
         records=fitted.owner.data.records,
-        embeddings=experiment.evaluation.tested,
+        embeddings=_tested(experiment),
         untrained=untrained,
         loss=fitted.owner.loss_of(fitted.chosen),
     )

@@ -1,4 +1,4 @@
-"""Shortlists: for every query all gallery items that can be among its nearest, from half the bits.
+"""Candidates from half the bits: all gallery items that can be among the nearest of a query.
 
 Products of vectors rounded to bfloat16 cost a third of float32 where the processor has them, and
 their error is bounded. With x' for the rounded x (Cauchy and Schwarz),
@@ -19,56 +19,64 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lookalike.compatibility import cpu_multiplies_bfloat16
+from lookalike.retrieval.candidates import Candidates
+
 ROWS, COLUMNS = 2048, 4096  # of a tile of products: 16 MiB in bfloat16
 SHARE = 16  # one gallery item in so many is sampled
 ROW_BITS = np.uint64(24)  # of a key: query 24, score 16, gallery row 24
 SCORE_BITS = np.uint64(16)
+QUERY_BITS = np.uint64(40)  # below the query
 LARGEST = 2**24 - 1  # queries or gallery items that a key can tell apart
 END = np.array([2**64 - 1], np.uint64)  # behind all keys, so that there is always one
 
 
-@dataclass(frozen=True, eq=False)
-class Shortlist:
-    """P pairs, ordered by query, and the queries whose list is known to hold their nearest.
-
-    query (P,) int64; row (P,) int64 of the gallery; complete (Q,) bool.
-    """
-
-    query: NDArray[np.int64]
-    row: NDArray[np.int64]
-    complete: NDArray[np.bool_]
-
-
-def shortlist(
-    queries: NDArray[np.float32], gallery: NDArray[np.float32], depth: NDArray[np.int64]
-) -> Shortlist:
-    """All pairs that can be among the `depth` nearest of a query, ties with the last included.
+class Bounded:
+    """An engine: products of rounded vectors, whose error is bounded.
 
     Args:
-        queries: (Q, D); if it is the very array `gallery`, each product serves two queries.
-        gallery: (N, D).
-        depth: (Q,) how many of the nearest are wanted, the query itself counted.
+        gallery: (N, D), of length 1 or near it.
     """
-    first = _Rounded.of(queries)
-    second = first if queries is gallery else _Rounded.of(gallery)
-    error = first.error_with(second)
-    floor = _guess_floor(first.vectors, second.vectors, depth, error)
-    keys = np.concatenate([END, *_reach(first, second, floor)])
-    keys.sort()
-    start = np.searchsorted(keys, np.arange(len(queries) + 1, dtype=np.uint64) << np.uint64(40))
-    last = start[:-1] + depth - 1  # where the depth-th of a query stands
-    enough = last < start[1:]
-    needed = _lowered(_scores_of(keys[np.where(enough, last, 0)]), error)
-    complete = enough & (needed >= floor)
-    keys = keys[:-1]
-    query = (keys >> np.uint64(40)).astype(np.int64)
-    kept = complete[query] & (_scores_of(keys) >= needed[query])
-    return Shortlist(query[kept], _rows_of(keys[kept]), complete)
+
+    def __init__(self, gallery: NDArray[np.float32]) -> None:
+        self.gallery = gallery
+        self.rounded = _Rounded.of(gallery)
+
+    def candidates(self, queries: NDArray[np.float32], depth: NDArray[np.int64]) -> Candidates:
+        """All pairs that can be among the `depth` nearest of a query, ties with the last included.
+
+        A query for which that is not proven has no pairs, and an infinite bound.
+
+        Args:
+            queries: (Q, D); if it is the gallery's very array, each product serves two queries.
+            depth: (Q,) how many of the nearest are wanted, the query itself counted.
+        """
+        second = self.rounded
+        first = second if queries is self.gallery else _Rounded.of(queries)
+        error = first.error_with(second)
+        floor = _guess_floor(first.vectors, second.vectors, depth, error)
+        keys = np.concatenate([END, *_reach(first, second, floor)])
+        keys.sort()
+        start = np.searchsorted(keys, np.arange(len(queries) + 1, dtype=np.uint64) << QUERY_BITS)
+        last = start[:-1] + depth - 1  # where the depth-th of a query stands
+        enough = last < start[1:]
+        needed = _lowered(_scores_of(keys[np.where(enough, last, 0)]), error)
+        complete = enough & (needed >= floor)
+        keys = keys[:-1]
+        query = (keys >> QUERY_BITS).astype(np.int64)
+        kept = complete[query] & (_scores_of(keys) >= needed[query])
+        bound = np.where(complete, -np.inf, np.inf)
+        return Candidates(query[kept], _rows_of(keys[kept]), bound)
 
 
 @dataclass(frozen=True, eq=False)
 class _Rounded:
-    """vectors (N, D), bfloat16 or float32; the largest norm; the largest norm of a residual."""
+    """Vectors in the narrowest format that the processor multiplies.
+
+    vectors: (N, D), bfloat16 or float32.
+    norm: the largest of the exact vectors, rounded up.
+    residual: the largest norm of what rounding took away, rounded up.
+    """
 
     vectors: Tensor
     norm: float
@@ -95,7 +103,7 @@ class _Rounded:
 
 def _narrowest() -> torch.dtype:
     """bfloat16 only where the processor multiplies it, otherwise float32."""
-    return torch.bfloat16 if torch.cpu._is_avx512_bf16_supported() else torch.float32
+    return torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32
 
 
 def _guess_floor(
