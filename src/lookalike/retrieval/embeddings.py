@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -54,7 +55,8 @@ class Embeddings:
         return len(self.ids)
 
     def __getitem__(self, rows: slice | NDArray) -> "Embeddings":
-        return Embeddings(*(column[rows] for column in self._columns()), self.fingerprint)
+        vectors, labels, ids, exclusion_ids = (column[rows] for column in self._columns())
+        return Embeddings(vectors, labels, ids, exclusion_ids, self.fingerprint)
 
     def save(self, file: str | Path, **more: NDArray) -> Path:
         """Write plain arrays into one compressed .npz file, whole or not at all; returns its path.
@@ -67,9 +69,9 @@ class Embeddings:
         partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
         try:
             with partial.open("wb") as stream:
-                columns = dict(zip(COLUMNS, self._columns(), strict=True))
-                fingerprint = np.array(self.fingerprint)
-                np.savez_compressed(stream, **columns, fingerprint=fingerprint, **more)
+                arrays: dict[str, Any] = dict(zip(COLUMNS, self._columns(), strict=True))
+                arrays |= {"fingerprint": np.array(self.fingerprint), **more}
+                np.savez_compressed(stream, **arrays)
                 stream.flush()
                 os.fsync(stream.fileno())
             partial.replace(file)

@@ -70,8 +70,8 @@ class Gallery:
         wanted = np.full(len(queries), k + self._excluded)
         found = self._engine.candidates(queries.vectors, wanted)
         listed = pair_scores(queries.vectors, self._vectors, found.query, found.row)
-        scores, rows = (each.reshape(len(queries), -1) for each in (listed, found.row))
-        keys = self._sorted_keys(queries, scores, rows)[:, :k]
+        shape = (len(queries), -1)
+        keys = self._sorted_keys(queries, listed.reshape(shape), found.row.reshape(shape))[:, :k]
         missed = found.bound.astype(np.float32) >= _scores_of(keys[:, -1])
         if missed.any():
             keys[missed] = self._rank_all(queries[missed])[:, :k]
