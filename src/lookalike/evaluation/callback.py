@@ -7,7 +7,6 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor
 
-from lookalike.data.images import Batch
 from lookalike.data.records import Records
 from lookalike.evaluation.gathering import gather_embeddings
 from lookalike.evaluation.plan import Evaluation
@@ -52,34 +51,18 @@ class RetrievalEvaluation(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Keep a batch: `outputs` are its embeddings (B, D) float32."""
-        self._collect(outputs, batch)
+        self._batches.append((outputs.cpu(), batch.labels.cpu(), batch.ids.cpu()))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score all batches and log the scores as val/<metric>."""
         self._score_and_log(pl_module, "val")
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Drop the embeddings of an earlier pass that was interrupted."""
-        self._batches = []
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Keep a batch: `outputs` are its embeddings (B, D) float32."""
-        self._collect(outputs, batch)
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
 
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score all batches and log the scores as test/<metric>."""
         self._score_and_log(pl_module, "test")
-
-    def _collect(self, embeddings: Tensor, batch: Batch) -> None:
-        self._batches.append((embeddings.cpu(), batch.labels.cpu(), batch.ids.cpu()))
 
     def _score_and_log(self, pl_module: LightningModule, split: str) -> None:
         """Score the collected batches, and log the scores as <prefix><split>/<metric>."""

@@ -75,9 +75,8 @@ def _matches(
     threshold: float,
 ) -> list[Match]:
     every = np.array(list(ranks[0] | ranks[1]), dtype=np.int64)
-    one, first = query[None], np.zeros_like(every)
-    similarities = pair_scores(one, gallery, first, every, "cosine")
-    distances = -pair_scores(one, gallery, first, every, "euclidean")
+    similarities = pair_scores(query[None], gallery, np.zeros_like(every), every, "cosine")
+    distances = np.linalg.norm(gallery[every].astype(np.float64) - query, axis=1)
     found = [
         Match(row, similarity, distance, ranks[0].get(row), ranks[1].get(row))
         for row, similarity, distance in zip(
