@@ -48,12 +48,12 @@ bench: $(READY) .rivals/.ready ## time us beside others, about two hours (args: 
 	$(BIN)/uv pip install --quiet --python $(RIVALS) -r $<
 	@touch $@
 
-lint: $(READY) ## ruff, and that no import runs up
+lint: $(READY) ## ruff, and the layers of imports
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 
-format: $(READY) ## let ruff mend what it can
+format: $(READY) ## let ruff fix what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -7,15 +7,16 @@ from urllib.error import URLError
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torchvision
 from torch import Tensor, nn
 
 from lookalike.errors import InputError
-from lookalike.models.backbones import Backbone, torchvision_backbone
+from lookalike.models.backbones import Backbone, timm_backbone, torchvision_backbone
 from lookalike.models.embedder import Embedder
 from lookalike.models.folding import fold_batch_norm, foldable
-from lookalike.models.freezing import Freeze, Thaw, layers
+from lookalike.models.freezing import Freeze, Thaw, layers, parameters_by_layer
 from lookalike.models.heads import MLP, Bottleneck, Identity, Linear, PrincipalComponents
 from lookalike.models.pooling import AveragePooling, Flatten, GeMPooling
 
@@ -357,3 +358,68 @@ def test_the_length_before_normalising() -> None:
         raw = model.unnormalised(batch)
         torch.testing.assert_close(model(batch), raw / raw.norm(dim=1, keepdim=True))
     assert (raw.norm(dim=1) - 1).abs().min() > 1e-3
+
+
+TRANSFORMERS = (
+    "vit_tiny_patch16_224",
+    "swin_s3_tiny_224",
+    "convnext_atto",
+    "deit3_small_patch16_224",
+)
+
+
+@pytest.mark.parametrize("name", TRANSFORMERS)
+def test_a_frozen_transformer_is_frozen_whole(name: str) -> None:
+    """Class tokens, position embeddings and layer scales belong to modules that are no layers."""
+    backbone = timm_backbone(name, None, 224, (0.5,) * 3, (0.5,) * 3)
+    held = {id(p) for parameters in parameters_by_layer(backbone) for p in parameters}
+    assert held == {id(parameter) for parameter in backbone.parameters()}
+    Freeze(below=None).stop_gradients(backbone)
+    assert not any(parameter.requires_grad for parameter in backbone.parameters())
+
+
+def test_part_of_a_transformer_is_frozen_and_thaws() -> None:
+    backbone = timm_backbone("vit_tiny_patch16_224", None, 224, (0.5,) * 3, (0.5,) * 3)
+    vit = backbone.network.network
+    freeze = Freeze(below=len(layers(vit.patch_embed)) + 30, thaw=Thaw(1, 20))
+    freeze.stop_gradients(backbone)
+    assert not vit.cls_token.requires_grad
+    assert not vit.pos_embed.requires_grad
+    assert vit.blocks[-1].attn.qkv.weight.requires_grad
+    thawing = {id(parameter) for parameter in freeze.thawing(backbone)}
+    assert thawing
+    assert id(vit.pos_embed) not in thawing
+    assert not any(p.requires_grad for p in backbone.parameters() if id(p) in thawing)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "places"),
+    [("vit_tiny_patch16_224", 192, (196, 1)), ("swin_s3_tiny_224", 768, (7, 7)),
+     ("convnext_atto", 320, (7, 7)), ("mobilenetv3_small_050", 1024, (7, 7))],
+)  # fmt: skip
+def test_channels_of_timm_s_networks(name: str, width: int, places: tuple[int, int]) -> None:
+    backbone = timm_backbone(name, None, 224, (0.5,) * 3, (0.5,) * 3)
+    assert backbone.shape == (width, *places)
+    if name.startswith("vit"):  # patches only: neither class nor register tokens
+        network = backbone.network.network.eval()
+        images = torch.rand(1, 3, 224, 224)
+        with torch.inference_mode():
+            patches = network(images)[:, 1:]
+            torch.testing.assert_close(backbone.eval()(images)[0, :, :, 0], patches[0].T)
+
+
+@pytest.mark.parametrize("error", [TypeError, RuntimeError, NotImplementedError])
+def test_a_network_that_breaks_the_tracing_is_not_folded(error: type[Exception]) -> None:
+    class Breaks(nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            if not isinstance(images, Tensor):
+                raise error("no tracing")
+            return images
+
+    assert foldable(Breaks()) == []
+
+
+@pytest.mark.parametrize("name", ["nest_tiny_jx", "test_vit"])
+def test_timm_s_networks_that_can_not_be_traced(name: str) -> None:
+    network = timm.create_model(name, num_classes=0, global_pool="").eval()
+    foldable(network)  # whatever it finds, it does not raise

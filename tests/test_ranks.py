@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from lookalike.retrieval import bounded, ranks
 from lookalike.retrieval.embeddings import Embeddings
+from lookalike.retrieval.faiss_flat import FaissFlat
 from lookalike.retrieval.ranks import rank_relevant
 
 
@@ -32,7 +33,7 @@ def duplicates() -> Embeddings:
 
 
 def closer_than_bfloat16() -> Embeddings:
-    """Groups of ten that bfloat16 can't tell apart, and float64 can."""
+    """Groups of ten that are equal in bfloat16, and differ in float64."""
     rng = np.random.default_rng(2)
     groups = np.repeat(rng.normal(size=(70, 24)), 10, axis=0)
     return labelled(groups + rng.normal(0, 1e-5, (700, 24)), rng.integers(0, 100, 700))
@@ -118,6 +119,46 @@ def test_ranks_down_to_a_depth(
     found = fast_ranks(everything, everything, depth)
     for own, true, deep in zip(found, expected, depth, strict=True):
         assert [rank for rank in own if rank <= deep] == [rank for rank in true if rank <= deep]
+
+
+def partly_collapsed() -> Embeddings:
+    """Every other vector is one of two: more ties than an engine has spare candidates."""
+    base = clusters(10)
+    vectors = base.vectors.copy()
+    vectors[::2] = vectors[:2].repeat(175, axis=0)
+    return labelled(vectors, base.labels)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("make", [*SETS, partly_collapsed])
+def test_ranks_from_another_engine(make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """FAISS proves most queries by its bound; those it can't prove are ranked whole."""
+    monkeypatch.setattr(ranks, "Bounded", FaissFlat)
+    whole, left = ranks._whole, []
+    monkeypatch.setattr(ranks, "_whole", lambda *given: left.append(given[2]) or whole(*given))
+    everything = make()
+    depth = np.full(len(everything), 9)
+    expected = slow_ranks(everything, everything)
+    for own, true in zip(fast_ranks(everything, everything, depth), expected, strict=True):
+        assert [rank for rank in own if rank <= 9] == [rank for rank in true if rank <= 9]
+    if make is SETS[0]:
+        assert len(left[0]) < 0.01 * len(everything)
+    if make is partly_collapsed:
+        assert 0.3 < len(left[0]) / len(everything) < 0.7
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("engine", [bounded.Bounded, FaissFlat])
+def test_ties_that_begin_at_the_depth(engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Places 9 to 48 are equal; the only irrelevant one comes first, though it is stored last."""
+    monkeypatch.setattr(ranks, "Bounded", engine)
+    nearer = np.stack([np.ones(8), np.linspace(0.1, 0.2, 8)], axis=1)
+    vectors = [[[1, 0]], nearer, np.tile([1, 0.5], (40, 1)), np.tile([0.1, 1], (60, 1))]
+    labels = np.concatenate([np.zeros(48), [1], np.full(60, 2)])
+    gallery = labelled(np.concatenate(vectors), labels)
+    found = fast_ranks(gallery[:1], gallery, np.array([9]))
+    assert [rank for rank in found[0] if rank <= 9] == list(range(1, 9))
+    assert slow_ranks(gallery[:1], gallery)[0][:9] == [*range(1, 9), 10]
 
 
 @pytest.mark.usefixtures("small")

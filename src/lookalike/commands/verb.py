@@ -28,10 +28,11 @@ LIGHTNING_REMARKS = (
 
 
 def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
-    """Compose conf/<verb>.yaml with the command line, run the task, and explain what can be mended.
+    """Compose conf/<verb>.yaml with the command line, run the task, and explain a user's mistakes.
 
     Exits with 2 where the command, a file or a checkpoint does not fit.
     """
+    sys.path.append(os.getcwd())  # a user's own package lies where the command is given
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach us instead of Hydra's printer
     for message in LIGHTNING_REMARKS:
         warnings.filterwarnings("ignore", message)

@@ -4,6 +4,7 @@ import logging
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,9 @@ def build_or_load(folder: Path, build: Callable[[Path], None], load: Callable[[P
     Returns:
         What `load` returns.
     """
+    if folder.exists():  # read without a lock: a shared cache may be read-only
+        with suppress(OSError, ValueError):
+            return load(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{folder}.lock"):
         if folder.exists():

@@ -20,7 +20,7 @@ def find_records(places: Sequence[str]) -> Records:
         InputError: nothing is there, or nothing of it is an image by its extension.
     """
     if len(places) == 1 and Path(places[0]).suffix.lower() in TABLES:
-        return Table(places[0]).records()
+        return Table(places[0], labelled=False).records()
     paths = list(dict.fromkeys(path for place in places for path in _images_at(str(place))))
     if not paths:
         raise InputError(

@@ -122,15 +122,25 @@ def timm_backbone(
 
 
 class _ChannelsFirst(nn.Module):
-    """Turns the tokens of timm's transformers, (B, T, C), into a map (B, C, T, 1) for pooling."""
+    """Turns what timm's networks give into a map with the channels first, for pooling.
+
+    Tokens of a transformer, (B, T, C), become (B, C, T, 1), without its class and register tokens.
+    A map with the channels last, as Swin has it, is transposed.
+    """
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.others = int(getattr(network, "num_prefix_tokens", 0))  # tokens of no patch
+        names = ("num_features", "head_hidden_size")
+        self.widths = {int(getattr(network, name, 0) or 0) for name in names}
 
     def forward(self, images: Tensor) -> Tensor:
         features = self.network(images)
-        return features.mT.unsqueeze(-1) if features.ndim == 3 else features
+        if features.ndim == 3:
+            return features[:, self.others :].mT.unsqueeze(-1)
+        channels_last = features.ndim == 4 and features.shape[1] not in self.widths
+        return features.movedim(-1, 1) if channels_last else features
 
 
 def _construction(name: str) -> dict[str, object]:

@@ -60,8 +60,9 @@ class Freeze:
                 f"freeze.thaw.from_layer={self.thaw.from_layer} thaws nothing: of the {count} "
                 f"layers of this backbone {frozen} are frozen. Set it to 0...{frozen - 1}."
             )
-        for layer in self._frozen(backbone):
-            layer.requires_grad_(False)
+        for parameters in parameters_by_layer(backbone)[: self.below]:
+            for parameter in parameters:
+                parameter.requires_grad_(False)
 
     def set_eval_mode(self, backbone: nn.Module) -> None:
         """Set the frozen layers to evaluation mode; call it after every `train()`."""
@@ -82,8 +83,8 @@ class Freeze:
         """The frozen parameters that will learn later."""
         if self.thaw is None:
             return []
-        later = self._frozen(backbone)[self.thaw.from_layer :]
-        return [parameter for layer in later for parameter in layer.parameters()]
+        later = parameters_by_layer(backbone)[self.thaw.from_layer : self.below]
+        return [parameter for parameters in later for parameter in parameters]
 
     def _frozen(self, backbone: nn.Module) -> list[nn.Module]:
         return layers(backbone)[: self.below]
@@ -96,3 +97,19 @@ def layers(backbone: nn.Module) -> list[nn.Module]:
     [Linear(in_features=2, out_features=3, bias=True), ReLU()]
     """
     return [module for module in backbone.modules() if not list(module.children())]
+
+
+def parameters_by_layer(backbone: nn.Module) -> list[list[nn.Parameter]]:
+    """The parameters of each layer, in the order of `layers()`.
+
+    A parameter that a module owns beside its layers (a transformer's class token and position
+    embedding, a block's layer scale) counts to the first of them.
+    """
+    found = layers(backbone)
+    number = {id(layer): place for place, layer in enumerate(found)}
+    parameters = [list(layer.parameters()) for layer in found]
+    for module in backbone.modules():
+        if id(module) not in number:
+            first = next(number[id(each)] for each in module.modules() if id(each) in number)
+            parameters[first] += module.parameters(recurse=False)
+    return parameters

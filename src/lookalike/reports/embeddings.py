@@ -16,8 +16,13 @@ FILE = "embeddings.npz"
 
 @dataclass(frozen=True, eq=False)
 class TestedImages:
-    """embeddings of N test images; paths (N,) str, absolute; roles (N,) as in Records;
-    class_names (C,), by label."""
+    """The test images of a run: their embeddings, and what a page shows of them.
+
+    embeddings: of N images, ordered by id.
+    paths: (N,) str, absolute.
+    roles: (N,) str, as in `Records`.
+    class_names: (C,) str, by label.
+    """
 
     __test__ = False  # pytest takes every class named so for a test
 
@@ -25,6 +30,13 @@ class TestedImages:
     paths: NDArray[np.str_]
     roles: NDArray[np.str_]
     class_names: NDArray[np.str_]
+
+    def __post_init__(self) -> None:
+        lengths = [len(self.embeddings), len(self.paths), len(self.roles)]
+        if len(set(lengths)) != 1:
+            raise ValueError(f"embeddings, paths and roles differ in length: {lengths}")
+        if self.embeddings.labels.max(initial=-1) >= len(self.class_names):
+            raise ValueError(f"a label has no name: there are {len(self.class_names)} class names")
 
     @property
     def queries(self) -> Embeddings:
@@ -67,10 +79,13 @@ def read_embeddings(folder: Path) -> TestedImages | None:
     """
     if not (folder / FILE).is_file():
         return None
+    again = f"`lookalike report runs={folder} embed=true`"
     try:
         embeddings, more = Embeddings.load_with(folder / FILE, "paths", "roles", "class_names")
+        return TestedImages(embeddings, **more)
     except InputError as error:
+        raise InputError(f"{error} {again} does so from the checkpoint.") from error
+    except ValueError as error:
         raise InputError(
-            f"{error} `lookalike report runs={folder} embed=true` does so from the checkpoint."
+            f"{folder / FILE} does not fit together ({error}). Remove it; {again} makes it again."
         ) from error
-    return TestedImages(embeddings, **more)

@@ -27,7 +27,7 @@ SHARE = 16  # one gallery item in so many is sampled
 ROW_BITS = np.uint64(24)  # of a key: query 24, score 16, gallery row 24
 SCORE_BITS = np.uint64(16)
 QUERY_BITS = np.uint64(40)  # below the query
-LARGEST = 2**24 - 1  # queries or gallery items that a key can tell apart
+LARGEST = 2**24 - 1  # queries or gallery items that a key has room for
 END = np.array([2**64 - 1], np.uint64)  # behind all keys, so that there is always one
 
 

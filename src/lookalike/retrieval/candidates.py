@@ -27,6 +27,30 @@ class Candidates:
     row: NDArray[np.int64]
     bound: NDArray[np.float64]
 
+    def proven(self, last: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """For which queries no missing item scores as high as the last place that is wanted, (Q,).
+
+        Args:
+            last: (Q,), the exact score of that place; minus infinity where too few are listed.
+        """
+        return np.isneginf(self.bound) | (last > self.bound.astype(np.float32))
+
+    def table(self, values: NDArray, fill: float, width: int) -> NDArray:
+        """Values of the pairs (P,), one row for each query: (Q, `width` or more).
+
+        Args:
+            values: of the pairs.
+            fill: stands behind the values of queries that have fewer than others.
+            width: the least.
+        """
+        counts = np.bincount(self.query, minlength=len(self.bound))
+        width = max(width, int(counts.max(initial=0)))
+        if (counts == width).all():
+            return values.reshape(len(counts), width)
+        table = np.full((len(counts), width), fill, values.dtype)
+        table[np.arange(width) < counts[:, None]] = values
+        return table
+
 
 class Engine(Protocol):
     """Lists what can be among the `depth` nearest of every query, ties with the last included."""

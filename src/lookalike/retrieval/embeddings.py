@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from re import fullmatch
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -42,9 +42,7 @@ class Embeddings:
     def __post_init__(self) -> None:
         if self.exclusion_ids is None:
             object.__setattr__(self, "exclusion_ids", self.ids)
-        lengths = [len(column) for column in self._columns()]
-        if len(set(lengths)) != 1:
-            raise ValueError(f"vectors, labels, ids and exclusion_ids differ in length: {lengths}")
+        self._check_columns()
         if not np.isfinite(self.vectors).all():
             raise ValueError(
                 "embeddings hold NaN or infinity: the training has diverged. Lower the learning "
@@ -96,17 +94,34 @@ class Embeddings:
             InputError: there is no such file, or it lacks one of the arrays.
         """
         if not Path(file).is_file():
-            raise InputError(f"no embeddings at {Path(file).resolve()}")
+            raise InputError(
+                f"no embeddings at {Path(file).resolve()}. Give a file that `Embeddings.save` "
+                "wrote, for example the embeddings.npz of a run."
+            )
         try:
-            with np.load(file, allow_pickle=False) as arrays:
+            with Path(file).open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 columns = [arrays[name] for name in COLUMNS]
-                loaded = cls(*columns, fingerprint=str(arrays["fingerprint"]))
+                loaded = cls(*columns, fingerprint=_checked(arrays["fingerprint"]))
+                if len(np.unique(loaded.ids)) < len(loaded):
+                    raise ValueError("an id stands there more than once")
                 return loaded, {name: arrays[name] for name in more}
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds for damaged bytes
             raise InputError(
                 f"{file} can't be read as embeddings ({error}). Remove it, and embed the images "
                 "again."
             ) from error
+
+    def _check_columns(self) -> None:
+        found = [(column.dtype, column.ndim) for column in self._columns()]
+        if found != [(np.float32, 2), *3 * [(np.int64, 1)]]:
+            seen = [f"{column.dtype} {column.shape}" for column in self._columns()]
+            raise ValueError(
+                "vectors must be float32 (N, D), labels, ids and exclusion_ids int64 (N,), not "
+                f"{', '.join(seen)}"
+            )
+        lengths = [len(column) for column in self._columns()]
+        if len(set(lengths)) != 1:
+            raise ValueError(f"vectors, labels, ids and exclusion_ids differ in length: {lengths}")
 
     def _columns(self) -> tuple[NDArray, ...]:
         return (self.vectors, self.labels, self.ids, self.exclusion_ids)
@@ -129,6 +144,13 @@ def concatenated(parts: Sequence[Embeddings]) -> Embeddings:
         vectors=vectors / np.float32(np.sqrt(len(parts))),
         fingerprint=_together([part.fingerprint for part in parts]),
     )
+
+
+def _checked(fingerprint: NDArray) -> str:
+    """As it was saved; raises ValueError where it is none."""
+    if not fullmatch("([0-9a-f]{16})?", str(fingerprint)):
+        raise ValueError(f"the fingerprint {fingerprint} is not 16 hexadecimal digits")
+    return str(fingerprint)
 
 
 def _together(fingerprints: Sequence[str]) -> str:

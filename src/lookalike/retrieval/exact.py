@@ -1,24 +1,31 @@
-"""Exact scores of pairs, and the nearest gallery vectors of queries with the proof that they are.
+"""Exact scores of pairs, and rankings by them from an engine's candidates, with their proof.
 
 A score is computed in float64 and rounded to float32, so that equal vectors get equal scores
-wherever they lie. Candidates come from FAISS; a query for which something may be missing is
-compared with the whole gallery.
+wherever they lie. A query for which an engine may have missed something is compared with the whole
+gallery.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from lookalike.retrieval.faiss_flat import FaissFlat, Measure, unit
+from lookalike.errors import InputError
+from lookalike.retrieval.candidates import Candidates
+from lookalike.retrieval.faiss_flat import SHORTEST, FaissFlat, Measure, lengths_of
+from lookalike.retrieval.order import keys_of, rows_of, scores_of
 
 BLOCK = 2**25  # float64 numbers held at once: 256 MiB
 
+Vectors = NDArray[np.float32]
+# (rows of queries (B,), scores (B, W), gallery rows (B, W) or (1, W)) -> keys (B, W), lowest first
+KeysOf = Callable[[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]], NDArray[np.uint64]]
+
 
 def nearest(
-    queries: NDArray[np.float32], gallery: NDArray[np.float32], k: int, measure: Measure
+    queries: Vectors, gallery: Vectors, k: int, measure: Measure
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The `k` nearest gallery vectors of every query, nearest first; equal ones in gallery order.
 
@@ -26,8 +33,8 @@ def nearest(
 
     >>> gallery = np.array([[1, 0], [3, 3], [0, 1]], np.float32)
     >>> rows, scores = nearest(np.array([[1, 1]], np.float32), gallery, 2, "cosine")
-    >>> rows.tolist(), scores.round(2).tolist()
-    ([[1, 0]], [[1.0, 0.71]])
+    >>> rows.tolist(), scores[0, 0].item()
+    ([[1, 0]], 1.0)
 
     Args:
         queries: (Q, D).
@@ -38,26 +45,73 @@ def nearest(
 
     Returns:
         Rows of the gallery (Q, min(k, G)), and their scores, descending.
+
+    Raises:
+        InputError: vectors hold NaN or infinity.
     """
     k = min(k, len(gallery))
     if not k or not len(queries):
         return np.zeros((len(queries), k), np.int64), np.zeros((len(queries), k), np.float32)
+    _check_finite(queries, gallery)
     found = FaissFlat(gallery, measure).candidates(queries, np.full(len(queries), k))
+    keys = first_keys(
+        queries, gallery, k, found, lambda _, scores, rows: keys_of(scores, rows), measure
+    )
+    return rows_of(keys), scores_of(keys)
+
+
+def first_keys(
+    queries: Vectors,
+    gallery: Vectors,
+    k: int,
+    found: Candidates,
+    key: KeysOf,
+    measure: Measure = "inner_product",
+) -> NDArray[np.uint64]:
+    """The `k` first of every query's whole ranking, as sorted keys (Q, k).
+
+    Args:
+        queries: (Q, D).
+        gallery: (G, D).
+        k: at most G.
+        found: an engine's candidates, by the same measure.
+        key: decides the order; an item that it gives the score minus infinity does not count.
+        measure: of the scores.
+    """
     listed = pair_scores(queries, gallery, found.query, found.row, measure)
-    order = np.lexsort((found.row, -listed, found.query)).reshape(len(queries), -1)[:, :k]
-    rows, scores = found.row[order], listed[order]
-    missed = np.flatnonzero(scores[:, -1] <= found.bound.astype(np.float32))
-    for part in blocks(len(missed), len(gallery)):
-        some = missed[part]
-        every = all_scores(queries[some], gallery, measure)
-        rows[some] = np.argsort(-every, axis=1, kind="stable")[:, :k]
-        scores[some] = np.take_along_axis(every, rows[some], axis=1)
-    return rows, scores
+    scores, rows = found.table(listed, -np.inf, k), found.table(found.row, 0, k)
+    keys = key(np.arange(len(queries)), scores, rows)
+    keys.sort(axis=1)
+    keys = keys[:, :k]
+    missed = np.flatnonzero(~found.proven(scores_of(keys[:, -1])))
+
+    def key_of_missed(
+        some: NDArray[np.int64], scores: Vectors, rows: NDArray[np.int64]
+    ) -> NDArray[np.uint64]:
+        return key(missed[some], scores, rows)
+
+    if len(missed):
+        keys[missed] = whole_keys(queries[missed], gallery, k, key_of_missed, measure)
+    return keys
+
+
+def whole_keys(
+    queries: Vectors, gallery: Vectors, k: int, key: KeysOf, measure: Measure = "inner_product"
+) -> NDArray[np.uint64]:
+    """The same as `first_keys`, (Q, min(k, G)), by comparing every query with the whole gallery."""
+    keys = np.empty((len(queries), min(k, len(gallery))), np.uint64)
+    every = np.arange(len(gallery))[None]
+    for part in blocks(len(queries), len(gallery)):
+        scores = all_scores(queries[part], gallery, measure)
+        block = key(np.arange(len(queries))[part], scores, every)
+        block.sort(axis=1)
+        keys[part] = block[:, :k]
+    return keys
 
 
 def pair_scores(
-    queries: NDArray[np.float32],
-    gallery: NDArray[np.float32],
+    queries: Vectors,
+    gallery: Vectors,
     query: NDArray[np.int64],
     row: NDArray[np.int64],
     measure: Measure = "inner_product",
@@ -73,8 +127,7 @@ def pair_scores(
         products = np.einsum("pd,pd->p", left, right)
         if measure == "inner_product":
             return products
-        lengths = np.linalg.norm(left, axis=1) * np.linalg.norm(right.astype(np.float64), axis=1)
-        return np.clip(products / np.maximum(lengths, 1e-12), -1, 1)
+        return _cosine(products, lengths_of(left), lengths_of(right))
 
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         parts = threads.map(block, range(0, len(query), step))
@@ -82,7 +135,7 @@ def pair_scores(
 
 
 def all_scores(
-    queries: NDArray[np.float32], gallery: NDArray[np.float32], measure: Measure = "inner_product"
+    queries: Vectors, gallery: Vectors, measure: Measure = "inner_product"
 ) -> NDArray[np.float32]:
     """The scores of all pairs, (Q, G)."""
     if measure == "euclidean":
@@ -92,18 +145,17 @@ def all_scores(
             for row in range(len(queries))
         ]
         return np.stack(each)
-    left, right = queries.astype(np.float64), gallery.astype(np.float64)
+    products = queries.astype(np.float64) @ gallery.T.astype(np.float64)
     if measure == "cosine":
-        left, right = unit(left), unit(right)
-    products = left @ right.T
-    return (np.clip(products, -1, 1) if measure == "cosine" else products).astype(np.float32)
+        products = _cosine(products, lengths_of(queries)[:, None], lengths_of(gallery))
+    return products.astype(np.float32)
 
 
-def descending(scores: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """float32 -> integers below 2**32 in the opposite order; the bits of IEEE 754 allow it."""
-    bits = (scores + np.float32(0)).view(np.uint32)  # adding 0 makes -0 and 0 equal
-    ascending = np.where(bits >> 31, ~bits, bits | np.uint32(2**31))
-    return (~ascending).astype(np.uint64)
+def _cosine(
+    products: NDArray[np.float64], left: NDArray[np.float64], right: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Of products and of the lengths of their vectors; each is compared as `unit` makes it."""
+    return np.clip(products / (np.maximum(left, SHORTEST) * np.maximum(right, SHORTEST)), -1, 1)
 
 
 def blocks(length: int, width: int) -> Iterator[slice]:
@@ -111,3 +163,11 @@ def blocks(length: int, width: int) -> Iterator[slice]:
     step = max(1, BLOCK // max(1, width))
     for start in range(0, length, step):
         yield slice(start, start + step)
+
+
+def _check_finite(*sets: Vectors) -> None:
+    if not all(np.isfinite(vectors).all() for vectors in sets):
+        raise InputError(
+            "vectors to be searched hold NaN or infinity: the network's training has diverged. Use "
+            "an earlier checkpoint, or train again with a lower learning rate."
+        )

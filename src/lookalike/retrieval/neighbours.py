@@ -8,13 +8,15 @@ missed an item, that query is compared with the whole gallery.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_exclusion
-from lookalike.retrieval.exact import BLOCK, all_scores, blocks, descending, pair_scores
+from lookalike.retrieval.exact import BLOCK, first_keys, whole_keys
 from lookalike.retrieval.faiss_flat import SPARE, FaissFlat
+from lookalike.retrieval.order import NOTHING, keys_of, relevant_of, rows_of, scores_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,64 +59,45 @@ class Gallery:
         step = max(1, BLOCK // max(1, per_query))
         for start in range(0, len(queries), step):
             block = queries[start : start + step]
-            keys = self._rank_all(block) if everything else self._rank_candidates(block, k)
+            keys = self._whole(block, k) if everything else self._first(block, k)
             yield self._neighbours(block, keys, k)
 
     def rank(self, queries: Embeddings, scores: NDArray[np.floating], k: int) -> Neighbours:
         """The `k` best of every query by scores (Q, G) that were made elsewhere, high for near."""
-        return self._neighbours(
-            queries, self._sorted_keys(queries, scores, np.arange(len(self))[None]), k
-        )
-
-    def _rank_candidates(self, queries: Embeddings, k: int) -> NDArray[np.uint64]:
-        wanted = np.full(len(queries), k + self._excluded)
-        found = self._engine.candidates(queries.vectors, wanted)
-        listed = pair_scores(queries.vectors, self._vectors, found.query, found.row)
-        shape = (len(queries), -1)
-        keys = self._sorted_keys(queries, listed.reshape(shape), found.row.reshape(shape))[:, :k]
-        missed = found.bound.astype(np.float32) >= _scores_of(keys[:, -1])
-        if missed.any():
-            keys[missed] = self._rank_all(queries[missed])[:, :k]
-        return keys
-
-    def _rank_all(self, queries: Embeddings) -> NDArray[np.uint64]:
-        rows = np.arange(len(self))[None]
-        parts = (queries[part] for part in blocks(len(queries), len(self)))
-        return np.concatenate(
-            [self._sorted_keys(p, all_scores(p.vectors, self._vectors), rows) for p in parts]
-        )
-
-    def _sorted_keys(
-        self, queries: Embeddings, scores: NDArray[np.floating], rows: NDArray[np.int64]
-    ) -> NDArray[np.uint64]:
-        """One integer per pair that sorts by score descending, irrelevant first, then row."""
-        single = scores.astype(np.float32)
-        single[self.embeddings.exclusion_ids[rows] == queries.exclusion_ids[:, None]] = -np.inf
-        relevant = self.embeddings.labels[rows] == queries.labels[:, None]
-        keys = descending(single) << np.uint64(32)
-        keys |= relevant.astype(np.uint64) << np.uint64(31)
-        keys |= rows.astype(np.uint64)
+        every = np.arange(len(self))[None]
+        keys = self._keys(queries, np.arange(len(queries)), scores.astype(np.float32), every)
         keys.sort(axis=1)
-        return keys
+        return self._neighbours(queries, keys, k)
+
+    def _first(self, queries: Embeddings, k: int) -> NDArray[np.uint64]:
+        found = self._engine.candidates(queries.vectors, np.full(len(queries), k + self._excluded))
+        return first_keys(queries.vectors, self._vectors, k, found, partial(self._keys, queries))
+
+    def _whole(self, queries: Embeddings, k: int) -> NDArray[np.uint64]:
+        return whole_keys(queries.vectors, self._vectors, k, partial(self._keys, queries))
+
+    def _keys(
+        self,
+        queries: Embeddings,
+        asked: NDArray[np.int64],
+        scores: NDArray[np.float32],
+        rows: NDArray[np.int64],
+    ) -> NDArray[np.uint64]:
+        """Keys of some of the queries, `asked` (B,); `scores` is overwritten where excluded."""
+        excluded = self.embeddings.exclusion_ids[rows] == queries.exclusion_ids[asked, None]
+        scores[excluded] = -np.inf
+        return keys_of(scores, rows, self.embeddings.labels[rows] == queries.labels[asked, None])
 
     def _neighbours(self, queries: Embeddings, keys: NDArray[np.uint64], k: int) -> Neighbours:
         keys = keys[:, :k]
-        keys = np.pad(keys, ((0, 0), (0, k - keys.shape[1])), constant_values=_NOTHING)
-        scores = _scores_of(keys)
+        keys = np.pad(keys, ((0, 0), (0, k - keys.shape[1])), constant_values=NOTHING)
+        scores, rows = scores_of(keys), rows_of(keys)
         present = np.isfinite(scores)  # what is excluded was scored minus infinity
-        rows = (keys & np.uint64(2**31 - 1)).astype(np.int64)
+        ids = np.full(rows.shape, -1)
+        ids[present] = self.embeddings.ids[rows[present]]
         return Neighbours(
-            ids=np.where(present, self.embeddings.ids[np.where(present, rows, 0)], -1),
+            ids=ids,
             scores=scores,
-            relevant=present & ((keys >> np.uint64(31)) & np.uint64(1)).astype(bool),
+            relevant=present & relevant_of(keys),
             n_relevant=count_relevant(queries, self.embeddings),
         )
-
-
-def _scores_of(keys: NDArray[np.uint64]) -> NDArray[np.float32]:
-    ascending = ~(keys >> np.uint64(32)).astype(np.uint32)
-    bits = np.where(ascending >> 31, ascending & np.uint32(2**31 - 1), ~ascending)
-    return bits.astype(np.uint32).view(np.float32)
-
-
-_NOTHING = descending(np.array([-np.inf], np.float32))[0] << np.uint64(32)

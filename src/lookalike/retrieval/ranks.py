@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from lookalike.retrieval.bounded import LARGEST, Bounded
 from lookalike.retrieval.candidates import Engine
 from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_exclusion
-from lookalike.retrieval.exact import descending, pair_scores
+from lookalike.retrieval.exact import pair_scores
+from lookalike.retrieval.order import ascending, descending
 
 TILE = 2048  # queries or gallery items at once
 BLOCK = 2**25  # products at once: 128 MiB
@@ -97,7 +98,7 @@ def _near(
     depth: NDArray[np.int64],
     engine: Engine,
 ) -> tuple[NDArray[np.int64], Ranks]:
-    """Those of the rows whose candidates are complete, and their ranks down to the depth."""
+    """Those of the rows of which no rank down to the depth can be missing, and these ranks."""
     alone = len(rows) < len(gallery) or queries is not gallery
     asked = queries[rows] if alone else gallery
     listed = engine.candidates(asked.vectors, depth[rows] + largest_exclusion(gallery))
@@ -109,12 +110,30 @@ def _near(
     keys |= relevant.astype(np.uint64)  # of equal scores the irrelevant come first
     keys.sort()
     query = (keys >> np.uint64(33)).astype(np.int64)
-    rank = np.arange(1, len(keys) + 1) - np.searchsorted(query, np.arange(len(rows)))[query]
-    kept = (keys & np.uint64(1)).astype(bool) & (rank <= depth[rows][query])
-    complete = listed.bound == -np.inf
+    start = np.searchsorted(query, np.arange(len(rows) + 1))
+    rank = np.arange(1, len(keys) + 1) - start[query]
+    complete = listed.proven(_score_at(keys, start, depth[rows]))
+    kept = (keys & np.uint64(1)).astype(bool) & (rank <= depth[rows][query]) & complete[query]
     number = np.cumsum(complete) - 1
     done = rows[complete]
     return done, Ranks(number[query[kept]], rank[kept], count_relevant(queries[done], gallery))
+
+
+def _score_at(
+    keys: NDArray[np.uint64], start: NDArray[np.int64], depth: NDArray[np.int64]
+) -> NDArray[np.float32]:
+    """The score at a depth of every query, (Q,), minus infinity where fewer are listed.
+
+    Args:
+        keys: (P,), sorted; the score of a pair stands above the lowest bit.
+        start: (Q + 1,), where the keys of each query begin, and P.
+        depth: (Q,), at least 1.
+    """
+    place = start[:-1] + depth - 1
+    listed = place < start[1:]
+    scores = np.full(len(depth), -np.inf, np.float32)
+    scores[listed] = ascending((keys[place[listed]] >> np.uint64(1)) & np.uint64(2**32 - 1))
+    return scores
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +161,8 @@ class _Block:
         if not column.size:
             column, inside = np.zeros((2, len(rows), 0), np.int64)
         scores = np.take_along_axis(_products(queries, span), column, axis=1)
-        never_met = span.exclusion_ids[column] == queries.exclusion_ids[:, None]
-        scores[~inside.astype(bool) | never_met] = -np.inf
+        excluded = span.exclusion_ids[column] == queries.exclusion_ids[:, None]
+        scores[~inside.astype(bool) | excluded] = -np.inf
         scores = -np.sort(-scores, axis=1)
         return cls(rows, scores, np.zeros(scores.shape, np.int64))
 

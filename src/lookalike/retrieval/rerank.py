@@ -136,8 +136,8 @@ def _ranking(vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], N
     """Of every row its k nearest, itself first, (N, k), and its greatest squared distance, (N,)."""
     own = np.arange(len(vectors))
     others, _ = _others(vectors, vectors, own, k - 1)
-    _, opposite = nearest(-vectors, vectors, 1, "inner_product")
-    greatest = _squared_distances(-opposite[:, 0])
+    lowest = [(vectors[part] @ vectors.T).min(axis=1) for part in blocks(len(own), len(own))]
+    greatest = _squared_distances(np.concatenate(lowest))
     # not below what float32 rounds away: of equal embeddings, nothing is far
     ranking = np.concatenate([own[:, None], others[:, : len(vectors) - 1]], axis=1)
     return ranking, greatest.clip(1e-6)

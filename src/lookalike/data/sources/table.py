@@ -21,10 +21,12 @@ class Table:
 
     file: .csv or .parquet; labels are names or numbers, with or without gaps.
     root: folder of relative paths; None for the folder of `file`.
+    labelled: whether the column label is required; without it all images are of one class, "".
     """
 
     file: str
     root: str | None = None
+    labelled: bool = True
 
     def prepare(self) -> None:
         """Check the table and that all image files exist; see `records`."""
@@ -36,7 +38,7 @@ class Table:
         Raises:
             InputError: the table, a column or an image file is missing, or a box is invalid.
         """
-        columns = _read_columns(Path(self.file))
+        columns = _read_columns(Path(self.file), REQUIRED if self.labelled else REQUIRED[:1])
         root = Path(self.root) if self.root else Path(self.file).parent
         paths = [root / path for path in columns["path"]]
         missing = [path for path in paths if not path.is_file()]
@@ -47,21 +49,22 @@ class Table:
             )
         optional = {f"{name}s": columns.get(name) for name in OPTIONAL}
         boxes = _boxes(columns, self.file)
-        return Records.create(paths, columns["label"], **optional, boxes=boxes)
+        labels = columns.get("label", [""] * len(paths))
+        return Records.create(paths, labels, **optional, boxes=boxes)
 
 
-def _read_columns(file: Path) -> dict[str, list[str]]:
+def _read_columns(file: Path, required: tuple[str, ...]) -> dict[str, list[str]]:
     """The known columns as text; nulls become empty strings."""
     if not file.is_file():
         raise InputError(
             f"no table at {file.resolve()}. Set data.source.file=<file>.csv or .parquet."
         )
     table = _read_table(file)
-    lacking = [name for name in REQUIRED if name not in table.column_names]
+    lacking = [name for name in required if name not in table.column_names]
     if lacking:
         raise InputError(
             f"{file} has no column {lacking[0]!r}, only {', '.join(table.column_names)}. "
-            f"Required: {', '.join(REQUIRED)}; optional: {', '.join(OPTIONAL)}."
+            f"Required: {', '.join(required)}; optional: {', '.join(OPTIONAL)}."
         )
     known = [name for name in REQUIRED + OPTIONAL + BOX_COLUMNS if name in table.column_names]
     return {
