@@ -114,3 +114,18 @@ def test_writing_to_an_image_leaves_the_file(paths: list[str], tmp_path: Path) -
     before = (cached.folder / "pixels.bin").read_bytes()
     cached[0].zero_()
     assert (cached.folder / "pixels.bin").read_bytes() == before
+
+
+def test_a_read_only_cache_is_read(
+    paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Shared by others, so that no lock can be written; root may write anywhere."""
+    cached_images(paths, 20, tmp_path)
+
+    def read_only(*_: object, **__: object) -> None:
+        raise PermissionError("read-only file system")
+
+    monkeypatch.setattr("lookalike.data.cached_folder.FileLock", read_only)
+    assert len(cached_images(paths, 20, tmp_path)) == len(paths)
+    with pytest.raises(PermissionError):
+        cached_images(paths[:1], 20, tmp_path)

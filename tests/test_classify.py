@@ -281,3 +281,12 @@ def test_imagenet_names_real_dogs(real_data: Path) -> None:
     probabilities = classify(model, records, torch.device("cpu")).probabilities
     named = [model.class_names[label] for label in probabilities.argmax(1)]
     assert named.count("pug") >= 6
+
+
+def test_a_table_of_images_needs_no_labels(
+    cli: Callable[..., Any], trained: str, class_folders: Path, tmp_path: Path
+) -> None:
+    images = sorted(class_folders.glob("class00/*.png"))[:3]
+    table = tmp_path / "photos.csv"
+    table.write_text("path\n" + "".join(f"{image}\n" for image in images))
+    assert len(cli("classify", f"images={table}", f"checkpoint={trained}", "num_workers=0")) == 3

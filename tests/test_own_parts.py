@@ -9,10 +9,15 @@ from pathlib import Path
 from conftest import CHECKOUT
 
 PAGE = (CHECKOUT / "docs" / "own_parts.md").read_text()
-QUICK = (
-    "data.source.species=8 data.source.images_per_species=8 data.source.size=40 data.folds=2 "
-    "trainer.max_epochs=1 callbacks=none data.num_workers=0"
-).split()
+QUICK = [
+    "data.source.species=8",
+    "data.source.images_per_species=8",
+    "data.source.size=40",
+    "data.folds=2",
+    "trainer.max_epochs=1",
+    "callbacks=none",
+    "data.num_workers=0",
+]
 
 
 def test_the_page_works(tmp_path: Path) -> None:

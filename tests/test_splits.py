@@ -132,3 +132,31 @@ def test_the_published_split_files_are_those_of_the_code(
     with (folder / "splits" / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
         assert list(csv.reader(stream)) == rows
     assert len(rows) == 1 + lines
+
+
+@pytest.mark.parametrize(
+    ("classes", "columns", "protocol"),
+    [
+        (40, {}, "zero_shot"),
+        (9, {}, "seen_classes"),
+        (6, {}, "seen_classes"),
+        (2, {}, "seen_classes"),
+        (20, {"splits": ["train", "test"] * 100}, "official"),
+        (20, {"splits": ["train", "train", "val", "test", ""] * 40}, "official"),
+        (20, {"splits": ["train"] * 200}, "zero_shot"),
+        (20, {"splits": [""] * 200}, "zero_shot"),
+        (
+            20,
+            {"splits": ["train"] * 100 + ["test"] * 100, "roles": ["query", "gallery"] * 100},
+            "query_gallery",
+        ),
+    ],
+)
+def test_the_protocol_that_fits(
+    classes: int, columns: dict, protocol: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = records(classes, **columns)
+    with caplog.at_level("INFO"):
+        found = assign_splits(data, "auto", fold=1)
+    assert f"data.protocol={protocol}: " in caplog.text
+    np.testing.assert_array_equal(found.splits, assign_splits(data, protocol, fold=1).splits)

@@ -3,6 +3,7 @@
 Nothing is ever chosen on the test set: the validation part is always cut from the training part.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -12,7 +13,9 @@ from numpy.typing import NDArray
 from lookalike.data.records import Records
 from lookalike.errors import InputError, did_you_mean
 
-PROTOCOLS = ("zero_shot", "official", "seen_classes", "query_gallery")
+PROTOCOLS = ("auto", "zero_shot", "official", "seen_classes", "query_gallery")
+
+log = logging.getLogger(__name__)
 
 
 def assign_splits(
@@ -23,6 +26,8 @@ def assign_splits(
     Args:
         records: all of a data set.
         protocol:
+            - "auto": "query_gallery" for data with such roles, "official" for data with a split of
+              their own, otherwise "zero_shot", or "seen_classes" where the classes are too few.
             - "zero_shot": the first half of the classes is for training and validation, the second
               half for the test (Oh Song et al., CVPR 2016). A data set whose own split into
               "train" and "test" has no class in both keeps it. For validation, every `folds`-th
@@ -47,7 +52,7 @@ def assign_splits(
         raise InputError(
             f"data.fold={fold} of data.folds={folds}: need folds >= 2, 0 <= fold < folds"
         )
-    match protocol:
+    match _automatic(records, folds, fold) if protocol == "auto" else protocol:
         case "zero_shot":
             splits = _zero_shot(records, folds, fold)
         case "official":
@@ -60,6 +65,24 @@ def assign_splits(
             hint = did_you_mean(str(protocol), PROTOCOLS)
             raise InputError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}.{hint}")
     return replace(records, splits=splits)
+
+
+def _automatic(records: Records, folds: int, fold: int) -> str:
+    """What "auto" stands for; it is logged, with the reason."""
+    protocol, reason = "zero_shot", "the test classes are not in training"
+    parts = set(np.unique(records.splits).tolist())
+    if {"query", "gallery"} <= set(np.unique(records.roles).tolist()):
+        protocol, reason = "query_gallery", "the data have queries and a gallery"
+    elif "train" in parts and parts & {"val", "test"}:
+        protocol, reason = "official", "the data have a split of their own"
+    else:
+        try:
+            _zero_shot(records, folds, fold)
+        except InputError:
+            few = f"{records.num_classes} classes are too few to test on others than train"
+            protocol, reason = "seen_classes", few
+    log.info("data.protocol=%s: %s", protocol, reason)
+    return protocol
 
 
 def split_records(

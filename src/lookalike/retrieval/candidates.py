@@ -56,5 +56,10 @@ class Engine(Protocol):
     """Lists what can be among the `depth` nearest of every query, ties with the last included."""
 
     def candidates(self, queries: NDArray[np.float32], depth: NDArray[np.int64]) -> Candidates:
-        """Args: queries (Q, D); depth (Q,), how many of the nearest are wanted."""
+        """The candidates of every query.
+
+        Args:
+            queries: (Q, D) float32.
+            depth: (Q,) how many of the nearest are wanted, at least 1.
+        """
         ...

@@ -11,6 +11,7 @@ listed one does; so exactly it scores at most that, plus the error. Products too
 lose at most 2^-126 each. Where they may be too large, nothing is known.
 """
 
+import logging
 from types import ModuleType
 from typing import Any, Literal
 
@@ -96,6 +97,7 @@ class FaissFlat:
 
 def import_faiss() -> ModuleType:
     """FAISS, or an InputError that names the command to install it."""
+    logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells how it was loaded
     try:
         import faiss
     except ImportError as error:
