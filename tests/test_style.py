@@ -75,6 +75,24 @@ def test_public_functions_are_documented() -> None:
     assert len(silent) <= 0.05 * len(documentable), silent
 
 
+DIALECT = (
+    "told apart", "tell apart", "sighting", "pairs alike", "pairs unlike", "never meets",
+    "keeps still", "hold_still", "AsFound", "refusals", "given up", "the memory, which",
+)  # fmt: skip
+
+
+def test_texts_are_in_the_words_of_the_field() -> None:
+    texts = [
+        *FILES,
+        *(CHECKOUT / "conf").rglob("*.yaml"),
+        *(CHECKOUT / "docs").rglob("*.md"),
+        *(CHECKOUT / name for name in ("README.md", "CONTRIBUTING.md", "Makefile")),
+    ]
+    assert len(texts) > 300
+    found = [f"{file}: {word}" for file in texts for word in DIALECT if word in file.read_text()]
+    assert not found
+
+
 EXAMPLES = [file for file in FILES if ">>> " in file.read_text()]
 
 
