@@ -1,5 +1,7 @@
 """The feature cache: a frozen backbone processes every image once, and training is the same."""
 
+import subprocess
+import sys
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -81,3 +83,42 @@ def test_a_backbone_that_learns_is_refused(experiment: Any, choice: str) -> None
     freeze = [] if choice.startswith("freeze") else ["freeze=all"]
     with pytest.raises(InputError, match=r"data\.cache=features .* freeze=all"):
         experiment("data.cache=features", choice, *freeze)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ["backbone.mean=[0.4,0.5,0.5]"],
+        ["backbone.std=[0.4,0.5,0.5]"],
+        ["+pooling.eps=1e-3"],
+        ["channels_last=false"],
+        ["transform=crop", "data.transform.test.resize=24"],
+    ],
+)
+def test_other_settings_have_other_features(
+    experiment: Any, tmp_path: Path, change: list[str]
+) -> None:
+    gem = ("pooling=gem", "pooling.learn=false", "transform=crop")
+    experiment(*FROZEN, *gem)
+    before = set(tmp_path.glob("features-*/"))
+    experiment(*FROZEN, *gem[: 2 if "transform=crop" in change else 3], *change)
+    assert set(tmp_path.glob("features-*/")) > before
+
+
+@pytest.mark.parametrize("view", ["four_views", "crop", "rotate_flip", "none"])
+def test_the_same_views_have_the_same_features(experiment: Any, tmp_path: Path, view: str) -> None:
+    experiment(*FROZEN, f"transform={view}")
+    before = set(tmp_path.glob("features-*/"))
+    experiment(*FROZEN, f"transform={view}")
+    assert set(tmp_path.glob("features-*/")) == before
+    code = (
+        "from lookalike.data.features import description\n"
+        "from lookalike.data.transforms import FourViews, RandomViews\n"
+        "print(description([FourViews(20), RandomViews(20, rotation=90, jitter=0.1)]))"
+    )
+    shown = {
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+        for _ in range(2 if view == "four_views" else 0)
+    }
+    assert len(shown) <= 1
+    assert not any("0x" in each for each in shown)

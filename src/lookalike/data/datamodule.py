@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from lookalike.data.cache import boxes_key, cache_key
-from lookalike.data.features import Features, cached_features
+from lookalike.data.features import Features, cached_features, description
 from lookalike.data.images import Batch, ImageBatches, Transform, batch_loader
 from lookalike.data.measuring import Cache, MeasuredImages, check_image_settings, disk_cache
 from lookalike.data.records import Records
@@ -175,7 +175,7 @@ class RetrievalData(LightningDataModule):
             self.records.paths.tolist(),
             *boxes_key(self.records.boxes),
             network,
-            repr(vars(self.transform[view])),
+            description(self.transform[view]),
             views,
             self.seed,
             ids.tolist(),

@@ -5,7 +5,9 @@ every record. Rows of records that were not computed are zero.
 """
 
 import hashlib
+import inspect
 from collections.abc import Callable, Sequence
+from enum import Enum
 from pathlib import Path
 
 import numpy as np
@@ -92,8 +94,38 @@ def weights_digest(*modules: nn.Module) -> str:
     """A SHA-256 digest of modules: their structure, parameters and buffers, 64 hex digits."""
     digest = hashlib.sha256()
     for module in modules:
-        digest.update(repr(module).encode())
+        digest.update(description(module).encode())
         for name, value in module.state_dict().items():
             digest.update(name.encode())
             digest.update(value.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+def description(part: object) -> str:
+    """An object's settings and those of its parts, the same in every process.
+
+    Unlike `repr` it names the settings that a module does not print (normalisation, epsilon), and
+    no addresses. Tensors are left out.
+
+    >>> description(nn.Sequential(nn.Dropout(0.5)))
+    'Sequential(0=Dropout(inplace=False,p=0.5))'
+
+    Args:
+        part: a module, a transform, or a container of such.
+    """
+    if isinstance(part, list | tuple):
+        return f"[{','.join(map(description, part))}]"
+    if isinstance(part, dict):
+        return f"{{{','.join(f'{key}={description(part[key])}' for key in part)}}}"
+    if inspect.isroutine(part) or isinstance(part, type):
+        return f"{part.__module__}.{part.__qualname__}"
+    if isinstance(part, Enum) or not hasattr(part, "__dict__"):
+        return repr(part)
+    public = {key: value for key, value in vars(part).items() if not key.startswith("_")}
+    children = dict(part.named_children()) if isinstance(part, nn.Module) else {}
+    settings = {
+        key: description(value)
+        for key, value in sorted((public | children).items())
+        if key != "training" and not isinstance(value, Tensor)
+    }
+    return f"{type(part).__name__}({','.join(f'{k}={v}' for k, v in settings.items())})"

@@ -166,7 +166,8 @@ class Experiment:
         def compute(images: Tensor) -> Tensor:
             return measuring.features(images.to(device, non_blocking=True))
 
-        network = weights_digest(embedder.backbone, embedder.pooling)
+        weights = weights_digest(embedder.backbone, embedder.pooling)
+        network = (weights, str(embedder.memory_format))
         self.data.cache_features(compute, embedder.width, network)
 
     def _start_head(self) -> None:
