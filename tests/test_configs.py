@@ -226,3 +226,28 @@ def test_every_sweep_composes(file: Path, compose: Compose) -> None:
     for end in (0, -1):
         chosen = [f"{key}={values.split(',')[end]}" for key, values in params.items()]
         compose("train", f"sweep={file.stem}", *chosen)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "loss=proxy_anchor head=bottleneck pooling=gem optimizer=sgd scheduler=step",
+        "scheduler=constant",
+        "transform=none",
+        "transform=four_views",
+        "optimizer=rmsprop transform=rotate_flip",
+        "experiment=furniture_transfer transform=none",
+    ],
+)
+def test_the_default_data_take_every_choice(overrides: str, compose: Compose) -> None:
+    """What a data set wants otherwise names no key that only some choices of a group have."""
+    config = compose("train", *overrides.split())
+    check_arguments(config)
+
+
+def test_what_the_default_data_want_otherwise(compose: Compose) -> None:
+    drawn, flowers = (compose("train", f"data={name}") for name in ("drawn", "flowers"))
+    assert (drawn.scheduler.warmup, flowers.scheduler.warmup) == (0.15, 0.05)
+    views = [config.data.transform.train.min_scale for config in (drawn, flowers)]
+    assert views == [0.5, 0.25]
+    assert compose("train", "scheduler.warmup=0.3").scheduler.warmup == 0.3

@@ -27,15 +27,15 @@ def evaluate(config: DictConfig) -> float:
         raise InputError("give checkpoint=RUN/checkpoints/best.ckpt, or a list of them")
     device = find_device(config.device)
     checkpoints = [read_checkpoint(file, as_list(config.trust)) for file in files]
-    seen = [measured_images(_data_of(each, config)) for each in checkpoints]
-    print_counts(seen[0].counts())
+    tested = [measured_images(_data_of(each, config)) for each in checkpoints]
+    print_counts(tested[0].counts())
     plan: Evaluation = build(config.evaluation)
-    scores = _scores(plan, checkpoints, seen, device)
+    scores = _scores(plan, checkpoints, tested, device)
     file = Path(config.paths.run) / "metrics.json"
     facts = {
         "checkpoint": files[0] if len(files) == 1 else files,
         "evaluation": OmegaConf.to_container(config.evaluation, resolve=True),
-        "counts": seen[0].counts(),
+        "counts": tested[0].counts(),
     }
     write_metrics(file, scores, facts)
     print_scores(scores, max(checkpoint.epochs for checkpoint in checkpoints), refit=False)
@@ -56,17 +56,17 @@ def _data_of(checkpoint: Checkpoint, config: DictConfig) -> dict[str, Any]:
 def _scores(
     plan: Evaluation,
     checkpoints: list[Checkpoint],
-    seen: list[MeasuredImages],
+    tested: list[MeasuredImages],
     device: torch.device,
 ) -> dict[str, float]:
-    records = seen[0].records
+    records = tested[0].records
     classifier = _classifier(checkpoints)
     check_monitor(plan, classifier, records, records.ids("test"))
-    _check_same_images(seen, checkpoints)
+    _check_same_images(tested, checkpoints)
     embeddings = concatenated(
         [
             embed_test_images(checkpoint, images, device)
-            for checkpoint, images in zip(checkpoints, seen, strict=True)
+            for checkpoint, images in zip(checkpoints, tested, strict=True)
         ]
     )
     measured = score(plan, embeddings, embeddings, records, classifier)
@@ -81,8 +81,8 @@ def _classifier(checkpoints: list[Checkpoint]) -> EmbeddingClassifier | None:
     return classifier_of(only.loss(), only.class_names)
 
 
-def _check_same_images(seen: list[MeasuredImages], checkpoints: list[Checkpoint]) -> None:
-    first, *others = [each.records.paths[each.records.ids("test")].tolist() for each in seen]
+def _check_same_images(tested: list[MeasuredImages], checkpoints: list[Checkpoint]) -> None:
+    first, *others = [each.records.paths[each.records.ids("test")].tolist() for each in tested]
     for checkpoint, paths in zip(checkpoints[1:], others, strict=True):
         if paths != first:
             raise InputError(

@@ -4,7 +4,6 @@ A folder holds the memory-mapped `views.npy`: (V, N, width) float32, the feature
 every record. Rows of records that were not computed are zero.
 """
 
-import hashlib
 import inspect
 from collections.abc import Callable, Sequence
 from enum import Enum
@@ -88,17 +87,6 @@ def _load_views(file: Path, shape: tuple[int, int, int]) -> Features:
     if views.shape != shape:
         raise ValueError(f"holds {views.shape}, expected {shape}")
     return Features(views.view(np.ndarray))
-
-
-def weights_digest(*modules: nn.Module) -> str:
-    """A SHA-256 digest of modules: their structure, parameters and buffers, 64 hex digits."""
-    digest = hashlib.sha256()
-    for module in modules:
-        digest.update(description(module).encode())
-        for name, value in module.state_dict().items():
-            digest.update(name.encode())
-            digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def description(part: object) -> str:

@@ -57,10 +57,10 @@ def search(
     found: list[list[Match]] = [[] for _ in places]
     for place in set(places):
         rows = np.array([row for row, other in enumerate(places) if other == place])
-        seen = gallery.every_id
+        searchable = gallery.every_id
         if place is not None:
-            seen = np.flatnonzero(gallery.labels_as([place]) == 0)
-        answers = look_up(asking[rows], searched, seen, own[rows], k, threshold)
+            searchable = np.flatnonzero(gallery.labels_as([place]) == 0)
+        answers = look_up(asking[rows], searched, searchable, own[rows], k, threshold)
         for row, answer in zip(rows, answers, strict=True):
             found[row] = answer
     return SearchResults(queries, gallery, places, found)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lookalike.config import build
 from lookalike.data.datamodule import RetrievalData
-from lookalike.data.features import weights_digest
+from lookalike.data.features import description
 from lookalike.device import best_precision
 from lookalike.errors import InputError
 from lookalike.evaluation.callback import RetrievalEvaluation
@@ -21,6 +21,7 @@ from lookalike.evaluation.scoring import check_monitor
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.losses.classifier import classifier_of
 from lookalike.models.heads import PrincipalComponents
+from lookalike.provenance import weights_fingerprint
 from lookalike.retrieval.embeddings import embed
 from lookalike.training.checkpointing import CarryConfig
 from lookalike.training.describe import DescribeRun
@@ -166,8 +167,9 @@ class Experiment:
         def compute(images: Tensor) -> Tensor:
             return measuring.features(images.to(device, non_blocking=True))
 
-        weights = weights_digest(embedder.backbone, embedder.pooling)
-        network = (weights, str(embedder.memory_format))
+        network = [str(embedder.memory_format)]
+        for part in (embedder.backbone, embedder.pooling):
+            network += [description(part), weights_fingerprint(part.state_dict())]
         self.data.cache_features(compute, embedder.width, network)
 
     def _start_head(self) -> None:
