@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,9 @@ from lookalike.evaluation.gathering import gather_embeddings
 from lookalike.evaluation.metrics import values_of
 from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.scoring import score
+from lookalike.inference.checkpoint import read_checkpoint
 from lookalike.retrieval.embeddings import Embeddings
+from lookalike.training.experiment import Experiment
 
 
 def test_scores_of_ranks_equal_those_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,20 +52,68 @@ def test_scores_of_ranks_equal_those_of_one_process(monkeypatch: pytest.MonkeyPa
     assert score(plan, shares[0], gather_embeddings(shares[0], records), records) == alone
 
 
+def train_in_processes(count: int, tmp_path: Path, *overrides: str) -> Path:
+    """The run folder of `train` on the CPU, in one or several processes."""
+    trainer = ("trainer=cpu",) if count == 1 else ("trainer=ddp", "trainer.accelerator=cpu")
+    command = [
+        sys.executable, "-m", "lookalike", "train", *overrides, *trainer,
+        f"trainer.devices={count}", "trainer.precision=32-true", f"hydra.run.dir=run{count}",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    subprocess.run(command, cwd=tmp_path, check=True, env=environment, timeout=300)
+    return tmp_path / f"run{count}"
+
+
+def scores_in(folder: Path) -> dict[str, float]:
+    written = json.loads((folder / "metrics.json").read_text())
+    return {name: value for name, value in written.items() if "/" in name}
+
+
 @pytest.mark.slow
 def test_two_processes_equal_one(tiny: tuple[str, ...], tmp_path: Path) -> None:
     """Learning rates of zero keep the weights, so that only the measuring differs."""
-    still = ("learning_rate.backbone=0", "learning_rate.head=0", "trainer.precision=32-true")
-    found = []
-    for devices, trainer in ((1, "cpu"), (2, "ddp")):
-        command = [
-            sys.executable, "-m", "lookalike", "train", *tiny, f"trainer={trainer}", *still,
-            "trainer.accelerator=cpu", f"trainer.devices={devices}", "trainer.max_epochs=1",
-            f"hydra.run.dir=run{devices}", "data.eval_batch_size=7",
-        ]  # fmt: skip
-        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run(command, cwd=tmp_path, check=True, env=environment, timeout=300)
-        found.append(json.loads((tmp_path / f"run{devices}" / "metrics.json").read_text()))
-    names = [name for name in found[0] if "/" in name]
-    assert len(names) == 40
-    assert {name: found[0][name] for name in names} == {name: found[1][name] for name in names}
+    still = ("learning_rate.backbone=0", "learning_rate.head=0", "data.eval_batch_size=7")
+    one, two = (scores_in(train_in_processes(n, tmp_path, *tiny, *still)) for n in (1, 2))
+    assert len(one) == 40
+    assert one == two
+
+
+@pytest.mark.slow
+def test_two_processes_validate_the_network_that_is_saved(
+    tiny: tuple[str, ...], tmp_path: Path, compose: Any
+) -> None:
+    """Each process has batch norm statistics of its own until they are made equal.
+
+    The classifier's loss changes with every digit of them.
+    """
+    overrides = (*tiny, "backbone=tiny_batch_norm", "data.protocol=seen_classes", "data.folds=3", "loss=softmax")
+    folder = train_in_processes(2, tmp_path, *overrides)
+    experiment = Experiment(compose("train", *overrides), tmp_path)
+    checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt")
+    experiment.learner.load_state_dict(checkpoint.state)
+    again = experiment.measure("")
+    assert "val/loss" in checkpoint.scores
+    assert {name: again[name] for name in checkpoint.scores} == checkpoint.scores
+
+
+@pytest.mark.slow
+def test_two_processes_compute_features_and_components_of_every_image(
+    tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Also in the refit, which begins when the processes already know of each other."""
+    overrides = (
+        *tiny, "freeze=all", "head=principal_components", "data.cache=features",
+        "evaluation.refit=true", "learning_rate.head=0", "loss=softmax", "learning_rate.loss=0",
+    )  # fmt: skip
+    kept, scores = [], []
+    for count in (1, 2):
+        caches = tmp_path / f"caches{count}"
+        folder = train_in_processes(count, tmp_path, *overrides, f"data.cache_folder={caches}")
+        scores.append(scores_in(folder))
+        files = sorted(caches.glob("features-*/views.npy"))
+        kept.append({file.parent.name: np.load(file) for file in files})
+    assert len(kept[0]) == 3  # the test view, and the train view of both fits
+    assert kept[0].keys() == kept[1].keys()
+    for name, views in kept[0].items():
+        np.testing.assert_array_equal(views, kept[1][name])
+    assert scores[0] == scores[1]

@@ -73,10 +73,10 @@ def test_batches_per_epoch(count: int) -> None:
 
 @pytest.mark.parametrize("make", [ClassBatches, UniformBatches])
 def test_ranks_share_an_epoch(make: type, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "_world_size", lambda: 3)
+    monkeypatch.setattr(sampling, "world_size", lambda: 3)
     shares = []
     for rank in range(3):
-        monkeypatch.setattr(sampling, "_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(sampling, "rank", lambda rank=rank: rank)
         shares.append(batches(make(IDS, UNBALANCED, 8)))
     assert len({len(share) for share in shares}) == 1
     used = [row for share in shares for batch in share for row in batch]
@@ -95,10 +95,10 @@ def test_uniform_batches_use_everything_once_but_for_the_filling() -> None:
 def test_in_order_gives_each_record_to_one_rank(
     world: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sampling, "_world_size", lambda: world)
+    monkeypatch.setattr(sampling, "world_size", lambda: world)
     seen: list[int] = []
     for rank in range(world):
-        monkeypatch.setattr(sampling, "_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(sampling, "rank", lambda rank=rank: rank)
         sampler = InOrder(IDS, 8)
         parts = list(sampler)
         assert len(parts) == len(sampler)

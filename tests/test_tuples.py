@@ -133,10 +133,10 @@ def test_seeds_and_epochs_change_the_tuples_and_nothing_else_does() -> None:
 
 
 def test_ranks_share_an_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sampling, "_world_size", lambda: 3)
+    monkeypatch.setattr(sampling, "world_size", lambda: 3)
     shares = []
     for rank in range(3):
-        monkeypatch.setattr(sampling, "_rank", lambda rank=rank: rank)
+        monkeypatch.setattr(sampling, "rank", lambda rank=rank: rank)
         sampler = TupleBatches(IDS, LABELS, 6, draw_pairs)
         shares.append(batches(sampler))
     assert len({len(share) for share in shares}) == 1

@@ -17,6 +17,7 @@ from lookalike.data.images import Batch, ImageBatches, Transform, batch_loader
 from lookalike.data.measuring import Cache, MeasuredImages, check_image_settings, disk_cache
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
+from lookalike.data.seeding import SeededBatches, SeededDraws
 from lookalike.data.sources.source import Source
 from lookalike.data.splits import split_records
 from lookalike.device import usable_workers
@@ -51,7 +52,8 @@ class RetrievalData(LightningDataModule):
             the features of the test view.
         holdout: whether the validation part is held out; otherwise it is trained on too.
         num_classes: the expected number of training classes; None for any.
-        seed: of the splits.
+        seed: of the splits, and of the views whose features are cached.
+        view_seed: of the random views in training.
 
     Raises:
         InputError: there is no such cache, or a view does not fit the protocol `Transform`.
@@ -77,6 +79,7 @@ class RetrievalData(LightningDataModule):
         holdout: bool = True,
         num_classes: int | None = None,
         seed: int = 0,
+        view_seed: int = 0,
     ) -> None:
         super().__init__()
         check_image_settings(transform, cache)
@@ -98,6 +101,7 @@ class RetrievalData(LightningDataModule):
         self.holdout = holdout
         self.expected_classes = num_classes
         self.seed = seed
+        self.view_seed = view_seed
         self.features: dict[str, Features] = {}  # of the "train" and the "test" view
         self._measured: MeasuredImages | None = None
 
@@ -160,7 +164,7 @@ class RetrievalData(LightningDataModule):
 
         def cached(view: str, ids: NDArray[np.int64], views: int) -> Features:
             key = self._features_key(network, view, ids, views)
-            passes = [self.measured.loader(ids, view)] * views
+            passes = [self.measured.loader(ids, view, number, self.seed) for number in range(views)]
             shape = (len(self.records), width)
             return cached_features(self.cache_folder, key, compute, passes, shape)
 
@@ -177,7 +181,7 @@ class RetrievalData(LightningDataModule):
             network,
             description(self.transform[view]),
             views,
-            self.seed,
+            (self.seed, self.eval_batch_size) if view == "train" else None,  # of the random views
             ids.tolist(),
         )
 
@@ -216,12 +220,17 @@ class RetrievalData(LightningDataModule):
         self.records.write(file, relative_to=self.root)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """The sampler's batches of random views; labels are 0..num_classes-1."""
-        return self._loader("train", self.training_labels, self.sampler, persistent=True)
+        """The sampler's batches of random views; labels are 0..num_classes-1.
+
+        Batches and views depend on the seeds and the epoch alone: not on the number of workers, nor
+        on what was read before.
+        """
+        seeded = SeededDraws(self.sampler, self.view_seed)
+        return self._loader("train", self.training_labels, seeded, persistent=True)
 
     def train_dataloader_in_order(self) -> DataLoader[Batch]:
-        """The training images as they are measured: each once, in the test view."""
-        return self._measuring_loader("train")
+        """The training images as they are measured: each once, in the test view, on every rank."""
+        return self._measuring_loader("train", shared=False)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """The validation images, each once, in the test view; labels are those of the records."""
@@ -231,22 +240,27 @@ class RetrievalData(LightningDataModule):
         """The test images, each once, in the test view; labels are those of the records."""
         return self._measuring_loader("test")
 
-    def _measuring_loader(self, split: str, persistent: bool = False) -> DataLoader[Batch]:
-        in_order = InOrder(self.records.ids(split), self.eval_batch_size)
-        return self._loader("test", self.records.labels, in_order, persistent)
+    def _measuring_loader(
+        self, split: str, persistent: bool = False, shared: bool = True
+    ) -> DataLoader[Batch]:
+        in_order = InOrder(self.records.ids(split), self.eval_batch_size, shared)
+        return self._loader(
+            "test", self.records.labels, SeededDraws(in_order, 0, shared=shared), persistent
+        )
 
     def _loader(
         self,
         view: str,
         labels: NDArray[np.int64],
-        sampler: Sampler[list[int]],
+        sampler: SeededDraws,
         persistent: bool = False,
     ) -> DataLoader[Batch]:
         """A loader of images, or of cached features, which need no processes to read them."""
         if self.features:
-            return batch_loader(ImageBatches(self.features[view], labels, torch.stack), sampler)
-        images = ImageBatches(self.measured.images(view), labels, self.transform[view])
-        return batch_loader(images, sampler, self.num_workers, persistent)
+            batches = ImageBatches(self.features[view], labels, torch.stack)
+            return batch_loader(SeededBatches(batches), sampler)
+        batches = ImageBatches(self.measured.images(view), labels, self.transform[view])
+        return batch_loader(SeededBatches(batches), sampler, self.num_workers, persistent)
 
 
 def _warn_of_single_images(records: Records) -> None:

@@ -1,7 +1,7 @@
 """Batches of images: a list of record ids -> (images, labels, ids)."""
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from numpy.typing import NDArray
@@ -111,16 +111,16 @@ def files_of(records: Records, short_side: int | None = None) -> ImageFiles:
 
 
 def batch_loader(
-    images: ImageBatches,
-    sampler: Sampler[list[int]],
+    images: Dataset[Batch],
+    sampler: Sampler[Any],
     num_workers: int | None = 0,
     persistent: bool = False,
 ) -> DataLoader[Batch]:
     """A loader of the batches that a sampler yields.
 
     Args:
-        images: indexed with a list of ids.
-        sampler: yields lists of ids.
+        images: indexed with what the sampler yields.
+        sampler: of whole batches, such as lists of ids.
         num_workers: processes that read; 0 for reading in this one, None for one for each core.
         persistent: whether these processes stay alive after a pass.
     """
@@ -132,4 +132,5 @@ def batch_loader(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),  # lets copies to the GPU overlap with its work
         persistent_workers=persistent and workers > 0,  # not restarted every epoch
+        generator=torch.Generator(),  # of its own: reading must not change what others draw
     )

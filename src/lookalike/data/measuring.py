@@ -14,6 +14,7 @@ from lookalike.data.cache import CachedImages, cached_images
 from lookalike.data.images import Batch, ImageBatches, Images, Transform, batch_loader, files_of
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
+from lookalike.data.seeding import SeededBatches, SeededDraws
 from lookalike.errors import InputError
 
 Cache = Literal["none", "disk", "features"]
@@ -47,17 +48,19 @@ class MeasuredImages:
         return ImageBatches(self.images(view), self.records.labels, self.transform[view])
 
     def loader(
-        self, ids: NDArray[np.int64], view: str = "test", persistent: bool = False
+        self, ids: NDArray[np.int64], view: str = "test", number: int = 0, seed: int = 0
     ) -> DataLoader[Batch]:
-        """A loader of some records in order; under distributed training of this rank's share.
+        """A loader of some records, each once, in order; every rank reads all of them.
 
         Args:
             ids: (M,) int64, of the records.
             view: "train" or "test".
-            persistent: whether the processes that read stay alive for the next pass.
+            number: of the pass over them; random views differ from pass to pass.
+            seed: of random views.
         """
-        in_order = InOrder(ids, self.batch_size)
-        return batch_loader(self.batches(view), in_order, self.num_workers, persistent)
+        in_order = InOrder(ids, self.batch_size, shared=False)
+        draws = SeededDraws(in_order, seed, number, shared=False)
+        return batch_loader(SeededBatches(self.batches(view)), draws, self.num_workers)
 
     def counts(self) -> dict[str, int]:
         """The numbers of images and classes of every split, as "train_images", "test_classes"."""

@@ -8,10 +8,10 @@ import logging
 from collections.abc import Iterator
 
 import numpy as np
-import torch.distributed
 from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
+from lookalike.distributed import rank, world_size
 from lookalike.errors import InputError
 
 log = logging.getLogger(__name__)
@@ -79,10 +79,10 @@ class ClassBatches(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Batches an epoch on each rank."""
-        return self.batches_per_epoch or -(-self._batches_in_a_pass() // _world_size())
+        return self.batches_per_epoch or -(-self._batches_in_a_pass() // world_size())
 
     def __iter__(self) -> Iterator[list[int]]:
-        total = len(self) * _world_size()
+        total = len(self) * world_size()
         yield from _own_share(self._batches(total))
 
     def _batches(self, total: int) -> Iterator[list[int]]:
@@ -158,11 +158,11 @@ class UniformBatches(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Batches an epoch on each rank."""
-        return self.batches_per_epoch or -(-len(self.ids) // (self.batch_size * _world_size()))
+        return self.batches_per_epoch or -(-len(self.ids) // (self.batch_size * world_size()))
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        needed = len(self) * _world_size() * self.batch_size
+        needed = len(self) * world_size() * self.batch_size
         passes = -(-needed // len(self.ids))
         order = np.concatenate([rng.permutation(self.ids) for _ in range(passes)])[:needed]
         yield from _own_share(map(_as_list, order.reshape(-1, self.batch_size)))
@@ -213,16 +213,19 @@ class TwoViewBatches(Sampler[list[int]]):
 
 
 class InOrder(Sampler[list[int]]):
-    """Every record once, in order, for measuring; ranks take turns, so that none is repeated.
+    """Every record once, in order, for measuring.
 
     Args:
         ids: (N,) int64, the records.
         batch_size: images a batch on each rank.
+        shared: whether ranks take turns, so that each record is read by one of them; otherwise
+            every rank reads all.
     """
 
-    def __init__(self, ids: NDArray[np.int64], batch_size: int) -> None:
+    def __init__(self, ids: NDArray[np.int64], batch_size: int, shared: bool = True) -> None:
         self.ids = ids
         self.batch_size = batch_size
+        self.shared = shared
 
     def __len__(self) -> int:
         return -(-len(self._own_ids()) // self.batch_size)
@@ -233,7 +236,7 @@ class InOrder(Sampler[list[int]]):
             yield _as_list(own[start : start + self.batch_size])
 
     def _own_ids(self) -> NDArray[np.int64]:
-        return self.ids[_rank() :: _world_size()]
+        return self.ids[rank() :: world_size()] if self.shared else self.ids
 
 
 def _choose_classes(
@@ -258,17 +261,9 @@ def _choose_classes(
 
 def _own_share(batches: Iterator[list[int]]) -> Iterator[list[int]]:
     for number, batch in enumerate(batches):
-        if number % _world_size() == _rank():
+        if number % world_size() == rank():
             yield batch
 
 
 def _as_list(ids: NDArray[np.int64]) -> list[int]:
     return [int(row) for row in ids]
-
-
-def _world_size() -> int:
-    return torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
-
-
-def _rank() -> int:
-    return torch.distributed.get_rank() if torch.distributed.is_initialized() else 0

@@ -1,28 +1,14 @@
-"""What every rank of a distributed training measured, put together by id.
-
-Without distributed training there is one rank, and nothing is exchanged.
-"""
+"""What every rank of a distributed training measured, put together by id."""
 
 from dataclasses import replace
-from typing import Any, TypeVar
 
 import numpy as np
-import torch.distributed
+import torch
 from numpy.typing import NDArray
 
 from lookalike.data.records import Records
+from lookalike.distributed import gather
 from lookalike.retrieval.embeddings import Embeddings, collect
-
-T = TypeVar("T")
-
-
-def gather(value: T) -> list[T]:
-    """The values of all ranks, in order of rank; every rank must call this."""
-    if not torch.distributed.is_initialized():
-        return [value]
-    values: list[Any] = [None] * torch.distributed.get_world_size()
-    torch.distributed.all_gather_object(values, value)
-    return values
 
 
 def gather_embeddings(own: Embeddings, records: Records) -> Embeddings:

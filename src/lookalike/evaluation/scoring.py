@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.data.records import Records
+from lookalike.distributed import gather
 from lookalike.errors import InputError
 from lookalike.evaluation.classification import CLASSIFICATION, recall_within_class
 from lookalike.evaluation.clustering import clustering
-from lookalike.evaluation.gathering import gather, gather_by_id, with_exclusion_ids
+from lookalike.evaluation.gathering import gather_by_id, with_exclusion_ids
 from lookalike.evaluation.metrics import values_of
 from lookalike.evaluation.plan import Evaluation
 from lookalike.losses.classifier import EmbeddingClassifier

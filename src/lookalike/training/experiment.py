@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lookalike.config import build
 from lookalike.data.datamodule import RetrievalData
 from lookalike.data.features import description
+from lookalike.data.seeding import seed_everything
 from lookalike.device import best_precision
 from lookalike.errors import InputError
 from lookalike.evaluation.callback import RetrievalEvaluation
@@ -26,6 +27,7 @@ from lookalike.retrieval.embeddings import embed
 from lookalike.training.checkpointing import CarryConfig
 from lookalike.training.describe import DescribeRun
 from lookalike.training.learner import MetricLearner
+from lookalike.training.seeding import SeedEachStep
 from lookalike.training.throughput import Throughput
 
 
@@ -41,7 +43,7 @@ class Experiment:
     def __init__(self, config: DictConfig, folder: Path) -> None:
         self.config = config
         self.folder = folder
-        pl.seed_everything(config.seed, workers=True, verbose=False)
+        seed_everything(config.seed)
         if config.threads:
             torch.set_num_threads(config.threads)
         self.plan: Evaluation = build(config.evaluation)
@@ -147,6 +149,7 @@ class Experiment:
             callbacks=[
                 self.evaluation,  # first: the others see its scores
                 CarryConfig(resolved, self.evaluation, self.data.training_class_names),
+                SeedEachStep(self.config.seed),
                 DescribeRun(resolved, self.plan),
                 self.throughput,
                 *callbacks,

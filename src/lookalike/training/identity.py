@@ -18,6 +18,7 @@ WITHOUT_EFFECT = (
 OF_TRAINING = (
     "callbacks", "distance", "learner", "learning_rate", "loss", "miner", "optimizer", "reducer",
     "regularizer", "sampler", "scheduler", "data.batch_size", "data.miner", "data.sampler",
+    "data.view_seed",
 )  # fmt: skip
 REPEATED = ("embedder", "learner")  # they only put together what other keys say
 BEFORE_TRAINING = "before training"

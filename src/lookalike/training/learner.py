@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lookalike.data.images import Batch
+from lookalike.distributed import make_buffers_equal
 from lookalike.errors import InputError
 from lookalike.losses.unsupported import translate_errors
 from lookalike.models.embedder import Embedder
@@ -83,6 +84,7 @@ class MetricLearner(LightningModule):
         return loss
 
     def on_validation_epoch_start(self) -> None:
+        make_buffers_equal(self.embedder)
         # its method, not the copy: a module would be saved as a part of this one
         self._measure = self.embedder.for_measuring().forward
 
