@@ -85,7 +85,8 @@ def test_a_sweep_leaves_a_folder_for_every_job(
     summary = (folders[0].parent / "summary.md").read_text()
     rows = [line.split(" | ") for line in summary.splitlines() if line.startswith("| loss=")]
     assert {row[0].removeprefix("| ") for row in rows} == {
-        "loss=triplet", "loss=contrastive", "loss=softmax_triplet",
+        "loss=triplet, miner=triplet_margin", "loss=contrastive, miner=none",
+        "loss=softmax_triplet, miner=batch_hard",
     }  # fmt: skip
     assert [row[3] for row in rows] == ["2", "2", "2"]
     means = [float(row[1].split()[0]) for row in rows]

@@ -86,7 +86,13 @@ def test_two_processes_validate_the_network_that_is_saved(
 
     The classifier's loss changes with every digit of them.
     """
-    overrides = (*tiny, "backbone=tiny_batch_norm", "data.protocol=seen_classes", "data.folds=3", "loss=softmax")
+    overrides = (
+        *tiny,
+        "backbone=tiny_batch_norm",
+        "data.protocol=seen_classes",
+        "data.folds=3",
+        "loss=softmax",
+    )
     folder = train_in_processes(2, tmp_path, *overrides)
     experiment = Experiment(compose("train", *overrides), tmp_path)
     checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt")

@@ -1,16 +1,21 @@
 """Our losses against loops, and the schedules."""
 
+from typing import Any
+
+import numpy as np
 import pytest
 import torch
 from pytorch_metric_learning import losses
 from torch import nn
 from torch.nn.functional import normalize
 
+from lookalike.config import build
 from lookalike.errors import InputError
 from lookalike.losses.anchor_sums import NTXentLoss
 from lookalike.losses.centroid_triplet import CentroidTripletLoss
 from lookalike.losses.class_weights import ClassWeightedReducer
 from lookalike.losses.manifold import ManifoldLoss
+from lookalike.losses.mined import remark_on_miner
 from lookalike.losses.softmax import SoftmaxLoss
 from lookalike.losses.two_views import TwoViews
 from lookalike.losses.unsupported import translate_errors
@@ -157,3 +162,64 @@ def test_schedules() -> None:
     assert cosine[55] == pytest.approx(1.0)
     steps = rates(schedules.steps, milestones=[0.5, 0.75], gamma=0.1)
     assert (steps[49], steps[50], steps[75]) == pytest.approx((2.0, 0.2, 0.02))
+
+
+@pytest.mark.parametrize(
+    "name", ["arcface", "proxy_nca", "norm_softmax", "proxy_anchor", "softmax"]
+)
+def test_losses_of_images_train_without_a_miner(compose: Any, name: str) -> None:
+    """A miner's pairs would become weights of the images: other losses than their names say."""
+    config = compose("train", f"loss={name}")
+    assert build(config.data.miner)(None, None) is None
+
+
+@pytest.mark.parametrize(
+    ("loss", "miner"),
+    [
+        ("triplet", "TripletMarginMiner"),
+        ("multi_similarity", "MultiSimilarityMiner"),
+        ("margin", "DistanceWeightedMiner"),
+        ("softmax_triplet", "BatchHardMiner"),
+        ("dynamic_soft_margin", "BatchHardMiner"),
+        ("contrastive", "AllPairs"),
+        ("circle", "AllPairs"),
+    ],
+)
+def test_a_loss_brings_the_miner_of_its_paper(compose: Any, loss: str, miner: str) -> None:
+    assert type(build(compose("train", f"loss={loss}").data.miner)).__name__ == miner
+    chosen = compose("train", f"loss={loss}", "miner=hdc")
+    assert type(build(chosen.data.miner)).__name__ == "HDCMiner"
+    experiment = compose("train", "experiment=flowers_losses", f"loss={loss}")
+    assert type(build(experiment.data.miner)).__name__ == "AllPairs"
+
+
+def test_a_miner_beside_a_loss_of_images_is_said(compose: Any) -> None:
+    def remark(loss: str, miner: str) -> str | None:
+        config = compose("train", f"loss={loss}", f"miner={miner}", "data.num_classes=3")
+        return remark_on_miner(build(config.loss), build(config.data.miner))
+
+    for loss in ("arcface", "cosface", "proxy_nca", "proxy_anchor", "soft_triple", "norm_softmax"):
+        assert "weights of the images" in str(remark(loss, "multi_similarity"))
+        assert remark(loss, "none") is None
+    assert "does nothing" in str(remark("softmax", "batch_hard"))
+    for loss in ("triplet", "contrastive", "softmax_triplet", "multi_similarity"):
+        assert remark(loss, "multi_similarity") is None
+
+
+def test_arcface_alone_is_the_sum_over_all_images(compose: Any) -> None:
+    """15.48 with the multi-similarity miner, which also leaves two images without a gradient."""
+    e0, e1, e2 = torch.eye(3)
+    vectors = torch.stack([e0, e0, e1, e1, e2, 0.8 * e0 + 0.6 * e2]).requires_grad_()
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    config = compose("train", "loss=arcface", "data.num_classes=3", "embedding_size=3")
+    loss, miner = build(config.loss), build(config.data.miner)
+    with torch.no_grad():
+        loss.W.copy_(torch.eye(3).roll(1, 0))
+    value = loss(vectors, labels, miner(vectors, labels))
+    value.backward()
+    assert bool((vectors.grad.abs().sum(1) > 0).all())  # type: ignore[union-attr]
+    cosine = vectors.detach() @ loss.W.detach()
+    own = cosine[torch.arange(6), labels]
+    with_margin = torch.cos(torch.acos(own) + np.radians(28.6))
+    logits = cosine.scatter(1, labels[:, None], with_margin[:, None]) * 64
+    torch.testing.assert_close(value, nn.functional.cross_entropy(logits, labels))

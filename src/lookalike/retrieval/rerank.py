@@ -171,7 +171,11 @@ def _reciprocal(ranking: NDArray[np.int64]) -> csr_array:
 
 def _expanded(wide: csr_array, narrow: csr_array) -> csr_array:
     """Each set of `wide`, with every member's own `narrow` set that lies in it by more than two
-    thirds, equation 5; non-zero where a member."""
+    thirds, equation 5; non-zero where a member.
+
+    Differs: the equation also takes a set that lies in it by exactly two thirds; the authors' code,
+    with which they published, doesn't.
+    """
     shared = coo_array(wide.multiply(wide @ narrow))
     sizes = narrow.sum(axis=1)
     fits = 3 * shared.data > 2 * sizes[shared.col]

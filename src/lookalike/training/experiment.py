@@ -1,5 +1,6 @@
 """An experiment: what a configuration describes, built and ready to fit and measure."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.scoring import check_monitor
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.losses.classifier import classifier_of
+from lookalike.losses.mined import remark_on_miner
 from lookalike.models.heads import PrincipalComponents
 from lookalike.provenance import weights_fingerprint
 from lookalike.retrieval.embeddings import embed
@@ -29,6 +31,8 @@ from lookalike.training.describe import DescribeRun
 from lookalike.training.learner import MetricLearner
 from lookalike.training.seeding import SeedEachStep
 from lookalike.training.throughput import Throughput
+
+log = logging.getLogger(__name__)
 
 
 class Experiment:
@@ -122,6 +126,8 @@ class Experiment:
         embedder = build(self.config.embedder)
         self.config.embedding_size = embedder.embedding_size  # a head may have it from elsewhere
         loss = build(self.config.loss)
+        if remark := remark_on_miner(loss, self.data.miner):
+            log.warning(remark)
         return build(self.config.learner, embedder=embedder, loss=loss, miner=self.data.miner)
 
     def _make_model_checkpoints(self) -> list[ModelCheckpoint]:
