@@ -23,7 +23,7 @@ from lookalike.config import build, check_arguments, config_folder, gather_overr
 from lookalike.errors import InputError
 from lookalike.reports.cell_table import explained, number_table, run_table, score_table
 from lookalike.reports.cells import Line, Setting, best_first, compare
-from lookalike.reports.gains import gains
+from lookalike.reports.gains import gains, worse_than_start
 from lookalike.reports.saved import SavedRun
 from lookalike.reports.tables import Table, comma_separated, latex, markdown, print_table
 from lookalike.studies.cells import Benchmark
@@ -411,3 +411,25 @@ def test_killed_and_started_again(drawn: list[str], tmp_path: Path) -> None:
     again = subprocess.run(drawn, cwd=cut, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert finished(cut) == times
+
+
+def test_settings_that_training_made_worse_are_marked() -> None:
+    """By the metric that chose the checkpoints, against what each run or the start measured."""
+
+    def run(after: float, before: float | None, epochs: int = 2, **config: object) -> SavedRun:
+        metrics = {"test/map": 0.5, "val/accuracy": after, "epoch": epochs}
+        if before is not None:
+            metrics["epoch_0/val/accuracy"] = before
+        settings = {"seed": 0, "data.fold": 0, "evaluation.monitor": "accuracy", **config}
+        return SavedRun(Path("x"), metrics, {}, settings, {})
+
+    start = Setting({}, (run(0.7, None, 0),), "before training")
+    fell = Setting({}, (run(0.6, None), run(0.75, 0.8)), "fell")
+    rose = Setting({}, (run(0.8, None),), "rose")
+    lines = compare([start, fell, rose], ["test/map"])
+    assert worse_than_start(lines) == {"fell"}
+    assert worse_than_start(lines[1:]) == {"fell"}  # one of its runs knows its own start
+    assert worse_than_start(compare([rose], ["test/map"])) == set()
+    assert [row[0] for row in score_table(lines).lines] == ["before training", "fell ↓", "rose"]
+    assert any(note.startswith("↓") for note in explained(lines))
+    assert r"$\downarrow$" in latex(score_table(lines))

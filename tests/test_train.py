@@ -4,6 +4,7 @@ import csv
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from PIL import Image
 
 import lookalike
 from lookalike.errors import InputError
-from lookalike.inference.checkpoint import read_checkpoint
+from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
+from lookalike.reports.saved import read_run
 from lookalike.retrieval.embeddings import embed
 from lookalike.training.experiment import Experiment, open_data
 
@@ -325,6 +327,53 @@ def test_training_lowers_the_loss(cli: Cli, tiny: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    "overrides", [["freeze=all", "head=identity"], ["trainer.max_epochs=0", "report=answers"]]
+)
+def test_a_network_that_does_not_learn_is_measured(
+    cli: Cli, tiny: tuple[str, ...], overrides: list[str], class_folders: Path
+) -> None:
+    value = cli("train", *tiny, *overrides)
+    folder = run_folder()
+    written = metrics(folder)
+    assert written["epoch"] == 0
+    assert value == written["val/map_at_r"] > 0
+    assert written["test/recall_at_1"] > 0
+    assert "epoch_0/test/recall_at_1" not in written
+    assert not read_run(folder).trained
+    embedder = lookalike.load_embedder(folder / "checkpoints" / "start.ckpt")
+    assert embedder(next(class_folders.glob("*/*.png"))).shape
+    assert (folder / "answers.png").is_file() == ("report=answers" in overrides)
+
+
+@pytest.mark.parametrize("worse", [True, False])
+def test_a_network_that_training_made_worse(
+    cli: Cli, tiny: tuple[str, ...], worse: bool, monkeypatch: Any, capsys: Any
+) -> None:
+    """It is said, and the network before training is kept."""
+    fit = Experiment.fit
+
+    def changed(self: Experiment, resume: str | None = None) -> Checkpoint:
+        best = fit(self, resume)
+        monitored = self.plan.monitored
+        before = read_checkpoint(self.start).scores[f"epoch_0/{monitored}"]
+        value = before - 0.25 if worse else before
+        return replace(best, scores={**best.scores, monitored: value})
+
+    monkeypatch.setattr(Experiment, "fit", changed)
+    cli("train", *tiny)
+    folder = run_folder()
+    start = folder / "checkpoints" / "start.ckpt"
+    assert start.is_file() == worse
+    said = capsys.readouterr().out
+    assert ("Training made it worse: val MAP@R was 0.9800 before, and is 0.7300" in said) == worse
+    if worse:
+        kept = read_checkpoint(start)
+        assert kept.epochs == 0
+        assert kept.scores["epoch_0/val/map_at_r"] == metrics(folder)["epoch_0/val/map_at_r"]
+        assert "freeze=below" in said
+
+
+@pytest.mark.parametrize(
     ("overrides", "message"),
     [
         (["loss=triplett"], "Did you mean triplet"),
@@ -340,13 +389,14 @@ def test_training_lowers_the_loss(cli: Cli, tiny: tuple[str, ...]) -> None:
         ),
         (["data.protocol=zeroshot"], "Did you mean zero_shot"),
         (["evaluation.monitor=recall_at_3"], "Did you mean recall_at"),
-        (["freeze=all", "head=identity"], "nothing learns"),
         (["head=principal_components", "embedding_size=17"], "Set embedding_size=16 or less"),
         (["freeze=thaw", "freeze.thaw.from_layer=1"], "Set it to 0...0"),
         (["freeze=thaw", "freeze.thaw.from_layer=0", "data.cache=features"], "freeze=all"),
         (["data.classes=[class01,clas02]"], "Did you mean class02"),
         (["data.holdout=false"], "evaluation.refit=true"),
-        (["trainer.max_epochs=0"], "Set trainer.max_epochs above 0"),
+        (["trainer.max_epochs=null"], "give a number of epochs"),
+        (["trainer.max_epochs=two"], "give a number of epochs"),
+        (["trainer.max_epochs=-1"], "give a number of epochs"),
         (["resume=nowhere.ckpt"], "no checkpoint at"),
     ],
 )

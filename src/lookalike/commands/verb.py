@@ -18,6 +18,7 @@ from lookalike.errors import InputError, did_you_mean
 # said of every run, whatever the user does
 LIGHTNING_REMARKS = (
     "Experiment logs directory .* exists and is not empty",  # it holds .hydra/ and train.log
+    "Checkpoint directory .* exists and is not empty",  # it holds the network before training
     "The number of training batches .* is smaller than the logging interval",  # small data
     "`isinstance\\(treespec, LeafSpec\\)` is deprecated",  # Lightning's own call
     "The '.*_dataloader' does not have many workers",  # the cores decide, or the user

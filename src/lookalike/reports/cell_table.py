@@ -16,7 +16,7 @@ from lookalike.reports.cells import (
     shared_folds,
     shown,
 )
-from lookalike.reports.gains import on_gains
+from lookalike.reports.gains import WORSE, on_gains, on_worse, worse_than_start
 from lookalike.reports.saved import FOLD, REPETITIONS, SEED, SavedRun
 from lookalike.reports.tables import Table, title
 
@@ -42,9 +42,10 @@ def score_table(lines: Sequence[Line], notes: Sequence[str] = (), by_key: bool =
     keys = list(lines[0].setting.values) if by_key else [""]
     beside = list(dict.fromkeys(title for line in lines for title in line.setting.beside))
     metrics = [title(metric) for metric in lines[0].scores]
+    worse = worse_than_start(lines)
     return Table(
         [*keys, *metrics, *beside, "runs", "minutes a run"],
-        [_texts(line, beside, by_key) for line in lines],
+        [_texts(line, beside, by_key, line.setting.label in worse) for line in lines],
         len(keys),
         notes,
     )
@@ -91,13 +92,16 @@ def explained(
         *_on_spread(scores),
         *_on_significance(lines, scores, reference),
         *on_gains(lines, first),
+        *on_worse(lines),
         *_on_folds([line.setting for line in lines], first),
     ]
 
 
-def _texts(line: Line, beside: Sequence[str], by_key: bool) -> list[str]:
+def _texts(line: Line, beside: Sequence[str], by_key: bool, worse: bool) -> list[str]:
     setting = line.setting
     named = [shown(v) for v in setting.values.values()] if by_key else [_called(setting)]
+    if worse:
+        named[0] += f" {WORSE}"
     further = [setting.beside.get(title, "") for title in beside]
     return [*named, *map(str, line.scores.values()), *further, str(len(setting.runs)),
             _minutes(setting, 1)]  # fmt: skip

@@ -1,14 +1,23 @@
-"""What training gained: which settings are significantly better than before it."""
+"""What training gained: which settings are better than before it, and which are worse."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from lookalike.evaluation.statistics import p_against, per_seed
-from lookalike.reports.cells import ALPHA, TESTED, Line, direction, grids_of, shared_folds
+from lookalike.reports.cells import (
+    ALPHA,
+    TESTED,
+    Line,
+    Setting,
+    direction,
+    grids_of,
+    shared_folds,
+)
 from lookalike.reports.tables import title
 
 NAMED = 6  # settings that are named, at most
+WORSE = "↓"
 
 
 def gains(lines: Sequence[Line], metric: str) -> dict[str, bool]:
@@ -45,3 +54,39 @@ def on_gains(lines: Sequence[Line], metric: str) -> list[str]:
         f"Significantly better than before training by {title(metric)} (p <= {ALPHA}, the paired "
         f"t-test over seeds, Holm-corrected for the pairs with it): {count}{named}."
     ]
+
+
+def worse_than_start(lines: Sequence[Line]) -> set[str]:
+    """Labels of the trained settings whose best epoch validates worse than their starting point.
+
+    A run is compared with what it measured before training, or else with the starting point of the
+    same seed and fold; a setting by the mean over its runs.
+    """
+    starts = [line.setting for line in lines if not line.setting.trained]
+    trained = [line.setting for line in lines if line.setting.trained]
+    start = starts[0] if len(starts) == 1 else None
+    return {setting.label for setting in trained if _mean_gain(setting, start) < 0}
+
+
+def on_worse(lines: Sequence[Line]) -> list[str]:
+    """A sentence on the mark, or none."""
+    if not worse_than_start(lines):
+        return []
+    return [
+        f"{WORSE}: its best epoch is, on the validation classes, worse than the network before "
+        "training."
+    ]
+
+
+def _mean_gain(setting: Setting, start: Setting | None) -> float:
+    """By the metric that chose the checkpoints, positive if training helped; 0 if not known."""
+    found = []
+    for run in setting.runs:
+        metric = f"val/{run.config.get('evaluation.monitor')}"
+        before = run.number(f"epoch_0/{metric}")
+        if before is None and start is not None:
+            before = start.numbers(metric).get((run.seed, run.fold))
+        after = run.number(metric)
+        if before is not None and after is not None:
+            found.append(direction(metric) * (after - before))
+    return float(np.mean(found)) if found else 0.0

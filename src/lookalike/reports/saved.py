@@ -56,7 +56,7 @@ class SavedRun:
     @property
     def trained(self) -> bool:
         """Whether it is more than a starting point that was measured."""
-        return self.config.get("trainer.max_epochs") != 0
+        return self.config.get("trainer.max_epochs") != 0 and self.metrics.get("epoch") != 0
 
     def number(self, name: str) -> float | None:
         """A number of metrics.json, or None where there is none."""

@@ -76,5 +76,7 @@ def print_outcome(facts: Mapping[str, Any], metrics: Path) -> None:
         for p, n in peaks.items()
         if (key := f"peak_{p}_mebibytes") in facts
     ]
-    print(f"{facts['images_per_second']:.0f} images/s in training, at most {', '.join(held)}")
+    if "images_per_second" in facts:
+        print(f"{facts['images_per_second']:.0f} images/s in training, ", end="")
+    print(f"at most {', '.join(held)}")
     print(facts["checkpoint"], metrics, sep="\n")

@@ -30,6 +30,7 @@ LATEX = str.maketrans(
         "±": r"$\pm$",
         "≈": r"$\approx$",
         "†": r"$^\dagger$",
+        "↓": r"$\downarrow$",
     }
 )
 

@@ -26,7 +26,7 @@ from lookalike.errors import InputError
 from lookalike.reports.saved import FINISHED
 from lookalike.studies.cells import Benchmark
 from lookalike.training.identity import BEFORE_TRAINING, fingerprint, start_fingerprint
-from lookalike.training.run import measure_start, train
+from lookalike.training.run import train
 
 State = Literal["done", "running", "failed", "left"]
 Compose = Callable[[list[str]], DictConfig]  # overrides of `train` -> its configuration
@@ -97,7 +97,7 @@ def planned_runs(
 
 
 def run_cell(config: DictConfig) -> float:
-    """`train`, or the measurement of the starting point if trainer.max_epochs is 0.
+    """`train`, where another process may want to do the same.
 
     What goes wrong is written to error.txt, and other runs go on. Returns the monitored validation
     metric, NaN for a run that failed, is finished already, or that another process is at.
@@ -136,7 +136,7 @@ def _attempt(config: DictConfig, problem: Path) -> float:
     """One run; an exception is written to a file and logged."""
     problem.unlink(missing_ok=True)
     try:
-        return train(config) if config.trainer.max_epochs else measure_start(config)
+        return train(config)
     except Exception as error:
         problem.write_text(traceback.format_exc(), encoding="utf-8")
         log.error("failed: %s (%s)", error, problem)

@@ -36,6 +36,6 @@ class CarryConfig(Callback):
             "format": FORMAT,
             "config": self.config,
             "scores": dict(self.evaluation.scores),
-            "epochs": trainer.current_epoch + 1,
+            "epochs": trainer.current_epoch + 1 if trainer.global_step else 0,
             "class_names": list(self.class_names),
         }

@@ -77,11 +77,20 @@ class Experiment:
             f"{self.data.num_workers} workers, data.cache={self.data.cache}"
         )
 
+    @property
+    def start(self) -> Path:
+        """The checkpoint of the network before training, where that was measured."""
+        return self.folder / "checkpoints" / "start.ckpt"
+
     def measure(self, prefix: str) -> dict[str, float]:
-        """Validation and test scores of the weights as they are, under prefixed names."""
+        """Validation and test scores of the weights as they are, under prefixed names.
+
+        The weights are kept as `start`.
+        """
         self.evaluation.prefix = prefix
         self.trainer.validate(self.learner, datamodule=self.data, verbose=False)
         scores = self.evaluation.scores
+        self.trainer.save_checkpoint(self.start)
         self.trainer.test(self.learner, datamodule=self.data, verbose=False)
         self.evaluation.prefix = ""
         return scores | self.evaluation.scores
@@ -97,8 +106,8 @@ class Experiment:
         kept = self.model_checkpoints[0].best_model_path
         if not kept:
             raise InputError(
-                "no epoch was validated, so there is no checkpoint. Set trainer.max_epochs "
-                f"above {'the epochs already done' if resume else '0'}."
+                "no epoch was validated, so there is no checkpoint. Set trainer.max_epochs above "
+                "the epochs already done."
             )
         files = [self.folder / "checkpoints" / Path(kept).name]
         if resume and (earlier := Path(resume).with_name("best.ckpt")).is_file():

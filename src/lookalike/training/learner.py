@@ -59,6 +59,12 @@ class MetricLearner(LightningModule):
         """images (B, 3, H, W) uint8 -> embeddings (B, D) float32 of length 1."""
         return self.embedder(images)
 
+    @property
+    def learns(self) -> bool:
+        """Whether any parameter learns, now or later."""
+        now = any(parameter.requires_grad for parameter in self.parameters())
+        return now or bool(self.embedder.freeze.thawing(self.embedder.backbone))
+
     def on_train_start(self) -> None:
         thaw, epochs = self.embedder.freeze.thaw, self.trainer.max_epochs
         if thaw is not None and epochs is not None and 0 < epochs <= thaw.epoch:
@@ -111,17 +117,11 @@ class MetricLearner(LightningModule):
         }
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        groups = [
+        return [
             {"params": learning, "lr": self.learning_rate[name], "name": name}
             for name, learning in self._learning().items()
             if learning
         ]
-        if not groups:
-            raise InputError(
-                "nothing learns: the backbone is frozen, and neither head nor loss has "
-                "parameters. Set freeze=none, head=linear, or a loss with a classifier."
-            )
-        return groups
 
     def _learning(self) -> dict[str, list[nn.Parameter]]:
         """What learns, now or later, by the name of its learning rate."""

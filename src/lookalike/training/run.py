@@ -19,6 +19,7 @@ from lookalike.provenance import weights_fingerprint
 from lookalike.reports.finished import FinishedRun, Report
 from lookalike.reports.loggers import publish
 from lookalike.reports.scores import print_counts, print_outcome, print_scores, write_metrics
+from lookalike.reports.tables import title
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.training.experiment import Experiment, refitting
 
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 
 def train(config: DictConfig) -> float:
     """Fit, choose the best checkpoint by validation, test it, and write the run folder.
+
+    With `trainer.max_epochs=0`, or where nothing learns, the network is measured as it is.
 
     Args:
         config: of `lookalike train`, as `lookalike.compose("train", ...)` gives it.
@@ -42,34 +45,26 @@ def train(config: DictConfig) -> float:
     experiment = Experiment(config, folder)
     reports = build(config.report)  # now: their arguments are checked before any work
     _announce(experiment)
-    before = experiment.measure("epoch_0/") if experiment.plan.before_training else {}
-    untrained = _tested(experiment) if experiment.plan.before_training else None
-    fitted = _fit(experiment)
-    scores = before | fitted.best.scores | experiment.test(fitted.chosen)
-    facts = _facts(experiment, fitted) | {"wall_time_seconds": round(perf_counter() - started, 1)}
-    _finish(experiment, fitted, untrained, scores, facts, reports)
-    return scores[experiment.plan.monitored]
+    outcome = _trained(experiment) if _trains(experiment) else _measured(experiment)
+    facts = _facts(experiment, outcome)
+    facts["wall_time_seconds"] = round(perf_counter() - started, 1)
+    _finish(experiment, outcome, facts, reports)
+    _judge_start(experiment, outcome)
+    return outcome.scores[experiment.plan.monitored]
 
 
-def measure_start(config: DictConfig) -> float:
-    """Scores of the weights before any training, into metrics.json.
+@dataclass(frozen=True, eq=False)
+class _Outcome:
+    """What was trained and measured.
 
-    Returns:
-        The monitored validation metric.
+    scores: by name, of the start, the validation and the test.
+    fitted: the checkpoints.
+    untrained: the test images before training; null if that was not measured.
     """
-    started = perf_counter()
-    folder = Path(config.paths.run)
-    experiment = Experiment(config, folder)
-    scores = experiment.measure("")
-    facts = {
-        "epoch": 0,
-        "wall_time_seconds": round(perf_counter() - started, 1),
-        "setting": experiment.setting(),
-        "counts": experiment.data.counts(),
-    }
-    write_metrics(folder / "metrics.json", scores, facts)
-    print_scores(scores, 0, refit=False)
-    return scores[experiment.plan.monitored]
+
+    scores: dict[str, float]
+    fitted: "_Fitted"
+    untrained: Embeddings | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +91,12 @@ def _checked_folder(config: DictConfig) -> Path:
         )
     if config.resume is not None:
         read_checkpoint(config.resume)
+    epochs = config.trainer.max_epochs
+    if not isinstance(epochs, int) or epochs < 0:
+        raise InputError(
+            f"trainer.max_epochs={'null' if epochs is None else epochs}: give a number of epochs; "
+            "0 measures the network as it is, and callbacks=early_stopping may end a long training."
+        )
     if not config.data.holdout:
         raise InputError(
             "without a validation part nothing can choose the checkpoint. Leave data.holdout=true; "
@@ -110,6 +111,36 @@ def _announce(experiment: Experiment) -> None:
     experiment.data.write_split(experiment.folder / "split.csv")
     print_counts(experiment.data.counts())
     log.info(experiment.setting())
+
+
+def _trains(experiment: Experiment) -> bool:
+    if experiment.config.trainer.max_epochs == 0:
+        return False
+    if not experiment.learner.learns:
+        log.warning(
+            "Nothing learns: the backbone is frozen, and neither head nor loss has parameters. The "
+            "network is measured as it is; to train, set freeze=none, head=linear or loss=softmax."
+        )
+        return False
+    return True
+
+
+def _measured(experiment: Experiment) -> _Outcome:
+    """The network as it is."""
+    scores = experiment.measure("")
+    start = read_checkpoint(experiment.start)
+    return _Outcome(scores, _Fitted(start, start, experiment))
+
+
+def _trained(experiment: Experiment) -> _Outcome:
+    """The network before training, where the plan says so, and the best one after it."""
+    before, untrained = {}, None
+    if experiment.plan.before_training:
+        before = experiment.measure("epoch_0/")
+        untrained = _tested(experiment)
+    fitted = _fit(experiment)
+    scores = before | fitted.best.scores | experiment.test(fitted.chosen)
+    return _Outcome(scores, fitted, untrained)
 
 
 def _fit(experiment: Experiment) -> _Fitted:
@@ -131,22 +162,44 @@ def _keep_first_fit(experiment: Experiment, best: Checkpoint) -> None:
     write_metrics(experiment.folder / "first_fit.json", best.scores, facts)
 
 
+@rank_zero_only
+def _judge_start(experiment: Experiment, outcome: _Outcome) -> None:
+    """Say so if training made the network worse; the start is kept then, and removed otherwise."""
+    plan = experiment.plan
+    before = outcome.scores.get(f"epoch_0/{plan.monitored}")
+    if before is None:
+        return
+    after = outcome.scores[plan.monitored]
+    if after >= before if plan.mode == "max" else after <= before:
+        experiment.start.unlink(missing_ok=True)
+        return
+    log.warning(
+        "Training made it worse: %s was %.4f before, and is %.4f after epoch %d, the best. The "
+        "better network is kept: %s. Try a tenth of learning_rate.backbone, freeze=below or all, "
+        "more images a class, or another loss.",
+        title(plan.monitored), before, after, outcome.fitted.best.epochs, experiment.start,
+    )  # fmt: skip
+
+
 def _tested(experiment: Experiment) -> Embeddings:
     """The embeddings of the last test, with the fingerprint of the network that made them."""
     state = experiment.learner.embedder.state_dict()
     return replace(experiment.evaluation.tested, fingerprint=weights_fingerprint(state))
 
 
-def _facts(experiment: Experiment, fitted: _Fitted) -> dict[str, Any]:
+def _facts(experiment: Experiment, outcome: _Outcome) -> dict[str, Any]:
     """What is needed to judge the scores."""
-    throughput = experiment.throughput
+    fitted, throughput = outcome.fitted, experiment.throughput
+    training = {
+        "refit": experiment.plan.refit,
+        "images_per_second": round(throughput.images_per_second, 1),
+        "training_seconds": round(throughput.seconds, 1),
+    }
     return {
         "epoch": fitted.best.epochs,
-        "refit": experiment.plan.refit,
         "checkpoint": str(fitted.chosen.file),
-        "images_per_second": round(throughput.images_per_second, 1),
+        **(training if throughput.images else {}),
         **{f"peak_{what}_mebibytes": most for what, most in peak_memory().items()},
-        "training_seconds": round(throughput.seconds, 1),
         "parameters": sum(p.numel() for p in experiment.learner.embedder.parameters()),
         "setting": experiment.setting(),
         "counts": experiment.data.counts(),
@@ -156,28 +209,27 @@ def _facts(experiment: Experiment, fitted: _Fitted) -> dict[str, Any]:
 @rank_zero_only
 def _finish(
     experiment: Experiment,
-    fitted: _Fitted,
-    untrained: Embeddings | None,
-    scores: Mapping[str, float],
+    outcome: _Outcome,
     facts: Mapping[str, Any],
     reports: Mapping[str, Report],
 ) -> None:
     """Write and print the scores, have the reports written, and tell the loggers."""
-    folder, epochs = experiment.folder, fitted.best.epochs
-    write_metrics(folder / "metrics.json", scores, facts)
-    print_scores(scores, epochs, experiment.plan.refit)
+    folder, fitted = experiment.folder, outcome.fitted
+    write_metrics(folder / "metrics.json", outcome.scores, facts)
+    print_scores(outcome.scores, fitted.best.epochs, facts.get("refit", False))
     print_outcome(facts, folder / "metrics.json")
     run = FinishedRun(
         folder=folder,
         plan=experiment.plan,
-        epochs=epochs,
+        epochs=fitted.best.epochs,
         records=fitted.owner.data.records,
         embeddings=_tested(experiment),
-        untrained=untrained,
+        untrained=outcome.untrained,
         loss=fitted.owner.loss_of(fitted.chosen),
     )
     written = [file for report in reports.values() for file in report.write(run)]
     for file in written:
         print(file)
-    checkpoints = {"best": fitted.chosen.file, "last": folder / "checkpoints" / "last.ckpt"}
-    publish(experiment.trainer.loggers, run, {**scores, **facts}, checkpoints, written)
+    last = folder / "checkpoints" / "last.ckpt"
+    checkpoints = {"best": fitted.chosen.file, **({"last": last} if last.is_file() else {})}
+    publish(experiment.trainer.loggers, run, {**outcome.scores, **facts}, checkpoints, written)
