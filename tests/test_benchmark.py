@@ -78,6 +78,19 @@ def test_on_wandb_a_benchmark_is_a_group_and_a_cell_a_job_type(
     assert told("logger.wandb.group=mine") == {("mine", cell) for cell in cells}
 
 
+def test_an_automatic_precision_is_the_one_it_stands_for(
+    compose: Compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto, named = (
+        compose("train", "trainer=cpu", f"trainer.precision={name}") for name in ("auto", "32-true")
+    )
+    monkeypatch.setattr("lookalike.training.identity.best_precision", lambda _: "32-true")
+    assert fingerprint(auto) == fingerprint(named)
+    monkeypatch.setattr("lookalike.training.identity.best_precision", lambda _: "bf16-mixed")
+    assert fingerprint(auto) != fingerprint(named)
+    assert auto.trainer.precision == "auto"
+
+
 def test_a_fingerprint_is_of_what_is_measured(compose: Compose, tiny: tuple[str, ...]) -> None:
     def of(*overrides: str) -> str:
         return fingerprint(compose("train", *tiny, *overrides))

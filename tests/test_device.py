@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from lookalike.device import best_precision, peak_memory, usable_workers
+from lookalike.device import best_precision, usable_workers
 
 
 @pytest.mark.parametrize(
@@ -41,9 +41,3 @@ def test_precision(
 def test_workers(monkeypatch: pytest.MonkeyPatch, cores: int, expected: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
     assert usable_workers() == expected
-
-
-def test_the_peak_of_memory_rises_with_what_is_held() -> None:
-    before = peak_memory()["memory"]
-    held = bytearray(os.urandom(1)) * (2 * before * 2**20)
-    assert len(held) / 2**20 <= peak_memory()["memory"] < 4 * before

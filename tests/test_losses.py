@@ -93,9 +93,13 @@ def test_two_views_make_every_image_a_class_of_its_own() -> None:
 def test_two_views_scale_what_they_compare() -> None:
     embeddings, _ = batch()
     labels = torch.zeros(8, dtype=torch.int64)
-    found = TwoViews(losses.VICRegLoss(), scale=3.0)(embeddings[:8], labels)
-    expected = losses.VICRegLoss()(3 * embeddings[:4], ref_emb=3 * embeddings[4:8])
-    torch.testing.assert_close(found, expected)
+    for size in (4, embeddings.shape[1]):
+        views = normalize(embeddings[:8, :size])
+        found = TwoViews(losses.VICRegLoss(), unit_variance=True)(views, labels)
+        scaled = views * size**0.5
+        torch.testing.assert_close(scaled.square().mean(1), torch.ones(8))
+        expected = losses.VICRegLoss()(scaled[:4], ref_emb=scaled[4:])
+        torch.testing.assert_close(found, expected)
 
 
 @pytest.mark.parametrize(

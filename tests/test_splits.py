@@ -77,6 +77,8 @@ def test_official_split_is_kept() -> None:
     splits = ["train", "val", "test", ""] * 10
     found = assign_splits(records(4, splits=splits), "official")
     assert found.splits.tolist() == splits
+    with pytest.raises(InputError, match=r"Set data\.fold=0"):  # it would train the same again
+        assign_splits(records(4, splits=splits), "official", fold=1)
 
 
 def test_official_without_test_is_tested_on_its_val_and_validated_on_train() -> None:
@@ -157,6 +159,6 @@ def test_the_protocol_that_fits(
 ) -> None:
     data = records(classes, **columns)
     with caplog.at_level("INFO"):
-        found = assign_splits(data, "auto", fold=1)
+        found = assign_splits(data, "auto")
     assert f"data.protocol={protocol}: " in caplog.text
-    np.testing.assert_array_equal(found.splits, assign_splits(data, protocol, fold=1).splits)
+    np.testing.assert_array_equal(found.splits, assign_splits(data, protocol, fold=0).splits)

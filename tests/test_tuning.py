@@ -7,6 +7,7 @@ from typing import Any
 
 import optuna
 import pytest
+import torch
 from omegaconf import DictConfig, OmegaConf
 from optuna.trial import TrialState
 
@@ -14,7 +15,8 @@ from lookalike.config import build, config_folder
 from lookalike.errors import InputError
 from lookalike.studies import tuning as study_module
 from lookalike.studies.space import Tuning
-from lookalike.studies.tuning import done, ranked, tuned
+from lookalike.studies.trials import print_trials
+from lookalike.studies.tuning import done, ranked, reason, tuned
 
 Compose = Callable[..., DictConfig]
 SEARCHES = sorted(
@@ -97,7 +99,7 @@ def test_another_setting_needs_another_name(
 
 
 def test_values_with_which_training_diverges_are_reported(
-    triplet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    triplet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     def diverging(config: DictConfig) -> float:
         if config.loss.margin > 0.5:
@@ -111,6 +113,64 @@ def test_values_with_which_training_diverges_are_reported(
     assert failed
     assert all("NaN" in trial.user_attrs["error"] for trial in failed)
     assert ranked(study)[0].params["loss.margin"] <= 0.5
+    print_trials(study)
+    said = " ".join(capsys.readouterr().out.split())
+    for trial in failed:
+        assert f"trial {trial.number} failed: embeddings hold NaN" in said
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_values_that_need_too_much_memory_are_not_asked_again(
+    triplet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def large(config: DictConfig) -> float:
+        if config.loss.margin > 0.5:
+            raise error
+        return float(config.loss.margin)
+
+    monkeypatch.setattr(study_module, "best_score", large)
+    study = tuned(tuning(trials=8), triplet, tmp_path)
+    failed = [trial for trial in study.trials if trial.state == TrialState.FAIL]
+    assert len(study.trials) == len(done(study)) == 8
+    assert failed
+    assert all(reason(trial) for trial in failed)
+
+
+def test_other_errors_end_the_search(
+    triplet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(config: DictConfig) -> float:
+        raise RuntimeError("a mistake")
+
+    monkeypatch.setattr(study_module, "best_score", broken)
+    with pytest.raises(RuntimeError, match="a mistake"):
+        tuned(tuning(), triplet, tmp_path)
+
+
+def test_values_that_end_the_process_are_left_out_in_the_end(
+    calls: list[tuple[float, int]], triplet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = study_module.best_score
+
+    def killed(config: DictConfig) -> float:
+        if config.loss.margin == 0.2:
+            raise SystemExit  # as if by the kernel
+        return plain(config)
+
+    monkeypatch.setattr(study_module, "best_score", killed)
+    for _ in range(3):
+        with pytest.raises(SystemExit):
+            tuned(tuning(trials=2), triplet, tmp_path)
+    study = tuned(tuning(trials=2), triplet, tmp_path)
+    assert len(done(study)) == 2
+    assert all(trial.params != {"loss.margin": 0.2} for trial in done(study))
 
 
 @pytest.mark.parametrize(

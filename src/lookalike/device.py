@@ -2,8 +2,6 @@
 
 import os
 import platform
-import resource
-import sys
 from pathlib import Path
 
 import torch
@@ -58,19 +56,6 @@ def machine() -> str:
     """Processor, cores that this process may use, and accelerator if there is one."""
     text = f"{_processor()}, {_usable_cores()} cores"
     return f"{text}, {torch.cuda.get_device_name()}" if torch.cuda.is_available() else text
-
-
-def peak_memory() -> dict[str, int]:
-    """The most that this process held so far, MiB: "memory", and "gpu_memory" where it used one.
-
-    Workers that read images are processes of their own.
-    """
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bytes_per_unit = 1 if sys.platform == "darwin" else 1024
-    peak = {"memory": most * bytes_per_unit // 2**20}
-    if torch.cuda.is_initialized():
-        peak["gpu_memory"] = torch.cuda.max_memory_allocated() // 2**20
-    return peak
 
 
 def _usable_cores() -> int:

@@ -33,8 +33,9 @@ def assign_splits(
               "train" and "test" has no class in both keeps it. For validation, every `folds`-th
               training class is taken, starting with number `fold`: folds are class-disjoint, as in
               Musgrave et al., ECCV 2020.
-            - "official": the data set's own split, with the same classes in all parts. Without a
-              validation part, one image in `folds` of each class is cut from the training part.
+            - "official": the data set's own split, with the same classes in all parts. Its
+              validation part is fold 0; without one, one image in `folds` of each class is cut from
+              the training part.
               A data set with only "train" and "val" is tested on its "val". One whose own split
               has no class in both parts is split as by "zero_shot".
             - "seen_classes": all classes are in all parts. Of each class, one image in five is for
@@ -164,6 +165,11 @@ def _official(records: Records, folds: int, fold: int, seed: int) -> NDArray[np.
     splits = records.splits.astype("<U5")
     if "test" not in parts:
         splits[splits == "val"] = "test"
+    if {"val", "test"} <= parts and fold != 0:
+        raise InputError(
+            f"data.fold={fold}: these data have a validation part of their own, which is fold 0, "
+            "and no other. Set data.fold=0 (in a benchmark or a search: folds=[0])."
+        )
     if not {"val", "test"} <= parts:
         training = records.ids("train")
         splits[_one_in(folds, fold, records.labels, training, seed)] = "val"

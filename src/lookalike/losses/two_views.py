@@ -10,13 +10,14 @@ class TwoViews(nn.Module):
 
     Args:
         loss: (views (B/2, D), ref_emb=their other views (B/2, D)) -> scalar.
-        scale: factor on the embeddings, which have length 1.
+        unit_variance: whether embeddings, which have length 1, are multiplied by the square root
+            of D, so that their entries have a mean square of 1.
     """
 
-    def __init__(self, loss: nn.Module, scale: float = 1.0) -> None:
+    def __init__(self, loss: nn.Module, unit_variance: bool = False) -> None:
         super().__init__()
         self.loss = loss
-        self.scale = scale
+        self.unit_variance = unit_variance
 
     def forward(self, embeddings: Tensor, labels: Tensor, indices: object = None) -> Tensor:
         """Embeddings (B, D), labels (B,) int64 -> scalar.
@@ -31,5 +32,6 @@ class TwoViews(nn.Module):
             raise InputError("a loss of two views takes no mined pairs. Set miner=none.")
         if not labels[:half].equal(labels[half:]):
             raise InputError("a loss of two views needs every image twice. Set sampler=views.")
-        first, second = (self.scale * embeddings).split(half)
+        scale = embeddings.shape[1] ** 0.5 if self.unit_variance else 1.0
+        first, second = (scale * embeddings).split(half)
         return self.loss(first, ref_emb=second)

@@ -77,6 +77,7 @@ def print_outcome(facts: Mapping[str, Any], metrics: Path) -> None:
         if (key := f"peak_{p}_mebibytes") in facts
     ]
     if "images_per_second" in facts:
-        print(f"{facts['images_per_second']:.0f} images/s in training, ", end="")
-    print(f"at most {', '.join(held)}")
+        print(f"{facts['images_per_second']:.0f} images/s in training")
+    if held:
+        print(f"at most {', '.join(held)}")
     print(facts["checkpoint"], metrics, sep="\n")

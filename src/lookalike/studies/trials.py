@@ -6,7 +6,7 @@ import optuna
 from optuna.trial import FrozenTrial
 
 from lookalike.reports.tables import Table, comma_separated, print_table
-from lookalike.studies.tuning import done, outcome, ranked, shown
+from lookalike.studies.tuning import done, outcome, ranked, reason, shown
 
 SHOWN = 10  # trials in the table
 
@@ -16,13 +16,14 @@ def print_trials(study: optuna.Study) -> None:
     best = ranked(study)
     default = study.trials[0].number
     lines = [trial for place, trial in enumerate(best) if place < SHOWN or trial.number == default]
-    left = len(done(study)) - len(best)
+    others = [trial for trial in done(study) if trial not in best]
+    failed = [f"trial {trial.number} failed: {reason(trial)}" for trial in others if reason(trial)]
     print_table(
         Table(
             ["trial", "values", "validation", "minutes"],
             [_line(trial, trial.number == default) for trial in lines],
             names=2,
-            notes=[f"{len(best)} trials, {left} more were pruned or failed"],
+            notes=[f"{len(best)} trials, {len(others)} more were pruned or failed", *failed],
         )
     )
 

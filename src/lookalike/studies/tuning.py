@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import Any
 
 import optuna
+import torch
 from omegaconf import DictConfig
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -23,6 +24,7 @@ from lookalike.training.identity import fingerprint
 Compose = Callable[[Sequence[str]], DictConfig]  # overrides of `train` -> its configuration
 FEWEST = 4  # trials on a fold before any is pruned for being below their median
 STARTUP = 5  # trials with values drawn at random, before others are proposed from their scores
+ATTEMPTS = 3  # at the same values, if the process is killed each time
 NAME = "lookalike"  # of the study in the journal
 
 log = logging.getLogger(__name__)
@@ -87,6 +89,11 @@ def outcome(trial: FrozenTrial) -> str:
     return f"pruned after {after}" if trial.state == TrialState.PRUNED else "failed"
 
 
+def reason(trial: FrozenTrial) -> str:
+    """Why it failed, in a line; empty for a trial that did not."""
+    return next(iter(str(trial.user_attrs.get("error", "")).splitlines()), "")
+
+
 def shown(params: Mapping[str, Any]) -> str:
     """Keys and values for people, numbers with three digits that count."""
     return " ".join(
@@ -126,23 +133,45 @@ def _check_same(study: optuna.Study, tuning: Tuning, config: DictConfig, folder:
 
 
 def _repeat_interrupted(study: optuna.Study) -> None:
-    """What a killed process left running is done again, with the same values."""
+    """What a killed process left running is done again, with the same values.
+
+    But not for ever: the values may be what ends the process, by taking all memory.
+    """
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         study.tell(trial.number, state=TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        if _times_cut_off(study, trial.params) < ATTEMPTS:
+            study.enqueue_trial(trial.params)
+        else:
+            log.warning("%s was cut off %d times and is left out", shown(trial.params), ATTEMPTS)
+
+
+def _times_cut_off(study: optuna.Study, params: Mapping[str, Any]) -> int:
+    return sum(
+        trial.params == params and "error" not in trial.user_attrs
+        for trial in study.get_trials(states=(TrialState.FAIL,))
+    )
 
 
 def _try(
     trial: optuna.Trial, tuning: Tuning, compose: Compose
 ) -> tuple[float | None, TrialState | None]:
-    """(value, state) as `study.tell` wants them; null takes a complete trial."""
+    """(value, state) as `study.tell` wants them; null takes a complete trial.
+
+    A trial fails by values with which training diverges or needs too much memory.
+    """
     try:
         return _validate(trial, tuning, compose), None
     except optuna.TrialPruned:
         return None, TrialState.PRUNED
-    except (ValueError, ArithmeticError) as error:  # a value with which training diverges
-        trial.set_user_attr("error", str(error))
+    except (ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+            raise
+        trial.set_user_attr("error", str(error) or type(error).__name__)
         return None, TrialState.FAIL
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _validate(trial: optuna.Trial, tuning: Tuning, compose: Compose) -> float:
@@ -168,4 +197,5 @@ def _line(study: optuna.Study, trial: FrozenTrial) -> str:
     """Of the log."""
     best = ranked(study)
     so_far = f"; best {best[0].value:.4f} by trial {best[0].number}" if best else ""
-    return f"trial {trial.number}: {outcome(trial)}, {shown(trial.params)}{so_far}"
+    why = f" ({reason(trial)})" if reason(trial) else ""
+    return f"trial {trial.number}: {outcome(trial)}{why}, {shown(trial.params)}{so_far}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from lookalike.device import best_precision
 from lookalike.reports.saved import SavedRun
 
 # groups and keys that say where a run lies, what it is called and what of it is shown
@@ -27,12 +28,16 @@ BEFORE_TRAINING = "before training"
 def fingerprint(config: DictConfig, without: Sequence[str] = ()) -> str:
     """16 hexadecimal digits of all that decides a run's result, wherever its files lie.
 
+    An automatic number format is the one that it stands for on this machine.
+
     Args:
         config: of `train`.
         without: further keys, dotted, that don't count.
     """
     neutral = config.copy()
     with open_dict(neutral):
+        if OmegaConf.select(neutral, "trainer.precision") == "auto":
+            neutral.trainer.precision = best_precision(neutral.trainer.accelerator)
         neutral.paths = {name: name for name in config.paths}  # other keys refer to them
         for key in (*WITHOUT_EFFECT, *without):
             parent, _, name = key.rpartition(".")
