@@ -47,7 +47,7 @@ def settings(folder: str | Path, network: str, weights: str | None, *more: str) 
         f"backbone.image_size={SIZE}",
         "freeze=batch_norm",
         "data.holdout=false",  # the plain script trains on all classes too
-        f"data.sampler.images_per_class={PER_CLASS}",
+        f"images_per_class={PER_CLASS}",
         f"data.batch_size={BATCH}",
         "trainer.max_epochs=1",
         f"trainer.limit_train_batches={STEPS}",

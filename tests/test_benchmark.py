@@ -158,7 +158,7 @@ def test_what_does_not_fit_is_found_before_any_run(
 
 def test_overrides_of_train_are_gathered() -> None:
     own = ["benchmark=smoke", "status=true", "hydra/launcher=joblib", "--config-dir", "mine"]
-    others = ["trainer=gpu", "+loss.x='a b'", "~data.sampler.images_per_class", "data.source.x=1"]
+    others = ["trainer=gpu", "+loss.x='a b'", "~images_per_class", "data.source.x=1"]
     assert gather_overrides("benchmark", own) == own
     more, *kept = gather_overrides("benchmark", [*others[:2], *own, *others[2:]])
     assert kept == own

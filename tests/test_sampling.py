@@ -107,7 +107,7 @@ def test_in_order_gives_each_record_to_one_rank(
 
 
 def test_a_batch_that_p_times_k_does_not_give() -> None:
-    with pytest.raises(InputError, match=r"data.batch_size=28, or data.sampler.images_per_class"):
+    with pytest.raises(InputError, match=r"data.batch_size=28, or images_per_class"):
         ClassBatches(IDS, UNBALANCED, batch_size=30, images_per_class=4)
 
 

@@ -81,13 +81,14 @@ def check_arguments(config: Any) -> None:
     Raises:
         InputError: a key is no argument, with the nearest that is.
     """
-    for node in _nodes(OmegaConf.to_container(config, resolve=True)):
+    for node in _nodes(OmegaConf.to_container(config)):
         known = _arguments(get_object(node["_target_"]))
         for key in node:
             if known is not None and not key.startswith("_") and key not in known:
                 raise InputError(
                     f"{node['_target_']} takes no {key!r}; it takes {', '.join(known)}."
-                    f"{did_you_mean(key, known)}"
+                    f"{did_you_mean(key, known)} If an experiment of yours sets it for another "
+                    f"choice, remove it: ~<group>.{key}."
                 )
 
 

@@ -55,7 +55,7 @@ class ClassBatches(Sampler[list[int]]):
             raise InputError(
                 f"a batch of {batch_size} can't be made of {images_per_class} images a class. Set "
                 f"data.batch_size={max(1, batch_size // images_per_class) * images_per_class}, or "
-                f"data.sampler.images_per_class to a divisor of {batch_size}."
+                f"images_per_class to a divisor of {batch_size}."
             )
         self.ids_of_class = [ids[labels == label] for label in np.unique(labels)]
         self.classes_per_batch = batch_size // images_per_class

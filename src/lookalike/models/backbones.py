@@ -206,7 +206,10 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
         InputError: the file is missing, or holds something else.
     """
     if not file.is_file():
-        raise InputError(f"no weights at {file.resolve()}")
+        raise InputError(
+            f"no weights at {file.resolve()}. Give a file, or start at random: "
+            "backbone.weights=null."
+        )
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types, depending on the bytes

@@ -1,10 +1,11 @@
 """A small convolutional network for Siamese training, from a well-known tutorial."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from torch import nn
 
-from lookalike.models.backbones import Backbone
+from lookalike.models.backbones import Backbone, load_weights, read_state_dict
 
 
 def siamese_backbone(
@@ -13,6 +14,7 @@ def siamese_backbone(
     image_size: int,
     mean: Sequence[float],
     std: Sequence[float],
+    weights: str | None = None,
 ) -> Backbone:
     """Blocks of convolution, ReLU and batch norm at full resolution, then fully connected layers.
 
@@ -25,6 +27,10 @@ def siamese_backbone(
         image_size: side of the square images, pixels; the network takes no other size.
         mean: (3,), of the training images scaled to [0, 1], for normalising.
         std: (3,), of the same images.
+        weights: a file with a state dict of this network, or null for a random start.
+
+    Raises:
+        InputError: there is no such file, or its weights are of another network.
     """
     blocks = [
         nn.Sequential(
@@ -39,4 +45,7 @@ def siamese_backbone(
         nn.Sequential(nn.Linear(size_in, size_out), nn.ReLU())
         for size_in, size_out in zip((flat, *hidden[:-1]), hidden, strict=True)
     ]
-    return Backbone(nn.Sequential(*blocks, nn.Flatten(), *layers), image_size, mean, std)
+    network = nn.Sequential(*blocks, nn.Flatten(), *layers)
+    if weights is not None:
+        load_weights(network, read_state_dict(Path(weights)), dropped=())
+    return Backbone(network, image_size, mean, std)

@@ -1,0 +1,182 @@
+"""Every choice stands beside every experiment, and every command that is written down composes."""
+
+import re
+import shlex
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from lookalike.config import check_arguments, config_folder, gather_overrides
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+VERBS = ("benchmark", "classify", "evaluate", "prepare", "report", "search", "train", "tune")
+COMMAND = re.compile(rf"lookalike ({'|'.join(VERBS)})\b((?:\\\n#?|[^`\n])*)")
+EXPERIMENTS = sorted(file.stem for file in (config_folder() / "experiment").glob("*.yaml"))
+# groups whose node is one choice alone; what an experiment says of it must not reach another choice
+OWN = {
+    "loss": "loss",
+    "sampler": "data.sampler",
+    "transform": "data.transform",
+    "head": "head",
+    "freeze": "freeze",
+    "callbacks": "callbacks",
+}
+SHARED = ("backbone", "evaluation", "trainer", "miner")  # their choices have the same keys
+
+
+def compose(*overrides: str) -> Any:
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        return hydra.compose("train", list(overrides))
+
+
+def node(config: Any, group: str) -> Any:
+    return OmegaConf.to_container(OmegaConf.select(config, OWN[group]))
+
+
+@cache
+def plain(group: str, choice: str) -> Any:
+    return node(compose("data=flowers", f"{group}={choice}"), group)
+
+
+def choices(group: str) -> list[str]:
+    return sorted(file.stem for file in (config_folder() / group).glob("*.yaml"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_leaves_other_choices_as_they_are(experiment: str) -> None:
+    alone = compose(f"experiment={experiment}")
+    for group in OWN:
+        for choice in choices(group):
+            with_it = compose(f"experiment={experiment}", f"{group}={choice}")
+            check_arguments(with_it)
+            if node(with_it, group) != node(alone, group):
+                assert node(with_it, group) == plain(group, choice), (group, choice)
+    for group in SHARED:
+        for choice in choices(group):
+            check_arguments(compose(f"experiment={experiment}", f"{group}={choice}"))
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "experiment=flowers_mobilenet_v2 sampler=uniform",
+        "experiment=flowers_mobilenet_v2 loss=contrastive",
+        "experiment=furniture_transfer head=linear",
+        "experiment=furniture_transfer transform=none",
+        "experiment=reid_softmax_triplet loss=triplet",
+        "experiment=reality_check sampler=uniform",
+        "experiment=reality_check transform=none callbacks=none",
+        "optimizer=sgd scheduler=step",
+        "scheduler=constant",
+        "transform=none",
+        "sampler=uniform",
+        "sampler=triplets miner=in_triplets",
+    ],
+)
+def test_other_choices_beside_a_default_or_an_experiment(overrides: str) -> None:
+    check_arguments(compose(*overrides.split()))
+
+
+def test_freezing_all_beside_an_experiment_freezes_all() -> None:
+    """It froze the first blocks alone, as the experiment's own choice does."""
+    assert compose("experiment=flowers_losses", "freeze=all").freeze.below is None
+
+
+def test_a_key_of_an_experiment_of_ones_own_names_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "experiment").mkdir()
+    own = "# @package _global_\ndefaults:\n  - override /loss: triplet\nloss:\n  margin: 0.3\n"
+    (tmp_path / "experiment" / "mine.yaml").write_text(own)
+    given = (f"hydra.searchpath=[file://{tmp_path}]", "experiment=mine", "loss=circle")
+    with pytest.raises(Exception, match=r"takes no 'margin'.*remove it: ~<group>\.margin"):
+        check_arguments(compose(*given))
+    check_arguments(compose(*given, "~loss.margin"))
+
+
+def texts() -> Iterator[Path]:
+    yield CHECKOUT / "README.md"
+    yield CHECKOUT / "CONTRIBUTING.md"
+    yield from sorted((CHECKOUT / "docs").rglob("*.md"))
+    yield from sorted(config_folder().rglob("*.yaml"))
+    yield from sorted((CHECKOUT / "src").rglob("*.py"))
+
+
+def commands() -> list[tuple[str, str, str]]:
+    """Where, verb and arguments of every command with arguments in texts and headers."""
+    return [
+        (
+            f"{file.relative_to(CHECKOUT)}:{text[: found.start()].count(chr(10)) + 1}",
+            *found.groups(),
+        )
+        for file in texts()
+        for text in [file.read_text(encoding="utf-8")]
+        for found in COMMAND.finditer(text)
+        if "=" in found[2]
+    ]
+
+
+def arguments(written: str) -> list[str]:
+    """The overrides of a command; what stands for something else is filled in."""
+    line = re.sub(r"\\\n#?", " ", written)
+    line = re.sub(
+        r"\[([a-z]+[.=][^\[\]]*(?:\[[^\[\]]*\])?)\]", r"\1", line
+    )  # [status=true]: may be left out
+    line = line.replace("[overrides of", "").replace("<file>", "FILE").replace("<run>", "RUN")
+    line = line.replace("{folder}", "RUN").replace("data=...", "data=drawn")
+    line = (
+        line.replace("rerank=...", "rerank=none")
+        .replace("[...]", "[A]")
+        .replace(",...]", "]")
+        .replace("=...", "=A")
+    )
+    line = re.sub(r"(?<=\S) # .*|\s{2,}#.*", "", line)
+    try:
+        words = shlex.split(line.rstrip("\"'),.;"), comments=True)
+    except ValueError:
+        words = line.split()
+    taken = []
+    for word in words:
+        if not re.match(r"[-+~]|[\w./@]+=", word):
+            break
+        taken.append(word.rstrip(",;.)"))
+    return taken
+
+
+def test_there_are_commands() -> None:
+    found = [command for command in commands() if arguments(command[2])]
+    assert len(found) > 150
+    assert {verb for _, verb, _ in found} == set(VERBS)
+
+
+@pytest.mark.parametrize(
+    ("where", "verb", "written"), [pytest.param(*each, id=each[0]) for each in commands()]
+)
+def test_a_command_that_is_written_down_composes(
+    where: str, verb: str, written: str, tmp_path: Path
+) -> None:
+    given = [each for each in arguments(written) if not each.startswith(("-m", "--help", "hydra"))]
+    if any(each.startswith("--config-dir") for each in given):
+        return  # it needs files of the reader's; test_own_parts runs one
+    parser = OverridesParser.create()
+    for each in given:
+        override = parser.parse_override(each)
+        values = override.sweep_string_iterator() if override.is_sweep_override() else [None]
+        for value in values:
+            one = each if value is None else f"{override.get_key_element()}={value}"
+            others = [other for other in given if other != each and "," not in other.split("[")[0]]
+            check(verb, [*others, one])
+
+
+def check(verb: str, overrides: list[str]) -> None:
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = hydra.compose(verb, gather_overrides(verb, overrides))
+        if verb in ("benchmark", "tune"):
+            group = config[verb]
+            config = hydra.compose("train", [*group.every, *config.more])
+    check_arguments(config)
