@@ -77,7 +77,11 @@ def test_a_sweep_leaves_a_folder_for_every_job(
     cli("train", "-m", *tiny, "loss=triplet,contrastive,softmax_triplet", "seed=0,1")
     shown = capfd.readouterr()
     folders = sorted(path.parent for path in tmp_path.glob("outputs/train/*_sweep/*/metrics.json"))
-    assert len(folders) == 6
+    assert [folder.name.split("_", 1)[1] for folder in folders] == [
+        f"loss-{loss}_seed{seed}"
+        for loss in ("triplet", "contrastive", "softmax_triplet")
+        for seed in (0, 1)
+    ]
     for folder in folders:
         assert "val/map_at_r" in json.loads((folder / "metrics.json").read_text())
         assert (folder / ".hydra" / "overrides.yaml").is_file()

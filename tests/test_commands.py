@@ -12,7 +12,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from lookalike.config import check_arguments, config_folder, gather_overrides
+from lookalike.commands.verb import only_what_is_swept
+from lookalike.config import check_arguments, config_folder, gather_overrides, words
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 VERBS = ("benchmark", "classify", "evaluate", "prepare", "report", "search", "train", "tune")
@@ -180,3 +181,47 @@ def check(verb: str, overrides: list[str]) -> None:
             group = config[verb]
             config = hydra.compose("train", [*group.every, *config.more])
     check_arguments(config)
+
+
+GROUPS = sorted({file.parent.name for file in config_folder().glob("*/none.yaml")})
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_that_is_set_to_null_is_none(group: str) -> None:
+    assert gather_overrides("train", [f"{group}=null"]) == [f"{group}=none"]
+    assert gather_overrides("train", [f"{group}=null,x"]) == [f"{group}=none,x"]
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        hydra.compose("train", gather_overrides("train", [f"{group}=null"]))
+
+
+def test_null_is_left_to_keys_that_are_no_groups() -> None:
+    given = ["threads=null", "backbone.weights=null", "evaluation.rerank=null", "loss=triplet"]
+    assert gather_overrides("train", given) == given
+
+
+def test_interpolations_in_overrides_of_a_benchmark_reach_its_runs() -> None:
+    given = ["benchmark=smoke", "data.transform.train.size=${backbone.image_size}"]
+    with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
+        config = hydra.compose("benchmark", gather_overrides("benchmark", given))
+        assert list(config.more) == given[1:]
+        run = hydra.compose("train", [*config.benchmark.every, *config.more])
+    assert run.data.transform.train.size == 32
+
+
+def test_shared_parts_are_no_choices() -> None:
+    for group in ("data", "tune"):
+        assert "settings" not in choices(group)
+
+
+def test_a_sweep_names_its_folders_after_what_is_swept() -> None:
+    def excluded(*arguments: str) -> list[str]:
+        (override,) = only_what_is_swept(arguments)
+        return re.findall(r"'([^']+)'", override)
+
+    assert only_what_is_swept(["loss=triplet"]) == []
+    always = ["seed", "data.fold", "logger"]
+    assert excluded("-m", "loss=triplet,circle", "seed=0,1") == always
+    assert excluded("--multirun", "loss=a,b", "data.root=/my/photos", "hydra.verbose=true") == [
+        *always, "data.root",
+    ]  # fmt: skip
+    assert words("loss=triplet,data.root=/my/photos") == "loss-triplet-data.root-my-photos"

@@ -268,7 +268,7 @@ def test_what_was_not_trained_comes_first_and_two_seeds_have_a_range(tmp_path: P
     assert not comparison.runs[0].trained  # runs are ordered by their score alone
     assert comparison.runs[0].curves == {}
     tables = comparison.files()
-    assert "| arcface | 0.6500 (0.6000 - 0.7000) ≈ |" in tables["scores.md"]
+    assert "| arcface ↓ | 0.6500 (0.6000 - 0.7000) ≈ |" in tables["scores.md"]
     assert "≈: not significantly different from the best (p > 0.05)" in tables["scores.md"]
     rows = list(csv.DictReader(tables["scores.csv"].splitlines()))
     assert [row["test/map_at_r/half_width"] for row in rows] == ["", "", ""]

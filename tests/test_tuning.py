@@ -19,9 +19,7 @@ from lookalike.studies.trials import print_trials
 from lookalike.studies.tuning import done, ranked, reason, tuned
 
 Compose = Callable[..., DictConfig]
-SEARCHES = sorted(
-    file.stem for file in (config_folder() / "tune").glob("*.yaml") if file.stem != "settings"
-)
+SEARCHES = sorted(file.stem for file in (config_folder() / "tune").glob("*.yaml"))
 MARGIN = {"loss.margin": {"low": 0.01, "high": 1.0}}
 
 
@@ -203,7 +201,7 @@ def test_from_the_command_line_to_a_benchmark_of_the_best(
     mine = tmp_path / "mine" / "tune"
     mine.mkdir(parents=True)
     (mine / "tiny.yaml").write_text(
-        "defaults: [settings, _self_]\n"
+        "defaults: [/base/tune@_here_, _self_]\n"
         "every: [loss=triplet, callbacks=none]\n"
         "space: {loss.margin: {low: 0.1, high: 1.0}}\n"
         "folds: [0]\ntrials: 2\nreproductions: [7]\n"

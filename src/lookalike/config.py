@@ -93,22 +93,44 @@ def check_arguments(config: Any) -> None:
 
 
 def gather_overrides(verb: str, arguments: Sequence[str]) -> list[str]:
-    """The command line of a verb, with the overrides that are for `train` put into more=[...].
+    """The command line of a verb as Hydra takes it.
 
-    A verb that starts runs of `train` has the key `more`; for the others nothing changes.
+    A group set to null is its choice "none". A verb that starts runs of `train` has the key `more`:
+    overrides that are for `train` are put into it.
     """
     own = _own_keys(verb)
+    arguments = [_none_for_null(each) for each in arguments]
     if "more" not in own:
-        return list(arguments)
+        return arguments
     overrides = [each for each in arguments if _is_override(each)]
     of_train = [each for each in overrides if subject(each) not in own]
     if not of_train:
-        return list(arguments)
+        return arguments
     kept = [each for each in arguments if each not in of_train]
     first = next((place for place, each in enumerate(kept) if _is_override(each)), len(kept))
-    quoted = ("'" + each.replace("'", "\\'") + "'" for each in of_train)
+    quoted = ("'" + each.replace("'", "\\'").replace("${", "\\${") + "'" for each in of_train)
     kept.insert(first, f"more=[{','.join(quoted)}]")  # beside the others, or Hydra's parser fails
     return kept
+
+
+def words(text: str) -> str:
+    """A text as a part of a file's name that needs no quotes on a command line.
+
+    >>> words("loss=triplet,data.root=my photos")
+    'loss-triplet-data.root-my-photos'
+    """
+    return re.sub(r"[^\w.+-]+", "-", text)[:80]
+
+
+OmegaConf.register_new_resolver("words", words, replace=True)
+
+
+def _none_for_null(argument: str) -> str:
+    """The same, but for a group that is set to null, which Hydra can't."""
+    group, equals, choice = argument.partition("=")
+    if not equals or not (config_folder() / group / "none.yaml").is_file():
+        return argument
+    return f"{group}={','.join('none' if each == 'null' else each for each in choice.split(','))}"
 
 
 def _is_override(argument: str) -> bool:
@@ -121,11 +143,17 @@ def subject(override: str) -> str:
     return found[1] if found else ""
 
 
-def known_names(verb: str) -> list[str]:
-    """Every key of a verb's configuration, dotted, and every group."""
+def known_names(verb: str, choices: Sequence[str] = ()) -> list[str]:
+    """Every key of a verb's configuration, dotted, and every group.
+
+    Args:
+        verb: such as "train".
+        choices: of groups, as overrides: what is chosen decides which keys there are.
+    """
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
-        config = hydra.compose(verb)
-    groups = [folder.name for folder in config_folder().iterdir() if folder.is_dir()]
+        config = hydra.compose(verb, list(choices))
+    folders = (folder for folder in config_folder().iterdir() if folder.is_dir())
+    groups = [folder.name for folder in folders if folder.name != "base"]
     return [*_dotted(OmegaConf.to_container(config)), *groups]
 
 

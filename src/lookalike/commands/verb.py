@@ -4,10 +4,11 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -26,6 +27,16 @@ LIGHTNING_REMARKS = (
     "It is recommended to use .*sync_dist=True",  # our scores are the same on every rank
     "The dirpath has changed from",  # a resumed run has its own folder
 )
+REPEATING = ("seed", "data.fold", "logger")  # keys that only repeat a cell of a sweep
+ELSEWHERE = {  # names that other programs have, and what is meant here
+    **dict.fromkeys(
+        ("lr", "optimizer.lr", "optimizer.learning_rate"),
+        "learning_rate.backbone, learning_rate.head or learning_rate.loss",
+    ),
+    **dict.fromkeys(("batch_size", "sampler.batch_size"), "data.batch_size"),
+    **dict.fromkeys(("epochs", "max_epochs", "num_epochs"), "trainer.max_epochs"),
+    **dict.fromkeys(("weights", "pretrained", "backbone.pretrained"), "backbone.weights"),
+}
 
 
 def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
@@ -37,7 +48,7 @@ def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach us instead of Hydra's printer
     for message in LIGHTNING_REMARKS:
         warnings.filterwarnings("ignore", message)
-    sys.argv[1:] = gather_overrides(verb, sys.argv[1:])
+    sys.argv[1:] = gather_overrides(verb, [*sys.argv[1:], *only_what_is_swept(sys.argv[1:])])
     main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)
     try:
         main()
@@ -59,5 +70,33 @@ def explain(error: Exception, verb: str) -> str:
     )
     if misspelt:
         name = misspelt[1].rstrip(".")
-        return f"there is no {name!r} in the configuration.{did_you_mean(name, known_names(verb))}"
+        return f"there is no {name!r} in the configuration.{_hint(name, verb)}"
     return message
+
+
+def _hint(name: str, verb: str) -> str:
+    """What was meant, by a key of another program or by the nearest one here."""
+    if name in ELSEWHERE:
+        return f" Set {ELSEWHERE[name]}."
+    try:
+        chosen = re.compile(r"hydra\.searchpath=.*|\w+=\w+")
+        known = known_names(verb, [each for each in sys.argv[1:] if chosen.fullmatch(each)])
+    except (HydraException, OmegaConfBaseException):  # there may be more than one mistake
+        known = known_names(verb)
+    moved = [key for key in known if key.endswith(f".{name}")]  # miner lives at data.miner
+    return f" Did you mean {' or '.join(moved)}?" if moved else did_you_mean(name, known)
+
+
+def only_what_is_swept(arguments: Sequence[str]) -> list[str]:
+    """An override by which the folders of a sweep are named after what is swept alone."""
+    if not {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments):
+        return []
+    parser = OverridesParser.create()
+    given = [each for each in arguments if re.match(r"[+~]*[\w./@]+=", each)]
+    fixed = [
+        override.key_or_group
+        for override in parser.parse_overrides(given)
+        if not override.is_sweep_override() and not override.key_or_group.startswith("hydra")
+    ]
+    excluded = ",".join(f"'{key}'" for key in (*REPEATING, *fixed))
+    return [f"hydra.job.config.override_dirname.exclude_keys=[{excluded}]"]

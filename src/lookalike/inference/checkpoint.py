@@ -135,6 +135,12 @@ def read_checkpoint(file: str | Path, trust: Sequence[str] = ()) -> Checkpoint:
     )
 
 
+def weights_alone(file: Path) -> dict[str, Any]:
+    """A checkpoint's content without what only resuming needs: `read_checkpoint` reads it too."""
+    content = torch.load(file, map_location="cpu", weights_only=True)
+    return {name: content[name] for name in (KEY, "state_dict", "pytorch-lightning_version")}
+
+
 def _check_format(file: Path, found: int) -> None:
     if found > FORMAT:
         raise InputError(f"{file} comes from a newer lookalike (format {found}): upgrade lookalike")

@@ -4,7 +4,7 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,8 +14,11 @@ from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from lookalike.data.decoding import as_tensor, read_image
+from lookalike.errors import InputError
+from lookalike.inference.checkpoint import weights_alone
 from lookalike.reports.answers import answers, tiles
 from lookalike.reports.finished import FinishedRun
+from lookalike.reports.saved import flattened
 from lookalike.reports.sheet import contact_sheet
 
 log = logging.getLogger(__name__)
@@ -26,9 +29,26 @@ EXAMPLES, ANSWERS = 16, 5  # queries shown at the end, and nearest images of eac
 PROJECTED, SPRITE = 1000, 32  # images in TensorBoard's projector, at most, and their pixels
 
 
+class WandbRun(WandbLogger):
+    """Lightning's logger with a W&B run of its own.
+
+    Args:
+        keeps_best: whether the network that was tested becomes an artifact.
+        settings: of Lightning's class.
+    """
+
+    def __init__(self, keeps_best: bool = False, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.keeps_best = keeps_best
+
+
 def open_wandb(
-    save_dir: str, launch: str = "RUN train now", cell: str = "", **settings: Any
-) -> WandbLogger:
+    save_dir: str,
+    launch: str = "RUN train now",
+    cell: str = "",
+    log_model: Literal["best", False] = False,
+    **settings: Any,
+) -> WandbRun:
     """A logger with a W&B run of its own that never holds up the training.
 
     Where W&B can't be reached, or nobody is logged in, the run is kept offline, to be uploaded by
@@ -38,17 +58,24 @@ def open_wandb(
         save_dir: where W&B makes its folder.
         launch: Hydra's mode, the verb and the time of the start.
         cell: the overrides of a sweep's job, without what repeats it.
+        log_model: "best" makes an artifact of the network that was tested, its weights alone;
+            false of none.
         settings: for `wandb.init`. A group of null is the sweep, and a job_type of null its cell,
             or the verb of a run of its own.
+
+    Raises:
+        InputError: log_model is something else.
     """
+    if log_model not in ("best", False):
+        raise InputError(f"logger.wandb.log_model={log_model}: it is best or false")
     if rank_zero_only.rank != 0:
-        return WandbLogger(save_dir=save_dir)
+        return WandbRun(save_dir=save_dir)
     usual = _usual(launch, cell)
     settings |= {"dir": save_dir} | {key: settings.get(key) or usual[key] for key in usual}
     run = _begin(settings)
     run.define_metric("trainer/global_step")
     run.define_metric("*", step_metric="trainer/global_step", step_sync=True)
-    return WandbLogger(experiment=run)
+    return WandbRun(log_model == "best", experiment=run)
 
 
 def for_tables(node: Any) -> Any:
@@ -69,7 +96,7 @@ def publish(
     loggers: Sequence[Logger],
     run: FinishedRun,
     metrics: Mapping[str, Any],
-    checkpoints: Mapping[str, Path],
+    checkpoint: Path,
     files: Sequence[Path],
 ) -> None:
     """Give a finished run to the loggers that can show it, and close them.
@@ -78,14 +105,15 @@ def publish(
         loggers: of its trainer.
         run: with the test embeddings.
         metrics: scores and facts, as in metrics.json.
-        checkpoints: by alias, such as "best".
+        checkpoint: of the network that was tested.
         files: that its reports wrote; the pictures are shown.
     """
     pictures = [file for file in files if file.suffix == ".png"]
-    numbers = {name: value for name, value in metrics.items() if isinstance(value, int | float)}
+    numbers = _numbers(metrics)
     for logger in loggers:
-        if isinstance(logger, WandbLogger):
-            _to_wandb(logger.experiment, run, numbers, checkpoints, pictures)
+        if isinstance(logger, WandbRun):
+            model = checkpoint if logger.keeps_best else None
+            _to_wandb(logger.experiment, run, numbers, model, pictures)
         elif isinstance(logger, TensorBoardLogger):
             _to_tensorboard(logger, run, numbers, pictures)
 
@@ -94,7 +122,7 @@ def _usual(launch: str, cell: str) -> dict[str, str | None]:
     """The group and the job type of a run: of a sweep all jobs are one group."""
     mode, verb, time = launch.split()
     if "MULTIRUN" in mode:
-        return {"group": f"{verb}_{time}", "job_type": cell}
+        return {"group": f"{verb}_{time}", "job_type": cell or verb}
     return {"group": None, "job_type": verb}
 
 
@@ -120,21 +148,29 @@ def _to_wandb(
     experiment: Any,
     run: FinishedRun,
     numbers: Mapping[str, float],
-    checkpoints: Mapping[str, Path],
+    checkpoint: Path | None,
     pictures: Sequence[Path],
 ) -> None:
-    """Examples, pictures, scores and checkpoints; then W&B's run is closed."""
+    """Examples, pictures, scores and the checkpoint; then W&B's run is closed."""
     import wandb
 
     shown = {f"report/{file.stem}": wandb.Image(str(file)) for file in pictures}
     experiment.log({"examples": _wandb_examples(run), **shown})
     # curves have their own best values in the summary
     experiment.summary.update({n: v for n, v in numbers.items() if not n.startswith("val/")})
-    for alias, file in checkpoints.items():
+    if checkpoint is not None:
         model = wandb.Artifact(f"model-{experiment.id}", "model", metadata=dict(numbers))
-        model.add_file(str(file), name=f"{alias}.ckpt", policy="immutable")  # not copied
-        experiment.log_artifact(model, aliases=[alias])
+        with model.new_file("best.ckpt", mode="wb") as stream:
+            torch.save(weights_alone(checkpoint), stream)
+        experiment.log_artifact(model, aliases=["best"])
     experiment.finish()
+
+
+def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
+    """The numbers of metrics.json, those of its parts under dotted names such as "counts.train"."""
+    return {
+        name: value for name, value in flattened(dict(metrics)) if isinstance(value, int | float)
+    }
 
 
 def _wandb_examples(run: FinishedRun) -> Any:

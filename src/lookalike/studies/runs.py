@@ -8,7 +8,6 @@ system takes back however it ends.
 
 import json
 import logging
-import re
 import shlex
 import traceback
 from collections import defaultdict
@@ -21,7 +20,7 @@ from typing import Any, Literal
 from filelock import FileLock, Timeout
 from omegaconf import DictConfig
 
-from lookalike.config import build, check_arguments
+from lookalike.config import build, check_arguments, words
 from lookalike.errors import InputError
 from lookalike.reports.saved import FINISHED
 from lookalike.studies.cells import Benchmark
@@ -197,7 +196,6 @@ def _run(cell: _Cell, fold: int, seed: int, folder: Path) -> Run:
     config = cell.config.copy()
     config.data.fold, config.seed = fold, seed
     mark = fingerprint(config) if cell.trained else start_fingerprint(config)
-    words = re.sub(r"[^\w.]+", "-", cell.label)[-80:]  # "=" would have to be quoted in overrides
     found = next(folder.glob(f"*_{mark}"), None)  # the label may have changed since
     return Run(
         label=cell.label,
@@ -206,7 +204,7 @@ def _run(cell: _Cell, fold: int, seed: int, folder: Path) -> Run:
         seed=seed,
         overrides=[*_on_wandb(cell, folder.parent.name), *cell.overrides, f"data.fold={fold}",
                    f"seed={seed}"],
-        folder=found or folder / f"{words}_fold{fold}_seed{seed}_{mark}",
+        folder=found or folder / f"{words(cell.label)}_fold{fold}_seed{seed}_{mark}",
     )  # fmt: skip
 
 

@@ -157,8 +157,10 @@ class Experiment:
         callbacks = list(build(self.config.callbacks).values())
         if not self.data.holdout:  # nothing is validated, so nothing can say when to stop
             callbacks = [each for each in callbacks if not isinstance(each, EarlyStopping)]
+        epoch = len(self.data.train_dataloader())  # batches: a short epoch is logged, too
         return build(
             self.config.trainer,
+            log_every_n_steps=min(self.config.trainer.log_every_n_steps, epoch),
             enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
             logger=[CSVLogger(self.folder, name="", version=""), *loggers.values()],
             callbacks=[

@@ -86,8 +86,13 @@ class MetricLearner(LightningModule):
             with translate_errors(self.loss):
                 loss = self.loss(embeddings, batch.labels, indices)
         terms = {f"train/{name}": term for name, term in getattr(self.loss, "terms", {}).items()}
-        self.log_dict({"train/loss": loss} | terms, batch_size=len(batch.labels))
+        self.log_dict({"train/loss": loss} | terms | self._rates(), batch_size=len(batch.labels))
         return loss
+
+    def _rates(self) -> dict[str, float]:
+        """The learning rates of this step, by the name of what learns."""
+        optimizer: Any = self.optimizers()
+        return {f"learning_rate/{group['name']}": group["lr"] for group in optimizer.param_groups}
 
     def on_validation_epoch_start(self) -> None:
         make_buffers_equal(self.embedder)

@@ -231,6 +231,5 @@ def _finish(
     written = [file for report in reports.values() for file in report.write(run)]
     for file in written:
         print(file)
-    last = folder / "checkpoints" / "last.ckpt"
-    checkpoints = {"best": fitted.chosen.file, **({"last": last} if last.is_file() else {})}
-    publish(experiment.trainer.loggers, run, {**outcome.scores, **facts}, checkpoints, written)
+    told = {**outcome.scores, **facts}
+    publish(experiment.trainer.loggers, run, told, fitted.chosen.file, written)
