@@ -188,7 +188,7 @@ def test_candidates_are_complete_for_most_queries_of_ordinary_sets(
     assert len(listed.query) < 0.2 * len(vectors) ** 2
 
 
-@pytest.mark.parametrize("size", [3, 128, 512])
+@pytest.mark.parametrize("size", [3, 128, 512, 4096])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
 def test_products_err_less_than_the_bound(
     size: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch

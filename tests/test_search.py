@@ -7,12 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
-from lookalike.data.decoding import read_image
+from lookalike.data.decoding import decode, read_image
 from lookalike.errors import InputError
 from lookalike.inference.embedder import load_embedder
 from lookalike.inference.lookup import check_threshold, look_up
+from lookalike.inference.pretrained import pretrained_embedder
+from lookalike.models.pooling import AveragePooling
+from lookalike.models.siamese import siamese_backbone
 from lookalike.retrieval.exact import nearest, pair_scores
 from lookalike.retrieval.faiss_flat import unit
 
@@ -182,7 +186,11 @@ def test_a_gallery_without_classes_and_with_boxes(
         (["class=class99"], "no class 'class99' among 16. Did you mean class"),
         (["within=everything"], "it is predicted, all or null"),
         (["k=0"], "k=0: need 1 or more"),
-        (["checkpoint=null"], "give checkpoint="),
+        (["checkpoint=null"], "give what embeds the images"),
+        (["backbone=siamese"], "give what embeds the images, one of"),
+        (["checkpoint=null", "backbone=siamese"], "give the images to search"),
+        (["checkpoint=null", "backbone=siamese", "gallery=flat"], "is a random network"),
+        (["checkpoint=null", "model=[vgg16,resnet50]", "gallery=flat"], "give what embeds"),
         (["gallery=flat", "within=predicted"], "Set within=all"),
         (["gallery=nowhere"], "there is no file or folder nowhere"),
     ],
@@ -215,3 +223,42 @@ def test_without_a_classifier_the_whole_gallery_is_searched(
     rows = list(csv.DictReader(Path("s", "matches.csv").read_text().splitlines()))
     assert {row["searched_in"] for row in rows} == {"the whole gallery"}
     assert str(query) not in {row["match"] for row in rows}
+
+
+def test_a_pretrained_backbone_searches_without_training(
+    cli: Cli, class_folders: Path, tmp_path: Path
+) -> None:
+    """Its answers are those of its pooled features."""
+    size = {"channels": [4], "hidden": [8], "image_size": 20, "mean": [0.5] * 3, "std": [0.5] * 3}
+    backbone = siamese_backbone(**size)
+    torch.save(backbone.network.state_dict(), tmp_path / "weights.pth")
+    query = class_folders / "class03" / "2.png"
+    given = [
+        f"images={query}", f"gallery={class_folders}", "backbone=siamese", "num_workers=0",
+        f"backbone.weights={tmp_path / 'weights.pth'}", "backbone.image_size=20",
+        "backbone.channels=[4]", "backbone.hidden=[8]", "k=3", "hydra.run.dir=s",
+    ]  # fmt: skip
+    assert cli("search", *given) == 1
+    embedder, view = pretrained_embedder(backbone, AveragePooling())
+    paths = sorted(class_folders.glob("*/*.png"))
+    with torch.inference_mode():
+        vectors = embedder(view([decode(path) for path in paths])).numpy()
+    similar = vectors @ vectors[paths.index(query)]
+    order = [str(paths[row]) for row in np.argsort(-similar) if paths[row] != query]
+    found = sorted(
+        (row for row in answers("s") if row["cosine_rank"]), key=lambda row: int(row["cosine_rank"])
+    )
+    assert [row["match"] for row in found[:3]] == order[:3]
+
+
+@pytest.mark.real
+def test_a_model_of_imagenet_finds_furniture_of_the_class(
+    cli: Cli, real_data: Path, real_weights: Path, capsys: Any
+) -> None:
+    gallery = real_data / "furniture" / "val"
+    query = sorted((gallery / "bed").iterdir())[0]
+    given = [f"images={query}", f"gallery={gallery}", "model=mobilenet_v2", "k=5",
+             f"model.mobilenet_v2.weights={real_weights}", "hydra.run.dir=s"]  # fmt: skip
+    assert cli("search", *given) == 1
+    assert [row["class_name"] for row in answers("s")].count("bed") >= 4
+    assert "The best 5 by each of the two measures" in " ".join(capsys.readouterr().out.split())

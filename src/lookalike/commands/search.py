@@ -1,6 +1,7 @@
 """lookalike search: the images of a gallery that look like the given ones."""
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,9 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
 from lookalike.commands.verb import run_verb
-from lookalike.config import as_list, build
+from lookalike.config import as_list, build, check_arguments, config_folder
 from lookalike.data.checking import check_readable
-from lookalike.data.images import files_of
+from lookalike.data.images import Transform, files_of
 from lookalike.data.measuring import MeasuredImages
 from lookalike.data.records import Records, check_class
 from lookalike.device import find_device
@@ -20,9 +21,11 @@ from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.inference.classifier import Classifier, classifier_in, classify, with_unique_names
 from lookalike.inference.images import find_labelled, find_records
 from lookalike.inference.lookup import check_threshold
+from lookalike.inference.pretrained import pretrained_embedder
 from lookalike.inference.search import check_classes_of, voted_classes
 from lookalike.inference.search import search as search_gallery
 from lookalike.losses.classifier import logits_of
+from lookalike.models.embedder import Embedder
 from lookalike.reports.matches import matches_sheet, print_matches, write_matches
 from lookalike.retrieval.embeddings import embed
 
@@ -31,11 +34,11 @@ log = logging.getLogger(__name__)
 
 def search(config: DictConfig) -> int:
     """Answers every query; returns how many found something."""
-    checkpoints = as_list(config.checkpoint)
+    checkpoints = [read_checkpoint(f, as_list(config.trust)) for f in as_list(config.checkpoint)]
     _check(config, checkpoints)
     device = find_device(config.device)
-    first = read_checkpoint(checkpoints[0], as_list(config.trust))
-    queries, gallery = find_records(as_list(config.images)), _gallery(config, first)
+    embedder, view = _embedder(config, checkpoints)
+    queries, gallery = find_records(as_list(config.images)), _gallery(config, checkpoints)
     classifiers = _classifiers(config, checkpoints, gallery)
     for records in (queries, gallery):
         check_readable(files_of(records))
@@ -44,24 +47,53 @@ def search(config: DictConfig) -> int:
     if classifiers:
         settings = (device, config.batch_size, config.num_workers)
         places = list(voted_classes([classify(each, queries, *settings) for each in classifiers]))
-    embedder, views = first.embedder().to(device), {"test": first.transform()}
+    embedder.to(device)
 
     def features(records: Records) -> NDArray[np.float32]:
-        images = MeasuredImages(records, views, config.batch_size, config.num_workers)
+        images = MeasuredImages(records, {"test": view}, config.batch_size, config.num_workers)
         return embed(embedder.unnormalised, images.loader(records.every_id), device).vectors
 
     results = search_gallery(features, queries, gallery, places, config.k, config.threshold)
     folder = Path(config.paths.run)
-    print_matches(results)
+    print_matches(results, config.k)
     write_matches(folder / "matches.csv", results)
     matches_sheet(results).save(folder / "matches.png")
     print(folder / "matches.csv", folder / "matches.png", sep="\n")
     return sum(bool(each) for each in results.found)
 
 
-def _check(config: DictConfig, checkpoints: list[str]) -> None:
-    if not checkpoints:
-        raise InputError("give checkpoint=RUN/checkpoints/best.ckpt, or a list of them to vote")
+def _embedder(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> tuple[Embedder, Transform]:
+    """What embeds, and how it sees an image: of the first checkpoint, or pretrained."""
+    if checkpoints:
+        return checkpoints[0].embedder(), checkpoints[0].transform()
+    backbone: Any = config.backbone
+    for name, model in config.model.items():
+        backbone = OmegaConf.merge(OmegaConf.load(_backbone_file(name)), {"weights": model.weights})
+    if backbone.get("weights") is None:
+        raise InputError(
+            "backbone.weights=null is a random network, which finds nothing. Give a file or the "
+            "name of pretrained weights, such as backbone.weights=IMAGENET1K_V1 (timm: pretrained)."
+        )
+    check_arguments(backbone)
+    return pretrained_embedder(build(backbone), build(config.pooling))
+
+
+def _backbone_file(name: str) -> Path:
+    file = config_folder() / "backbone" / f"{name}.yaml"
+    if not file.is_file():
+        raise InputError(f"model={name} is no backbone; give backbone=... and backbone.weights=...")
+    return file
+
+
+def _check(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> None:
+    given = [bool(checkpoints), bool(config.model), bool(config.backbone)]
+    if sum(given) != 1 or len(config.model) > 1:
+        raise InputError(
+            "give what embeds the images, one of: checkpoint=RUN/checkpoints/best.ckpt (or a list, "
+            "to vote), model=mobilenet_v2, or backbone=timm backbone.name=... backbone.weights=..."
+        )
+    if not checkpoints and config.gallery is None and not config.data:
+        raise InputError("give the images to search: gallery=<folder or table>, or data=<set>")
     if config.within not in ("predicted", "all", None):
         raise InputError(f"within={config.within} is not known; it is predicted, all or null")
     if config.k < 1:
@@ -69,30 +101,35 @@ def _check(config: DictConfig, checkpoints: list[str]) -> None:
     check_threshold(config.threshold)
 
 
-def _gallery(config: DictConfig, checkpoint: Checkpoint) -> Records:
+def _gallery(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> Records:
     """The folder or table that is given; otherwise a data set, by default the checkpoint's."""
     if config.gallery is not None:
         return find_labelled(config.gallery)
     given: Any = OmegaConf.to_container(config.data, resolve=True)
-    data = given or checkpoint.data()
+    data = given or checkpoints[0].data()
     source = build(data["source"])
     source.prepare()
     records: Records = source.records()
     return records.of_classes(data["classes"]) if data.get("classes") else records
 
 
-def _classifiers(config: DictConfig, checkpoints: list[str], gallery: Records) -> list[Classifier]:
+def _classifiers(
+    config: DictConfig, checkpoints: Sequence[Checkpoint], gallery: Records
+) -> list[Classifier]:
     """Those that name the class to search; none where it is given, or everything is searched."""
     if config["class"] is not None:
         check_class(config["class"], gallery.class_names)
         return []
     if config.within == "all":
         return []
-    files = [read_checkpoint(file, as_list(config.trust)) for file in checkpoints]
-    if config.within is None and not all(_can_choose(each, gallery) for each in files):
-        log.info("The whole gallery is searched: the checkpoint names none of its classes.")
+    if not checkpoints and config.within == "predicted":
+        raise InputError("within=predicted needs checkpoints with a classifier; set within=all")
+    if config.within is None and not (
+        checkpoints and all(_can_choose(each, gallery) for each in checkpoints)
+    ):
+        log.info("The whole gallery is searched: nothing here names one of its classes.")
         return []
-    classifiers = with_unique_names([classifier_in(each) for each in files])
+    classifiers = with_unique_names([classifier_in(each) for each in checkpoints])
     check_classes_of(gallery, classifiers)
     return classifiers
 

@@ -24,8 +24,13 @@ HEADER = (
 )
 
 
-def print_matches(results: SearchResults) -> None:
-    """A line for each match, or "no match"; `#1` is a rank."""
+def print_matches(results: SearchResults, k: int) -> None:
+    """A line for each match, or "no match"; `#1` is a rank.
+
+    Args:
+        results: of a search.
+        k: how many were asked for by each measure.
+    """
     head = ("query", "searched in", "match", "class", "cosine", "Euclidean")
     lines = [
         line
@@ -33,7 +38,10 @@ def print_matches(results: SearchResults) -> None:
         for line in _lines(results, Path(path).name, place, found)
     ]
     more = len(results.queries) - PRINTED
-    print_table(Table(head, lines, len(head), [f"and {more} more queries"] if more > 0 else []))
+    notes = [f"and {more} more queries"] if more > 0 else []
+    best = "The best" if k == 1 else f"The best {k}"
+    notes.append(f"{best} by each of the two measures; an image found by both stands there once.")
+    print_table(Table(head, lines, len(head), notes))
 
 
 def write_matches(file: Path, results: SearchResults) -> None:

@@ -129,9 +129,14 @@ def _guess_floor(
 
 
 def _lowered(score: NDArray[np.float32], error: float) -> NDArray[np.float32]:
-    """The least rounded product of an item that is exactly as near as one of this product."""
+    """The least product, rounded or not, of an item that is exactly as near as one of this product.
+
+    It is rounded down to bfloat16: what is compared with it may be bfloat16 or float32.
+    """
     lowest = score - np.abs(score) * np.float32(2**-8) - np.float32(2 * error)
-    return torch.from_numpy(lowest).bfloat16().float().numpy()
+    bits = lowest.view(np.uint32)
+    away_from_zero = np.where(lowest < 0, bits + np.uint32(0xFFFF), bits)
+    return (away_from_zero & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def _reach(
