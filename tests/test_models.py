@@ -3,6 +3,7 @@
 import gc
 import weakref
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -406,6 +407,41 @@ def test_channels_of_timm_s_networks(name: str, width: int, places: tuple[int, i
         with torch.inference_mode():
             patches = network(images)[:, 1:]
             torch.testing.assert_close(backbone.eval()(images)[0, :, :, 0], patches[0].T)
+
+
+def test_a_trained_attention_pool_is_kept() -> None:
+    """SigLIP's: the mean of its patches is another feature than the one that it was trained for."""
+    backbone = timm_backbone("vit_base_patch16_siglip_224", None, 224, MEAN, STD).eval()
+    assert backbone.shape == (768,)
+    network = backbone.network.network
+    images = torch.rand(1, 3, 224, 224)
+    with torch.inference_mode():
+        expected = network.forward_head(network.forward_features(images), pre_logits=True)
+        torch.testing.assert_close(backbone(images), expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "mean"),
+    [("resnet18", 224, 0.485), ("vit_base_patch16_siglip_256", 256, 0.5),
+     ("tf_efficientnet_lite0", 224, 0.5), ("convnext_tiny", 224, 0.485)],
+)  # fmt: skip
+def test_timm_knows_how_its_networks_see(compose: Any, name: str, size: int, mean: float) -> None:
+    """A user's own values win."""
+    backbone = compose("train", "data=flowers", "backbone=timm", f"backbone.name={name}").backbone
+    assert (backbone.image_size, backbone.mean[0]) == (size, mean)
+    assert len(backbone.std) == 3
+    given = ("backbone.image_size=96", "backbone.mean=[0,0,0]")
+    backbone = compose(
+        "train", "data=flowers", "backbone=timm", f"backbone.name={name}", *given
+    ).backbone
+    assert (backbone.image_size, list(backbone.mean)) == (96, [0, 0, 0])
+
+
+def test_a_misspelt_network_of_timm_in_a_configuration(compose: Any) -> None:
+    with pytest.raises(Exception, match="timm has no model 'resnet999'"):
+        _ = compose(
+            "train", "data=flowers", "backbone=timm", "backbone.name=resnet999"
+        ).backbone.image_size
 
 
 @pytest.mark.parametrize("error", [TypeError, RuntimeError, NotImplementedError])

@@ -8,6 +8,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
+from lookalike.errors import InputError
+
 
 def cpu_multiplies_bfloat16() -> bool:
     """Whether the processor multiplies bfloat16 natively, by AVX-512 or by AMX.
@@ -98,3 +100,16 @@ def launch(task: Callable[..., Any], config: Any, jobs: Sequence[Sequence[str]])
     context = HydraContext(loader, Callbacks(config))
     launcher = Plugins.instance().instantiate_launcher(context, task, config)
     launcher.launch([list(job) for job in jobs], initial_job_idx=0)
+
+
+def timm_module() -> ModuleType:
+    """timm, imported as quickly as torchvision.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        torchvision_module()  # timm imports it
+        return import_module("timm")
+    except ImportError:
+        raise InputError('backbone=timm needs timm: pip install "lookalike[timm]"') from None

@@ -15,6 +15,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
+from lookalike.compatibility import timm_module
 from lookalike.errors import InputError, did_you_mean
 
 _PACKAGE = Path(__file__).resolve().parent
@@ -122,7 +123,23 @@ def words(text: str) -> str:
     return re.sub(r"[^\w.+-]+", "-", text)[:80]
 
 
+def of_timm(setting: str, name: str) -> Any:
+    """How the weights of a timm network were trained: "image_size", "mean" or "std".
+
+    Raises:
+        InputError: timm is not installed, or has no such network.
+    """
+    timm = timm_module()
+    trained = timm.get_pretrained_cfg(name)
+    if trained is None:
+        raise InputError(f"timm has no model {name!r}.{did_you_mean(name, timm.list_models())}")
+    if setting == "image_size":
+        return trained.input_size[-1]
+    return list(getattr(trained, setting))
+
+
 OmegaConf.register_new_resolver("words", words, replace=True)
+OmegaConf.register_new_resolver("timm", of_timm, replace=True)
 
 
 def _none_for_null(argument: str) -> str:

@@ -65,6 +65,8 @@ def explain(error: Exception, verb: str) -> str:
         wrong = str(error.missing_cfg_file).rsplit("/", 1)[-1].removesuffix(".yaml")
         return f"{error}{did_you_mean(wrong, error.options)}"
     message = "\n".join(str(part) for part in causes(error))
+    if "InputError raised while resolving interpolation: " in message:
+        return message.split("interpolation: ", 1)[1].splitlines()[0]
     misspelt = re.search(
         r"Could not (?:override|append|delete from config) '?\.?([\w.@/]+)'?", message
     )

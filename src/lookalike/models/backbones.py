@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from lookalike.compatibility import torchvision_module
-from lookalike.errors import InputError
+from lookalike.compatibility import timm_module, torchvision_module
+from lookalike.errors import InputError, did_you_mean
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -94,6 +94,8 @@ def timm_backbone(
 ) -> Backbone:
     """Any network of timm, without its classifier and pooling.
 
+    A network that pools by trained attention (SigLIP's) keeps that pooling.
+
     Args:
         name: one of `timm.list_models()`, with or without a tag of pretrained weights.
         weights: "pretrained" for timm's own, the path of a state dict, or null for random ones.
@@ -104,18 +106,17 @@ def timm_backbone(
     Raises:
         InputError: timm is not installed or has no such model, or the weights do not fit it.
     """
+    timm = timm_module()
     try:
-        torchvision_module()  # timm imports it
-        import timm  # an extra
-    except ImportError:
-        raise InputError('backbone=timm needs timm: pip install "lookalike[timm]"') from None
-    try:
+        with torch.device("meta"):  # its shape alone, in no time
+            attends = getattr(timm.create_model(name, num_classes=0), "attn_pool", None) is not None
+        pooling = {} if attends else {"global_pool": ""}
         network = timm.create_model(
-            name, pretrained=weights == "pretrained", num_classes=0, global_pool=""
+            name, pretrained=weights == "pretrained", num_classes=0, **pooling
         )
     except RuntimeError as error:
-        close = ", ".join(timm.list_models(f"*{name.split('_')[0]}*")[:8])
-        raise InputError(f"timm has no model {name!r} ({error}). Close: {close}") from error
+        hint = did_you_mean(name, timm.list_models())
+        raise InputError(f"timm has no model {name!r} ({error}).{hint}") from error
     if weights not in (None, "pretrained"):
         load_weights(network, read_state_dict(Path(weights)), dropped=("head", "classifier", "fc"))
     return Backbone(_ChannelsFirst(network), image_size, mean, std)
