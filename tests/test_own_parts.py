@@ -1,5 +1,6 @@
 """docs/own_parts.md, as a reader follows it: files from its blocks, then its commands."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -22,19 +23,25 @@ QUICK = [
 
 def test_the_page_works(tmp_path: Path) -> None:
     files = re.findall(r"`([\w/]+\.(?:py|yaml))`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL)
-    assert len(files) == 3
+    assert len(files) == 4
     for name, content in files:
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
     commands = re.findall(r"^\$ lookalike (.*)$", PAGE, re.MULTILINE)
-    assert [command.split()[0] for command in commands] == ["train", "evaluate"]
+    assert [command.split()[0] for command in commands] == ["train", "evaluate", "train"]
     for command in commands:
         words = shlex.split(command)
-        quick = [*QUICK, f"paths.cache={tmp_path}"] if words[0] == "train" else []
+        quick = []
+        if words[0] == "train":
+            own_data = "data=patches" in words
+            quick = [each for each in QUICK if not (own_data and each.startswith("data.source"))]
+            quick += [f"paths.cache={tmp_path}", f"paths.data={tmp_path}"]
         shown = subprocess.run(
             [Path(sys.executable).with_name("lookalike"), *words, *quick],
             cwd=tmp_path, capture_output=True, text=True,
         )  # fmt: skip
         assert shown.returncode == 0, shown.stderr
     assert (tmp_path / "run" / "metrics.json").is_file()
+    measured = json.loads((tmp_path / "run_on_patches" / "metrics.json").read_text())
+    assert measured["counts"]["test_images"] == 36
