@@ -1,7 +1,10 @@
 """Every choice stands beside every experiment, and every command that is written down composes."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -225,3 +228,35 @@ def test_a_sweep_names_its_folders_after_what_is_swept() -> None:
         *always, "data.root",
     ]  # fmt: skip
     assert words("loss=triplet,data.root=/my/photos") == "loss-triplet-data.root-my-photos"
+
+
+# a few drawn images and a small network: what is run is the command, not its scores
+QUICK = (
+    "data.source.species=16", "data.source.images_per_species=8", "data.source.size=40",
+    "backbone.image_size=32", "data.batch_size=16", "data.num_workers=0", "trainer.max_epochs=1",
+    "trainer.accelerator=cpu",
+)  # fmt: skip
+
+
+def readme_commands() -> list[str]:
+    """Those of README that train on the default data."""
+    lines = re.findall(r"^\$ (lookalike train .*)$", (CHECKOUT / "README.md").read_text(), re.M)
+    other = ("data=", "resume=", "--config-dir", "--help", "experiment=", "sweep=")
+    return [line.split("  ")[0] for line in lines if not any(word in line for word in other)]
+
+
+def test_there_are_commands_to_run() -> None:
+    assert len(readme_commands()) >= 5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", readme_commands())
+def test_a_command_of_the_readme_runs(command: str, tmp_path: Path) -> None:
+    words = [word for word in shlex.split(command)[1:] if word != "trainer=gpu"]
+    done = subprocess.run(
+        [sys.executable, "-m", "lookalike", *words, *QUICK],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300,
+        env={**os.environ, "WANDB_MODE": "offline"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.glob("outputs/train/**/metrics.json"))
