@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lookalike.config import causes, config_folder, gather_overrides, known_names
 from lookalike.errors import InputError, did_you_mean
+from lookalike.memory import keep_freed_memory
 
 # said of every run, whatever the user does
 LIGHTNING_REMARKS = (
@@ -44,6 +45,7 @@ def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
 
     Exits with 2 where the command, a file or a checkpoint does not fit.
     """
+    keep_freed_memory()
     sys.path.append(os.getcwd())  # a user's own package lies where the command is given
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach us instead of Hydra's printer
     for message in LIGHTNING_REMARKS:

@@ -14,7 +14,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from lookalike.config import build, check_arguments
 from lookalike.errors import InputError
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
-from lookalike.memory import peak_memory, watch_peak
+from lookalike.memory import keep_freed_memory, peak_memory, watch_peak
 from lookalike.provenance import weights_fingerprint
 from lookalike.reports.finished import FinishedRun, Report
 from lookalike.reports.loggers import publish
@@ -41,6 +41,7 @@ def train(config: DictConfig) -> float:
         InputError: something in the configuration, the data or the folder does not fit.
     """
     started = perf_counter()
+    keep_freed_memory()  # a launcher's process, or a program of the user's, begins here
     watch_peak()
     folder = _checked_folder(config)
     experiment = Experiment(config, folder)
