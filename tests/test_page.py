@@ -4,13 +4,14 @@ import csv
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from scipy import stats
 
 from lookalike.data.records import Records
@@ -20,10 +21,16 @@ from lookalike.reports.cells import Setting, compare
 from lookalike.reports.comparison import differing, settings
 from lookalike.reports.embeddings import KeepEmbeddings, read_embeddings
 from lookalike.reports.finished import FinishedRun
+from lookalike.reports.page import document, sections
 from lookalike.reports.page.axis import Axis
 from lookalike.reports.page.closeup import Lens
+from lookalike.reports.page.costs import cost_figures
 from lookalike.reports.page.document import Comparison, page
-from lookalike.reports.page.svg import Chart, Series, legend
+from lookalike.reports.page.figures import row_chart
+from lookalike.reports.page.labels import short_label, short_labels, telling_keys
+from lookalike.reports.page.overview import interval_figure, recall_figure
+from lookalike.reports.page.svg import Chart, Name, Series, legend
+from lookalike.reports.page.ties import Tie
 from lookalike.reports.saved import find_runs, flattened
 from lookalike.reports.tables import Table, comma_separated, latex, markdown, title
 from lookalike.retrieval.embeddings import Embeddings
@@ -167,8 +174,8 @@ def test_charts_escape_their_texts_once() -> None:
     for raw in ("<b>", "<i>", "amp;amp;", "</svg></title>"):
         assert raw not in drawn
     assert "x &lt; 1 &amp; &#34;y&#34;" in drawn
-    ((name, sample),) = legend([("<u>", 3)])
-    assert name == "<u>"  # a template escapes it
+    ((name, sample),) = legend([(Name("<u>"), 3)])
+    assert name.text == "<u>"  # a template escapes it
     assert "<svg" in sample
 
 
@@ -263,7 +270,7 @@ def test_what_was_not_trained_comes_first_and_two_seeds_have_a_range(tmp_path: P
     start = write_run(tmp_path, 9, "start", score=0.8) / ".hydra" / "config.yaml"
     start.write_text(start.read_text() + "trainer:\n  max_epochs: 0\n")
     comparison = Comparison(compared(find_runs(tmp_path)), "map_at_r")
-    labels = [line.setting.label for line in comparison.lines]
+    labels = [line.setting.label for line in comparison.parts[0].lines]
     assert labels == ["loss=before training", "loss=arcface", "loss=triplet"]
     assert not comparison.runs[0].trained  # runs are ordered by their score alone
     assert comparison.runs[0].curves == {}
@@ -306,6 +313,192 @@ def test_scores_of_different_tests_are_not_compared_in_silence(tmp_path: Path) -
     html = written_page(tmp_path)
     assert "were tested on different images" in html
     assert "3 test queries have no relevant image" in html
+
+
+def changed(folder: Path, choices: Mapping[str, str], config: Mapping[str, Any]) -> None:
+    """Further choices and keys of a run."""
+    for name, above, values in (
+        ("hydra", ("hydra", "runtime", "choices"), choices),
+        ("config", (), config),
+    ):
+        file = folder / ".hydra" / f"{name}.yaml"
+        content = yaml.safe_load(file.read_text())
+        node = content
+        for key in above:
+            node = node[key]
+        node |= values
+        file.write_text(yaml.safe_dump(content, sort_keys=False))
+
+
+def two_data_sets(root: Path) -> Comparison:
+    """Two losses, two sizes and three seeds on each; the second set is far easier."""
+    number = 0
+    for data, ease in (("cub", 0.0), ("cars", 0.5)):
+        for loss, score in (("triplet", 0.1), ("arcface", 0.2)):
+            for seed in range(3):
+                for size in (32, 512):
+                    folder = write_run(root, number, loss, seed, size, 0, ease + score + seed / 50)
+                    changed(folder, {"data": data}, {})
+                    number += 1
+    return Comparison(find_runs(root), "map_at_r")
+
+
+def test_nothing_shows_scores_of_different_tests_together(tmp_path: Path) -> None:
+    comparison = two_data_sets(tmp_path)
+    titles = ["cub: 48 queries, 48 images", "cars: 48 queries, 48 images"]
+    assert sorted(part.title for part in comparison.parts) == sorted(titles)
+    html = page(comparison, {comparison.runs[0]: None}, Lens())
+    check_self_contained(html)
+    for name in ("scores", "runs", "curves", "effects", "costs"):
+        body = re.search(rf'<section id="{name}">(.*?)</section>', html, re.DOTALL)
+        assert body is not None
+        assert sorted(re.findall("<h3>(.*?)</h3>", body[1])) == sorted(titles)
+    for part in comparison.parts:
+        own = {Tie([run]).__html__() for run in part.runs}
+        drawn = str(
+            sections.scores(part, comparison.test)
+            + sections.runs(part, comparison.keys, [])
+            + sections.learning(part.lines, "map_at_r")
+            + sections.effects(part.runs, part.keys, comparison.test)
+            + sections.costs(part.lines, comparison.test)
+        )
+        marks = {mark for group in re.findall(r'data-(?:some|every)="(.*?)"', drawn)
+                 for mark in group.split()}  # fmt: skip
+        assert marks == {re.findall('"(.*)"', tie)[0] for tie in own}
+    assert {run.choices["data"] for run in comparison.runs[:2]} == {"cub", "cars"}  # close-ups
+
+
+def test_tables_of_different_tests_stand_apart(tmp_path: Path) -> None:
+    comparison = two_data_sets(tmp_path)
+    tables = comparison.files()
+    assert tables["scores.md"].count("\n| --- ") == 2
+    assert tables["scores.md"].count("## ") == 2
+    assert tables["scores.tex"].count(r"\begin{tabular}") == 2
+    cells = list(csv.DictReader(tables["scores.csv"].splitlines()))
+    assert [row["tested_on"][:4] for row in cells] == [p.title[:4] for p in comparison.parts
+                                                       for _ in range(4)]  # fmt: skip
+    # both losses of a set are tested against the best of that set, not of the other
+    assert sum(row["test/map_at_r/p"] == "1.0" for row in cells) >= 2
+    rows = list(csv.DictReader(tables["runs.csv"].splitlines()))
+    assert len(rows) == 24
+    assert all(row["tested_on"].startswith(row["data"]) for row in rows)
+
+
+def test_scores_stand_left_of_many_hyper_parameters(tmp_path: Path) -> None:
+    varied = {f"optimizer_option_{n}": n for n in range(12)}
+    for number, loss in enumerate(("triplet", "multi_similarity")):
+        folder = write_run(tmp_path, number, loss)
+        values = {key: f"{value}{number}" for key, value in varied.items()}
+        changed(folder, {"backbone": f"resnet{number}"}, values)
+    for name, first in (("scores", ["loss"]), ("runs", ["run", "loss"])):
+        section = re.search(rf'<section id="{name}">(.*?)</section>', written_page(tmp_path), re.S)
+        assert section is not None
+        heads = re.findall("<button>(.*?)</button>", section[1])
+        assert heads[: len(first)] == first
+        last_score = max(place for place, head in enumerate(heads) if head.startswith("test "))
+        assert sum("option" in head for head in heads[last_score:]) >= 10
+        assert set(varied) <= set(heads)  # none is lost
+        assert "multi_similarity</td>" in section[1]
+
+
+def test_few_hyper_parameters_stand_left_of_the_scores(tmp_path: Path) -> None:
+    for number, loss in enumerate(("triplet", "arcface")):
+        write_run(tmp_path, number, loss, size=32 * (1 + number))
+    heads = re.findall("<button>(.*?)</button>", written_page(tmp_path))
+    assert heads[:3] == ["loss", "embedding_size", "val MAP@R"]
+
+
+def test_short_labels_keep_the_loss_and_what_tells_apart(tmp_path: Path) -> None:
+    losses = ("a_loss_with_a_name_longer_than_any_label", "triplet")
+    long = "a_miner_of_positives_and_semi_hard_negatives"
+    for number in range(8):
+        loss = losses[number % 2]
+        folder = write_run(tmp_path, number, loss, size=32 * (1 + number // 4))
+        # the miner follows from the loss, all have the same backbone
+        choices = {"miner": f"{long}_{loss}", "backbone": "resnet50", "sampler": f"{number // 2}"}
+        changed(folder, choices, {})
+    runs = find_runs(tmp_path)
+    found = settings(runs, ["backbone", "miner", "loss", "sampler", "embedding_size"])
+    assert telling_keys(found) == ["loss", "sampler"]
+    labels = short_labels(found)
+    assert len(set(labels)) == 8
+    for setting, label in zip(found, labels, strict=True):
+        assert label.startswith(setting.values["loss"])
+        assert not label.startswith("triplet") or label == f"triplet, {setting.values['sampler']}"
+    many = {"loss": "multi_similarity", **{str(n): "0.0001" for n in range(12)}}
+    assert short_label(many).startswith("multi_similarity, …, ")
+    assert len(short_label(many)) <= 32
+    chart, _ = row_chart([Name("triplet, …", "loss=triplet, all")], Axis("x", 0, 1), "x")
+    assert ">triplet, …<title>loss=triplet, all</title></text>" in chart.__html__()
+
+
+def test_links_to_close_ups_keep_the_loss(tmp_path: Path) -> None:
+    for number, loss in enumerate(("multi_similarity", "triplet")):
+        changed(write_run(tmp_path, number, loss, seed=number), {"miner": "x" * 60 + loss}, {})
+    html = written_page(tmp_path)
+    link = r'<a href="#run0" title="Close-up: .*">Close-up: multi_similarity, seed 0<'
+    assert re.search(link, html)
+
+
+def test_charts_and_tables_are_tied_to_their_runs(tmp_path: Path) -> None:
+    for number in range(16):  # 8 settings: the last two are grey
+        size = 32 * (1 + number % 2)
+        write_run(tmp_path, number, f"loss{number % 8}", seed=number // 8, size=size)
+    comparison = Comparison(find_runs(tmp_path), "map_at_r")
+    html = page(comparison, {comparison.runs[0]: None}, Lens())
+    read = check_self_contained(html)
+    rows = [row for row in read.all("tr") if "data-words" in row]
+    marks = {row["data-some"] for row in rows}
+    assert len(marks) == 16
+    for name in ("scores", "curves", "effects", "costs"):
+        body = re.search(rf'<section id="{name}">(.*?)</section>', html, re.DOTALL)
+        assert body is not None
+        single = re.findall(r'<path data-some="(\w+)"', body[1])
+        assert set(single) == marks  # each run has points or lines of its own
+    assert len(set(re.findall(r'data-some="(\w+ \w+)"', html))) == 8  # settings
+    assert 'data-every="' in html  # means over several settings
+
+
+def test_the_starting_point_is_a_line_to_compare_with(tmp_path: Path) -> None:
+    for number, loss in enumerate(("triplet", "arcface")):
+        write_run(tmp_path, number, loss, score=0.6 + number / 10)
+    config = write_run(tmp_path, 9, "start", score=0.25) / ".hydra" / "config.yaml"
+    config.write_text(config.read_text() + "trainer:\n  max_epochs: 0\n")
+    (part,) = Comparison(compared(find_runs(tmp_path)), "map_at_r").parts
+    figures = [
+        interval_figure(part.lines, "test/map_at_r"),
+        recall_figure(part.lines),
+        *cost_figures(part.lines, "test/map_at_r"),
+    ]
+    assert len(figures) == 4
+    for figure in figures:
+        assert figure is not None
+        drawn = str(figure.chart.__html__())
+        assert drawn.count('class="level"') == 1
+        assert "Dashed: before training." in figure.caption
+        assert [name.text for name, _ in figure.legend] in ([], ["arcface", "triplet"])
+    rows = re.findall(r'class="end">(\D+?)<title>', str(figures[0].chart.__html__()))
+    assert rows == ["arcface", "triplet"]
+    alone = interval_figure([line for line in part.lines if not line.setting.trained],
+                            "test/map_at_r")  # fmt: skip
+    assert alone is not None
+    assert 'class="level"' not in str(alone.chart.__html__())
+
+
+def test_progress_is_shown_while_the_page_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_run(tmp_path, 0)
+    told: list[tuple[int, int, bool]] = []
+
+    def followed(parts: Iterable[Any], description: str, total: int, transient: bool) -> Any:
+        found = list(parts)
+        told.append((len(found), total, transient))
+        return found
+
+    monkeypatch.setattr(document, "track", followed)
+    written_page(tmp_path)
+    assert told == [(8, 8, True)]  # with one close-up
 
 
 def test_runs_without_anything_but_scores(tmp_path: Path) -> None:
@@ -436,6 +629,8 @@ def test_a_thousand_runs_in_a_browser(tmp_path: Path, browser: Any) -> None:
     expected = sum(n % 4 == 0 and n // 20 == 7 for n in range(1000))
     assert rows.count() == expected
     assert view.inner_text("#shown") == f"{expected} of 1000 runs"
+    left = view.locator("#costs [data-some]:visible").count()
+    assert 0 < left < view.locator("#costs [data-some]").count()
     view.fill("#filter", "")
 
     column = view.locator("#runs th", has_text="test MAP@R").first

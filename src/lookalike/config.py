@@ -135,7 +135,7 @@ def of_timm(setting: str, name: str) -> Any:
         raise InputError(f"timm has no model {name!r}.{did_you_mean(name, timm.list_models())}")
     if setting == "image_size":
         return trained.input_size[-1]
-    return list(getattr(trained, setting))
+    return ListConfig(list(getattr(trained, setting)))
 
 
 OmegaConf.register_new_resolver("words", words, replace=True)

@@ -51,13 +51,6 @@ class Setting:
         return self.name or ", ".join(named)
 
     @property
-    def short(self) -> str:
-        """The values alone, for charts whose caption names the keys."""
-        values = [shown(value) for value in self.values.values()]
-        # of a starting point all values of training are the same words
-        return self.name or ", ".join(values if self.trained else dict.fromkeys(values))
-
-    @property
     def trained(self) -> bool:
         """Whether it is more than a starting point that was measured."""
         return any(run.trained for run in self.runs)

@@ -56,16 +56,32 @@ def monitored(runs: Sequence[SavedRun]) -> str:
 
 
 def comparable(runs: Sequence[SavedRun]) -> bool:
-    """Whether all were tested on as many queries of as many images of one data set."""
-    tests = {
-        (
-            run.choices.get("data"),
-            run.number("test/queries"),
-            run.metrics.get("counts", {}).get("test_images"),
-        )
-        for run in runs
+    """Whether all were tested on the same images."""
+    return len(by_test(runs)) == 1
+
+
+def by_test(runs: Sequence[SavedRun]) -> dict[str, list[SavedRun]]:
+    """Runs put together that were tested on the same images, by what these are.
+
+    They are the same if there are as many queries, images and classes of one data set.
+    """
+    together: dict[str, list[SavedRun]] = defaultdict(list)
+    for run in runs:
+        together[_tested_on(run)].append(run)
+    return dict(together)
+
+
+def _tested_on(run: SavedRun) -> str:
+    """Such as "cub: 5924 queries, 5924 images, 100 classes"; what is not known is left out."""
+    counts = run.metrics.get("counts", {})
+    numbers = {
+        "queries": run.number("test/queries"),
+        "images": counts.get("test_images"),
+        "classes": counts.get("test_classes"),
     }
-    return len(tests) == 1
+    told = [f"{number:.0f} {what}" for what, number in numbers.items() if number is not None]
+    data = str(run.choices.get("data") or "a data set without a name")
+    return f"{data}: {', '.join(told)}" if told else data
 
 
 def _differs(key: str, runs: Sequence[SavedRun], owners: Sequence[str]) -> bool:

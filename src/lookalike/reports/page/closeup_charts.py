@@ -14,14 +14,15 @@ from lookalike.evaluation.geometry import (
 from lookalike.reports.embeddings import TestedImages
 from lookalike.reports.page.axis import Axis
 from lookalike.reports.page.figures import Figure
-from lookalike.reports.page.svg import Chart, Series, legend
+from lookalike.reports.page.svg import Chart, Name, Series, legend
 from lookalike.reports.page.thumbnails import Picture
 from lookalike.retrieval.neighbours import Neighbours
 
 HUBS = 4  # images shown
 ROOM = 1.06  # above the highest value
-PAIRS = (("positive pairs", 1), ("negative pairs", 2))  # names and looks
-DISTANCES = (("above the line", 1), ("on or below it", 2))
+# names and looks
+PAIRS = ((Name("positive pairs"), 1), (Name("negative pairs"), 2))
+DISTANCES = ((Name("above the line"), 1), (Name("on or below it"), 2))
 
 
 def recall_figure(found: Neighbours) -> Figure:
@@ -63,7 +64,7 @@ def similarity_figure(tested: TestedImages, most: int, seed: int) -> Figure:
     )
     for (name, look), share in zip(PAIRS, shares, strict=True):
         heights = [*share[first : last + 1].tolist(), 0.0]
-        _bins(chart, Series(name, list(zip(edges, heights, strict=True)), look))
+        _bins(chart, Series(name.text, list(zip(edges, heights, strict=True)), look))
     return Figure(
         "Similarity of pairs",
         chart,
@@ -145,7 +146,7 @@ def _distance_chart(
         Axis("mean distance to the nearest class", 0, highest),
         f"{len(names)} classes: the mean distance within against that to the nearest class.",
     )
-    chart.level(0, 0, highest, highest)
+    chart.reference("as far apart as the nearest class", [(0, 0), (highest, highest)])
     for (kind, look), chosen in zip(DISTANCES, (within < closest, within >= closest), strict=True):
         rows = np.flatnonzero(chosen).tolist()  # of NaN neither is true
         points = [(float(within[row]), float(closest[row])) for row in rows]
@@ -153,5 +154,5 @@ def _distance_chart(
             f"{names[row]}: {inner:.2f} within, {outer:.2f} to {names[nearest[row]]}"
             for row, (inner, outer) in zip(rows, points, strict=True)
         ]
-        chart.points(Series(kind, points, look, titles))
+        chart.points(Series(kind.text, points, look, titles))
     return chart

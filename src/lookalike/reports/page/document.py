@@ -1,28 +1,31 @@
 """One HTML page on one run, on many, or on a sweep; it holds all it needs and works offline."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 from markupsafe import Markup
+from rich.progress import track
 
-from lookalike.reports.cell_table import explained, number_table, run_table, score_table
-from lookalike.reports.cells import Setting, best_first, compare, direction
+from lookalike.reports.cells import Setting
 from lookalike.reports.comparison import differing, settings, value_of
 from lookalike.reports.embeddings import TestedImages
 from lookalike.reports.page import sections
 from lookalike.reports.page.closeup import Lens, close_up
+from lookalike.reports.page.files import table_files
+from lookalike.reports.page.labels import short_labels
+from lookalike.reports.page.parts import Part, parts_of
 from lookalike.reports.page.rendering import asset, rendered
 from lookalike.reports.page.thumbnails import Sheets
-from lookalike.reports.saved import SavedRun
+from lookalike.reports.page.ties import Tie
+from lookalike.reports.saved import SEED, SavedRun
 from lookalike.reports.style import custom_properties
-from lookalike.reports.tables import comma_separated, latex, markdown
 
-LINK = 40  # characters of a link
-ALSO = ("recall_at_1", "map_at_r", "r_precision", "map")  # shown beside the metric asked for
+SECTIONS = 7  # without close-ups
 
 
 class Comparison:
-    """Runs with what differs between them, ordered by validation.
+    """Runs, of which only those tested on the same images are compared.
 
     Args:
         runs: at least one.
@@ -33,25 +36,14 @@ class Comparison:
         self.metric = metric
         self.test = f"test/{metric}"
         self.keys = differing(runs)
-        chosen = (f"val/{metric}", self.test)  # by the test only where nothing was validated
-        names = [f"{part}/{n}" for part in ("val", "test") for n in dict.fromkeys((metric, *ALSO))]
-        found = [n for n in names if any(run.number(n) is not None for run in runs)]
-        self.metrics = found or [self.test]
-        scored = compare(settings(runs, self.keys), list(dict.fromkeys((*self.metrics, *chosen))))
-        self.lines = best_first(scored, chosen)
-        self.runs = sorted(runs, key=lambda run: _rank(run, chosen))
+        self.parts = parts_of(runs, metric)
+        # the best of each part come first, so that a few runs looked at closely are of all parts
+        ranked = zip_longest(*(part.runs for part in self.parts))
+        self.runs = [run for place in ranked for run in place if run is not None]
 
     def files(self) -> dict[str, str]:
         """Tables by file name."""
-        lines = sections.with_metrics(self.lines, self.metrics)
-        table = score_table(lines, explained(lines, metric=self.test), by_key=True)
-        runs = run_table([line.setting for line in lines], self.metrics)
-        return {
-            "scores.md": markdown(table),
-            "scores.tex": latex(table),
-            "scores.csv": comma_separated(number_table(lines)),
-            "runs.csv": comma_separated(runs),
-        }
+        return table_files(self.parts, self.keys, self.test)
 
 
 @dataclass(frozen=True)
@@ -62,21 +54,17 @@ class Section:
         name: the id of its heading.
         heading: what it shows.
         body: HTML; what has none is left out.
+        link: a short heading; nothing takes the whole.
     """
 
     name: str
     heading: str
     body: Markup
-
-    @property
-    def link(self) -> str:
-        """The heading, with its middle left out if it is long."""
-        text = self.heading
-        return text if len(text) <= LINK else f"{text[:10]}…{text[11 - LINK :]}"
+    link: str = ""
 
 
 def page(comparison: Comparison, kept: Mapping[SavedRun, TestedImages | None], lens: Lens) -> str:
-    """The page.
+    """The page; meanwhile the terminal shows a progress bar.
 
     Args:
         comparison: of the runs.
@@ -85,11 +73,16 @@ def page(comparison: Comparison, kept: Mapping[SavedRun, TestedImages | None], l
     """
     runs = comparison.runs
     sheets = Sheets()
-    parts = [*_on_all(comparison), *_close_ups(comparison, kept, lens, sheets)]
-    parts.append(Section("origin", "Where this comes from", sections.origin(runs)))
+    parts = track(
+        _sections(comparison, kept, lens, sheets),
+        "Making the page",
+        total=SECTIONS + len(kept),
+        transient=True,
+    )
     return rendered(
         "page",
         heading=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
+        runs=len(runs),
         warnings=sections.warnings(runs),
         sections=[part for part in parts if part.body],
         style=Markup(custom_properties()) + asset("page.css") + Markup(sheets.style()),
@@ -97,20 +90,45 @@ def page(comparison: Comparison, kept: Mapping[SavedRun, TestedImages | None], l
     )
 
 
+def _sections(
+    comparison: Comparison,
+    kept: Mapping[SavedRun, TestedImages | None],
+    lens: Lens,
+    sheets: Sheets,
+) -> Iterator[Section]:
+    """All of them, one after the other, as they are made."""
+    yield from _on_all(comparison)
+    yield from _close_ups(comparison, kept, lens, sheets)
+    yield Section("origin", "Where this comes from", sections.origin(comparison.runs))
+
+
 def _on_all(comparison: Comparison) -> Iterator[Section]:
     """What all runs say together."""
-    runs, lines, metric = comparison.runs, comparison.lines, comparison.metric
-    copies = {n: t for n, t in comparison.files().items() if n in ("scores.md", "scores.tex")}
-    scores = sections.scores(lines, comparison.metrics, comparison.test, copies)
-    yield Section("scores", "Scores", scores)
-    numbers = [*comparison.metrics, f"epoch_0/test/{metric}", "epoch"]
-    yield Section("runs-table", "Runs", sections.runs(runs, comparison.keys, numbers))
-    yield Section("curves", "Learning", sections.learning(lines, metric))
-    effects = sections.effects(runs, comparison.keys, comparison.test)
+    parts, keys = comparison.parts, comparison.keys
+    metric, test = comparison.metric, comparison.test
+    files = comparison.files()
+    copies = rendered(
+        "copies", copies=[(name, files[name]) for name in ("scores.md", "scores.tex")]
+    )
+    scores = _each(parts, lambda part: sections.scores(part, test))
+    yield Section("scores", "Scores", scores + copies)
+    further = [f"epoch_0/test/{metric}", "epoch"]
+    yield Section("runs", "Runs", _each(parts, lambda part: sections.runs(part, keys, further)))
+    curves = _each(parts, lambda part: sections.learning(part.lines, metric))
+    yield Section("curves", "Learning", curves)
+    effects = _each(parts, lambda part: sections.effects(part.runs, part.keys, test))
     yield Section("effects", "Hyper-parameters", effects)
-    yield Section("costs", "Cost and quality", sections.costs(lines, comparison.test))
-    heading = "Two runs compared" if len(runs) > 1 else "Configuration"
+    costs = _each(parts, lambda part: sections.costs(part.lines, test))
+    yield Section("costs", "Cost and quality", costs)
+    heading = "Two runs compared" if len(comparison.runs) > 1 else "Configuration"
+    runs = [run for part in parts for run in part.runs]
     yield Section("difference", heading, sections.difference(runs))
+
+
+def _each(parts: Sequence[Part], draw: Callable[[Part], Markup]) -> Markup:
+    """What is drawn of each part, below its title if there are several."""
+    drawn = [(part.title, Tie(part.runs), body) for part in parts if (body := draw(part))]
+    return rendered("parts", parts=drawn, titled=len(parts) > 1) if drawn else Markup()
 
 
 def _close_ups(
@@ -119,6 +137,9 @@ def _close_ups(
     lens: Lens,
     sheets: Sheets,
 ) -> Iterator[Section]:
+    found = settings(comparison.runs, comparison.keys)
+    short = dict(zip(found, short_labels(found), strict=True))
+    labels = {run: label for setting, label in short.items() for run in setting.runs}
     for number, (run, tested) in enumerate(kept.items()):
         values = {key: value_of(run, key) for key in comparison.keys}
         named = Setting(values, (run,)).label or run.name
@@ -126,12 +147,6 @@ def _close_ups(
             body = rendered("not_kept", folder=run.folder)
         else:
             body = close_up(tested, lens, sheets)
-        yield Section(f"run{number}", f"Close-up: {named}", body)
-
-
-def _rank(run: SavedRun, metrics: Sequence[str]) -> tuple[bool, float]:
-    """The best by the first metric that a run has is lowest; runs without any come last."""
-    for metric in metrics:
-        if (value := run.number(metric)) is not None:
-            return False, -direction(metric) * value
-    return True, 0.0
+        seed = f"seed {run.seed}" if SEED in comparison.keys else ""
+        link = ", ".join(filter(None, [labels[run], seed])) or run.name
+        yield Section(f"run{number}", f"Close-up: {named}", body, f"Close-up: {link}")

@@ -11,13 +11,16 @@ from lookalike.reports.cells import shown
 from lookalike.reports.comparison import value_of
 from lookalike.reports.page.axis import Axis
 from lookalike.reports.page.figures import GREY, LOOKS, Figure, is_wide, row_chart
-from lookalike.reports.page.svg import Chart, Point, Series
+from lookalike.reports.page.labels import shown_of
+from lookalike.reports.page.svg import Chart, Name, Point, Series
+from lookalike.reports.page.ties import Tie
 from lookalike.reports.saved import SavedRun
 from lookalike.reports.tables import title
 
 CATEGORIES = 12  # values that are no numbers, at most
 
-ByValue = Mapping[Any, Sequence[float]]  # scores by the value of a hyper-parameter
+Scored = tuple[float, SavedRun]
+ByValue = Mapping[Any, Sequence[Scored]]  # scores by the value of a hyper-parameter
 
 
 def effect_figures(runs: Sequence[SavedRun], keys: Sequence[str], metric: str) -> list[Figure]:
@@ -35,10 +38,10 @@ def effect_figures(runs: Sequence[SavedRun], keys: Sequence[str], metric: str) -
 
 
 def _scores(runs: Sequence[SavedRun], key: str, metric: str) -> ByValue:
-    by_value: dict[Any, list[float]] = defaultdict(list)
+    by_value: dict[Any, list[Scored]] = defaultdict(list)
     for run in runs:
         if run.trained and (score := run.number(metric)) is not None:
-            by_value[value_of(run, key)].append(score)
+            by_value[value_of(run, key)].append((score, run))
     return by_value
 
 
@@ -52,14 +55,18 @@ def _is_numeric(by_value: ByValue) -> bool:
 
 def _effect(by_value: ByValue) -> float:
     """The difference of the highest and the lowest mean."""
-    means = [float(np.mean(scores)) for scores in by_value.values()]
+    means = [_mean(found) for found in by_value.values()]
     return max(means) - min(means)
 
 
+def _mean(found: Sequence[Scored]) -> float:
+    return float(np.mean([score for score, _ in found]))
+
+
 def _figure(key: str, by_value: ByValue, metric: str, others: bool) -> Figure:
-    means = (f"{shown(value)}: {np.mean(scores):.4f}" for value, scores in by_value.items())
+    means = (f"{shown(value)}: {_mean(found):.4f}" for value, found in by_value.items())
     text = f"{key}: {'; '.join(means)}"
-    y = Axis.around(title(metric), [score for scores in by_value.values() for score in scores])
+    y = Axis.around(title(metric), [score for found in by_value.values() for score, _ in found])
     draw = _over_numbers if _is_numeric(by_value) else _over_names
     caption = f"Means (squares) differ by {_effect(by_value):.4f}."
     caption += " Other hyper-parameters vary too." if others else ""
@@ -72,28 +79,37 @@ def _over_numbers(key: str, y: Axis, by_value: ByValue, text: str) -> Chart:
     if len(values) <= LOOKS:
         axis = replace(axis, ticks=tuple((value, shown(value)) for value in values))
     chart = Chart(axis, y, text)
-    for value, scores in by_value.items():
-        points = [(float(value), score) for score in scores]
-        _runs_and_mean(chart, shown(value), scores, points)
-    means = sorted((float(value), float(np.mean(scores))) for value, scores in by_value.items())
-    chart.line(Series("mean", means, 1))
+    for value, found in by_value.items():
+        points = [(float(value), score) for score, _ in found]
+        _runs_and_mean(chart, shown(value), found, points)
+    means = sorted((float(value), _mean(found)) for value, found in by_value.items())
+    every = Tie([run for found in by_value.values() for _, run in found], every=True)
+    chart.line(Series("mean", means, 1, ties=[every]))
     return chart
 
 
 def _over_names(key: str, x: Axis, by_value: ByValue, text: str) -> Chart:
     """Rows, the highest mean on top; the figure's title is the key."""
-    ordered = sorted(by_value, key=lambda value: -float(np.mean(by_value[value])))
-    chart, places = row_chart([shown(value) for value in ordered], x, text)
+    ordered = sorted(by_value, key=lambda value: -_mean(by_value[value]))
+    chart, places = row_chart([_named(key, value, by_value[value]) for value in ordered], x, text)
     for value, place in zip(ordered, places, strict=True):
-        points = [(score, place) for score in by_value[value]]
+        points = [(score, place) for score, _ in by_value[value]]
         _runs_and_mean(chart, shown(value), by_value[value], points)
     return chart
 
 
+def _named(key: str, value: Any, found: Sequence[Scored]) -> Name:
+    text = shown(value)
+    return Name(shown_of(key, text), text, Tie([run for _, run in found]))
+
+
 def _runs_and_mean(
-    chart: Chart, name: str, scores: Sequence[float], points: Sequence[Point]
+    chart: Chart, name: str, found: Sequence[Scored], points: Sequence[Point]
 ) -> None:
-    titles = [f"{name}: {score:.4f}" for score in scores]
-    chart.points(Series("runs", points, GREY, titles), quiet=True)
+    """A mean is hidden as soon as one of its runs is: it would be that of others."""
+    runs = [run for _, run in found]
+    titles = [f"{name}: {score:.4f}" for score, _ in found]
+    chart.points(Series("runs", points, GREY, titles, [Tie([run]) for run in runs]), quiet=True)
     x, y = np.mean(points, axis=0).tolist()
-    chart.points(Series("mean", [(x, y)], 1, [f"{name}: mean {np.mean(scores):.4f}"]))
+    mean, tie = f"{name}: mean {_mean(found):.4f}", Tie(runs, every=True)
+    chart.points(Series("mean", [(x, y)], 1, [mean], [tie]))

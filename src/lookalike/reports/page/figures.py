@@ -7,15 +7,16 @@ from markupsafe import Markup
 
 from lookalike.reports.cells import Line
 from lookalike.reports.page.axis import Axis
-from lookalike.reports.page.svg import BOTTOM, TOP, Chart, legend
+from lookalike.reports.page.labels import short_labels, telling_keys
+from lookalike.reports.page.svg import BOTTOM, TOP, Chart, Name, legend
 from lookalike.reports.page.thumbnails import Picture
+from lookalike.reports.page.ties import Tie
 
 LOOKS = 6  # settings that have a look of their own in a chart; the others are grey
 GREY = 7  # the look of single runs: a small disc
 SPREAD = 8.0  # from here on, largest over smallest value, an axis is logarithmic
-LABEL = 28  # characters beside a row of a chart
 
-Legend = Sequence[tuple[str, Markup]]  # names with samples, see `svg.legend`
+Legend = Sequence[tuple[Name, Markup]]  # names with samples, see `svg.legend`
 
 
 @dataclass(frozen=True)
@@ -39,23 +40,24 @@ class Figure:
     switch: str = ""
 
 
-def row_chart(labels: Sequence[str], x: Axis, text: str) -> tuple[Chart, list[float]]:
-    """A chart with a row for each label, the first on top, and where the rows are.
+def row_chart(names: Sequence[Name], x: Axis, text: str) -> tuple[Chart, list[float]]:
+    """A chart with a row for each name, the first on top, and where the rows are.
 
     Args:
-        labels: of the rows.
+        names: of the rows.
         x: what the rows are drawn over.
         text: what is seen, in words.
     """
-    labels = [_end(label) for label in labels]
-    places = [float(len(labels) - row) for row in range(len(labels))]
+    places = [float(len(names) - row) for row in range(len(names))]
     chart = Chart(
         x,
-        Axis("", 0.4, len(labels) + 0.6, ticks=tuple(zip(places, labels, strict=True))),
+        Axis("", 0.4, len(names) + 0.6, ticks=tuple((place, "") for place in places)),
         text,
-        height=TOP + BOTTOM + 24 * len(labels) + 10,
-        left=20 + 7 * max(map(len, labels)),
+        height=TOP + BOTTOM + 24 * len(names) + 10,
+        left=20 + 7 * max(len(name.text) for name in names),
     )
+    for place, name in zip(places, names, strict=True):
+        chart.row_name(place, name)
     return chart, places
 
 
@@ -64,24 +66,40 @@ def is_wide(values: Sequence[float]) -> bool:
     return min(values) > 0 and max(values) / min(values) >= SPREAD
 
 
+def trained_and_starts(lines: Sequence[Line]) -> tuple[list[Line], list[Line]]:
+    """What was trained, and what that is compared with; if nothing was, all counts as trained."""
+    trained = [line for line in lines if line.setting.trained]
+    starts = [line for line in lines if not line.setting.trained]
+    return (trained, starts) if trained else (starts, [])
+
+
+def names_of(lines: Sequence[Line]) -> list[Name]:
+    """Short names of settings, with their labels as hints."""
+    settings = [line.setting for line in lines]
+    return [
+        Name(text, setting.label, Tie(setting.runs))
+        for text, setting in zip(short_labels(settings), settings, strict=True)
+    ]
+
+
 def setting_legend(
     lines: Sequence[Line], drawn: Sequence[object], as_lines: bool = False
 ) -> Legend:
     """The looks of the first settings, of which something is drawn and that have a name."""
     named = [
-        (line.setting.short, look)
-        for look, (line, found) in enumerate(zip(lines[:LOOKS], drawn, strict=False))
-        if line.setting.short and found
+        (name, look)
+        for look, (name, found) in enumerate(zip(names_of(lines)[:LOOKS], drawn, strict=False))
+        if name.text and found
     ]
     return legend(named, as_lines)
 
 
 def keys_of(lines: Sequence[Line]) -> str:
     """What the values in a legend are values of."""
-    keys = ", ".join(lines[0].setting.values)
+    keys = ", ".join(telling_keys([line.setting for line in lines]))
     return f"Settings: {keys}." if keys else ""
 
 
-def _end(text: str) -> str:
-    """Names differ at the end."""
-    return text if len(text) <= LABEL else f"…{text[1 - LABEL :]}"
+def on_starts(starts: Sequence[Line]) -> str:
+    """What the dashed lines of a chart are, or nothing."""
+    return "Dashed: before training." if starts else ""

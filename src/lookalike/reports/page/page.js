@@ -1,5 +1,5 @@
 "use strict";
-// Tables: sorted by a click on a heading (numbers by value, blanks last), filtered by words.
+// Tables: sorted by a click on a heading (numbers by value, blanks last).
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   for (const button of table.querySelectorAll("th button")) {
@@ -22,16 +22,17 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
   }
 }
+// The filter: runs are found by words; what is tied to runs is shown with some or with every of them.
 const search = document.getElementById("filter");
 search?.addEventListener("input", () => {
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-  const rows = document.getElementById("runs").tBodies[0].rows;
-  let shown = 0;
-  for (const row of rows) {
-    row.hidden = !words.every(word => row.dataset.words.includes(word));
-    shown += !row.hidden;
-  }
-  document.getElementById("shown").textContent = `${shown} of ${rows.length} runs`;
+  const rows = Array.from(document.querySelectorAll("tr[data-words]"));
+  const found = rows.filter(row => words.every(word => row.dataset.words.includes(word)));
+  const shown = new Set(found.map(row => row.dataset.some));
+  for (const how of ["some", "every"])
+    for (const part of document.querySelectorAll(`[data-${how}]`))
+      part.toggleAttribute("hidden", !part.dataset[how].split(" ")[how](run => shown.has(run)));
+  document.getElementById("shown").textContent = `${found.length} of ${rows.length} runs`;
 });
 
 // The difference of two runs.

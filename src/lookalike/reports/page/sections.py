@@ -1,6 +1,6 @@
 """The sections of the page, each as HTML; a section without anything to show is empty."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 from markupsafe import Markup
@@ -12,8 +12,10 @@ from lookalike.reports.page import overview, sortable
 from lookalike.reports.page.costs import cost_figures
 from lookalike.reports.page.effects import effect_figures
 from lookalike.reports.page.figures import Figure
+from lookalike.reports.page.parts import Part
 from lookalike.reports.page.rendering import rendered
 from lookalike.reports.page.sortable import Cell, Heading, Row, Sortable
+from lookalike.reports.page.ties import Tie
 from lookalike.reports.saved import REPETITIONS, SavedRun
 from lookalike.reports.tables import title
 
@@ -24,7 +26,10 @@ def warnings(runs: Sequence[SavedRun]) -> list[str]:
     """What makes scores mean less than they seem to."""
     told = []
     if not comparable(runs):
-        told.append("These runs were tested on different images: their scores can't be compared.")
+        told.append(
+            "These runs were tested on different images: their scores can't be compared. "
+            "Tables and charts show together only those that were tested on the same images."
+        )
     if any(_saw_dogs(run) for run in runs):
         told.append(
             "Stanford Dogs is cut from ImageNet: a backbone pretrained there has seen these very "
@@ -36,43 +41,40 @@ def warnings(runs: Sequence[SavedRun]) -> list[str]:
     return told
 
 
-def scores(
-    lines: Sequence[Line], metrics: Sequence[str], test: str, copies: Mapping[str, str]
-) -> Markup:
-    """The table of settings, charts of test scores, and the table to be copied.
+def scores(part: Part, test: str) -> Markup:
+    """The table of settings and charts of test scores.
 
     Args:
-        lines: the settings, best first.
-        metrics: of the table.
+        part: runs tested on the same images.
         test: the metric that stands first.
-        copies: tables by file name.
     """
-    told = with_metrics(lines, metrics)
+    lines = part.lines
     drawn = [n for n in dict.fromkeys((test, RECALL)) if n in lines[0].scores]
     several = sum(len(line.setting.runs) for line in lines) > 1
     charts = [overview.interval_figure(lines, name) for name in drawn] if several else []
     return rendered(
         "scores",
-        scores=sortable.scores(told),
-        notes=explained(told, metric=test),
+        scores=sortable.scores(part.table_lines),
+        notes=explained(part.table_lines, metric=test),
         charts=[chart for chart in charts if chart],
-        copies=copies.items(),
     )
 
 
-def runs(runs: Sequence[SavedRun], keys: Sequence[str], numbers: Sequence[str]) -> Markup:
+def runs(part: Part, searched: Sequence[str], further: Sequence[str]) -> Markup:
     """The table of runs, sorted and filtered in the browser.
 
     Args:
-        runs: best first.
-        keys: hyper-parameters in which they differ.
-        numbers: of metrics.json, before the costs; a column that no run fills is left out.
+        part: runs tested on the same images.
+        searched: hyper-parameters by which the filter finds them.
+        further: numbers of metrics.json between the scores and the costs; a column that no run
+            fills is left out.
     """
-    names = [*numbers, *(cost for cost in COSTS if cost != "wall_time_seconds")]
-    filled = [n for n in names if any(run.number(n) is not None for run in runs)]
-    head = [Heading("run"), *map(Heading, keys), *(Heading(title(n), True) for n in filled)]
-    table = Sortable(head, [_run(run, keys, filled) for run in runs], "runs")
-    return rendered("runs", runs=table)
+    costs = (cost for cost in COSTS if cost != "wall_time_seconds")
+    names = [*part.metrics, *further, *costs]
+    filled = [n for n in names if any(run.number(n) is not None for run in part.runs)]
+    head = [Heading("run"), *map(Heading, part.keys), *(Heading(title(n), True) for n in filled)]
+    rows = [_run(run, part.keys, filled, searched) for run in part.runs]
+    return rendered("runs", runs=sortable.numbers_in_view(Sortable(head, rows)))
 
 
 def learning(lines: Sequence[Line], metric: str) -> Markup:
@@ -121,11 +123,6 @@ def origin(runs: Sequence[SavedRun]) -> Markup:
     )
 
 
-def with_metrics(lines: Sequence[Line], metrics: Sequence[str]) -> list[Line]:
-    """Lines with some of their scores."""
-    return [Line(line.setting, {n: line.scores[n] for n in metrics}) for line in lines]
-
-
 def _figures(found: Iterable[Figure | None]) -> Markup:
     several = [figure for figure in found if figure is not None]
     return rendered("figures", several=several) if several else Markup()
@@ -135,12 +132,14 @@ def _saw_dogs(run: SavedRun) -> bool:
     return run.choices.get("data") == "dogs" and bool(value_of(run, "backbone.weights"))
 
 
-def _run(run: SavedRun, keys: Sequence[str], numbers: Sequence[str]) -> Row:
-    values = [shown(value_of(run, key)) for key in keys]
-    words = [run.name, *(f"{key}={value}" for key, value in zip(keys, values, strict=True))]
-    cells = [sortable.named(run.name, str(run.folder)), *map(sortable.named, values)]
+def _run(
+    run: SavedRun, keys: Sequence[str], numbers: Sequence[str], searched: Sequence[str]
+) -> Row:
+    words = [run.name, *(f"{key}={shown(value_of(run, key))}" for key in searched)]
+    cells = [sortable.named(run.name, hint=str(run.folder))]
+    cells += [sortable.named(shown(value_of(run, key)), key) for key in keys]
     cells += [sortable.number(value := run.number(n), _told(n, value)) for n in numbers]
-    return Row(cells, " ".join(words).lower())
+    return Row(cells, Tie([run]), " ".join(words).lower())
 
 
 def _told(name: str, value: float | None) -> str:

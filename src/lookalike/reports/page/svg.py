@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from lookalike.reports.page.axis import Axis
+from lookalike.reports.page.ties import Tie
 from lookalike.reports.style import colour_number, dashes, marker
 
 WIDTH, HEIGHT = 460, 300
@@ -19,15 +20,33 @@ EMPTY = Markup()
 
 Point = tuple[float, float]
 # templates of SVG; what is put in is escaped
-PATH = Markup('<path class="{}" stroke-width="{}" stroke-dasharray="{}" d="{}">{}</path>')
+PATH = Markup('<path{} class="{}" stroke-width="{}" stroke-dasharray="{}" d="{}">{}</path>')
 PLAIN = Markup('<path class="{}" d="{}"/>')
-SIGN = Markup('<path transform="translate({} {})" d="{}">{}</path>')
+LEVEL = Markup('<path class="level" d="{}">{}</path>')
+THIN = Markup('<path{} d="{}"/>')
+SIGN = Markup('<path{} transform="translate({} {})" d="{}">{}</path>')
 GROUP = Markup('<g class="{}">{}</g>')
 TITLE = Markup("<title>{}</title>")
 TEXT = Markup('<text x="{}" y="{}" class="{}">{}</text>')
+ROW_NAME = Markup('<text{} x="{}" y="{}" class="end">{}{}</text>')
 TURNED = Markup('<text transform="translate({} {}) rotate(-90)" class="mid name">{}</text>')
 WHOLE = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>')
 SAMPLE = Markup('<svg viewBox="0 0 28 12" aria-hidden="true">{}</svg>')
+
+
+@dataclass(frozen=True)
+class Name:
+    """What something is called.
+
+    Args:
+        text: what is read, short.
+        hint: in full, shown by the browser.
+        tie: to runs, or nothing.
+    """
+
+    text: str
+    hint: str = ""
+    tie: Tie | Markup = EMPTY
 
 
 @dataclass(frozen=True)
@@ -39,12 +58,19 @@ class Series:
         points: (x, y).
         look: the series' place among the colours, dashes and markers.
         titles: of each point, shown by the browser; nothing, or as many as points.
+        ties: of each point to runs; nothing, or as many as points. A line has that of its first.
     """
 
     name: str
     points: Sequence[Point]
     look: int = 0
     titles: Sequence[str] = ()
+    ties: Sequence[Tie] = ()
+
+    @property
+    def tie(self) -> Tie | Markup:
+        """Of the whole."""
+        return self.ties[0] if self.ties else EMPTY
 
 
 class Chart:
@@ -72,17 +98,19 @@ class Chart:
         """From point to point."""
         self._outline("line", series, series.points, 2.6 if emphasis else 1.7)
 
-    def many_lines(self, lines: Sequence[Sequence[Point]]) -> None:
-        """Thin and grey, in one piece, for what is too much to have looks of its own."""
-        self.parts.append(PLAIN.format("many", "".join(self._path(points) for points in lines)))
+    def many_lines(self, lines: Sequence[Series]) -> None:
+        """Thin and grey, for what is too much to have looks of its own."""
+        drawn = [THIN.format(series.tie, self._path(series.points)) for series in lines]
+        self.parts.append(GROUP.format("many", EMPTY.join(drawn)))
 
     def points(self, series: Series, quiet: bool = False) -> None:
         """Markers; `quiet` ones are grey and shine through each other."""
         sign = marker(series.look).path
         titles = series.titles or [""] * len(series.points)
+        ties = series.ties or [EMPTY] * len(series.points)
         drawn = [
-            SIGN.format(*self.at(*point), sign, TITLE.format(title) if title else EMPTY)
-            for point, title in zip(series.points, titles, strict=False)
+            SIGN.format(tie, *self.at(*point), sign, TITLE.format(title) if title else EMPTY)
+            for point, title, tie in zip(series.points, titles, ties, strict=False)
         ]
         kind = "quiet-points" if quiet else f"points s{colour_number(series.look)}"
         self.parts.append(GROUP.format(kind, EMPTY.join(drawn)))
@@ -95,16 +123,22 @@ class Chart:
         outline.append((series.points[-1][0], self.y.low))
         self._outline("area" if filled else "line", series, outline, 1.8)
 
-    def interval(self, low: float, high: float, y: float, look: int = 1) -> None:
+    def interval(self, low: float, high: float, y: float, tie: Tie) -> None:
         """A horizontal bar with ends."""
         (left, down), (right, _) = self.at(low, y), self.at(high, y)
         ends = "".join(f"M{end} {down - 4}v8" for end in (left, right))
         drawn = f"M{left} {down}H{right}{ends}"
-        self.parts.append(PATH.format(f"line s{colour_number(look)}", 1.7, "none", drawn, EMPTY))
+        self.parts.append(PATH.format(tie, "line s1", 1.7, "none", drawn, EMPTY))
 
-    def level(self, x1: float, y1: float, x2: float, y2: float) -> None:
-        """A thin straight line to compare with."""
-        self.parts.append(PLAIN.format("level", self._path([(x1, y1), (x2, y2)])))
+    def reference(self, name: str, points: Sequence[Point]) -> None:
+        """A thin dashed line to compare with."""
+        self.parts.append(LEVEL.format(self._path(points), TITLE.format(name)))
+
+    def row_name(self, y: float, name: Name) -> None:
+        """To the left of the axis."""
+        down = self.at(self.x.low, y)[1] + 4
+        hint = TITLE.format(name.hint) if name.hint else EMPTY
+        self.parts.append(ROW_NAME.format(name.tie, self.left - 6, down, name.text, hint))
 
     def __html__(self) -> Markup:
         """The whole picture, for templates."""
@@ -115,7 +149,7 @@ class Chart:
         named = f"{kind} s{colour_number(series.look)}"
         title = TITLE.format(series.name)
         self.parts.append(
-            PATH.format(named, width, _strokes(series.look), self._path(points), title)
+            PATH.format(series.tie, named, width, _strokes(series.look), self._path(points), title)
         )
 
     def _frame(self) -> Markup:
@@ -131,7 +165,7 @@ class Chart:
         across = [(self.at(x, self.y.low)[0], text) for x, text in self.x.marks()]
         down = [(self.at(self.x.low, y)[1], text) for y, text in self.y.marks()]
         return [TEXT.format(place, below, "mid", text) for place, text in across] + [
-            TEXT.format(self.left - 6, place + 4, "end", text) for place, text in down
+            TEXT.format(self.left - 6, place + 4, "end", text) for place, text in down if text
         ]
 
     def _labels(self) -> list[Markup]:
@@ -144,7 +178,7 @@ class Chart:
         return "M" + "L".join("{} {}".format(*self.at(*point)) for point in points)
 
 
-def legend(names: Sequence[tuple[str, int]], lines: bool = False) -> list[tuple[str, Markup]]:
+def legend(names: Sequence[tuple[Name, int]], lines: bool = False) -> list[tuple[Name, Markup]]:
     """Names with samples of their looks.
 
     Args:
@@ -156,11 +190,11 @@ def legend(names: Sequence[tuple[str, int]], lines: bool = False) -> list[tuple[
 
 def _line_sample(look: int) -> Markup:
     kind = f"line s{colour_number(look)}"
-    return SAMPLE.format(PATH.format(kind, 2.2, _strokes(look), "M1 6H27", EMPTY))
+    return SAMPLE.format(PATH.format(EMPTY, kind, 2.2, _strokes(look), "M1 6H27", EMPTY))
 
 
 def _marker_sample(look: int) -> Markup:
-    sign = SIGN.format(14, 6, marker(look).path, EMPTY)
+    sign = SIGN.format(EMPTY, 14, 6, marker(look).path, EMPTY)
     return SAMPLE.format(GROUP.format(f"points s{colour_number(look)}", sign))
 
 
