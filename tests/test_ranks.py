@@ -5,7 +5,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from lookalike.retrieval import bounded, ranks
+from lookalike.retrieval import bounded, counting, ranks
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.faiss_flat import FaissFlat
 from lookalike.retrieval.ranks import rank_relevant
@@ -89,7 +89,13 @@ def fast_ranks(queries: Embeddings, gallery: Embeddings, depth: NDArray | None) 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Many tiles, and candidates for small galleries too."""
-    for name, value in {"SMALL": 50, "DEEPEST": 0.2, "TILE": 64, "BLOCK": 2**15}.items():
+    for name, value in {
+        "SMALL": 50,
+        "DEEPEST": 0.2,
+        "TILE": 64,
+        "BLOCK": 2**15,
+        "PLACES": 100,
+    }.items():
         monkeypatch.setattr(ranks, name, value)
     monkeypatch.setattr(bounded, "ROWS", 64)
     monkeypatch.setattr(bounded, "COLUMNS", 96)
@@ -207,3 +213,48 @@ def test_products_err_less_than_the_bound(
         products = (rounded.vectors @ rounded.vectors.T).float().numpy()  # rounded once more
         lowest = bounded._lowered(exact.astype(np.float32), rounded.error_with(rounded))
         assert (products >= lowest).all()
+
+
+def hard(seed: int) -> Embeddings:
+    """A small set that hurts: duplicates, near ties, zeros, long and short vectors."""
+    rng = np.random.default_rng(seed)
+    n, size = int(rng.integers(5, 90)), int(rng.integers(1, 40))
+    vectors = rng.normal(size=(n, size)) + rng.choice([0, 1, 5]) * rng.normal(size=size)
+    vectors = vectors[rng.integers(0, n, n)] if rng.random() < 0.5 else vectors  # duplicates
+    vectors = unit(vectors)
+    vectors += (rng.normal(size=(n, size)) * 10.0 ** -rng.integers(3, 9)).astype(np.float32)
+    if rng.random() < 0.3:
+        vectors[rng.integers(0, n, 3)] = 0
+    if rng.random() < 0.3:
+        vectors *= rng.choice([1e-3, 1, 7], size=(n, 1)).astype(np.float32)
+    most = int(rng.choice([2, 5, n + 1]))
+    labels = rng.integers(0, max(1, n // most) + 1, n)
+    groups = rng.permutation(n)
+    alike = rng.random() < 0.3
+    groups = np.unique([labels, groups % 3], axis=1, return_inverse=True)[1] if alike else groups
+    return Embeddings(vectors, labels, np.arange(n), groups.astype(np.int64))
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("first", range(0, 300, 30))
+def test_whole_ranks_of_hard_sets(first: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    for seed in range(first, first + 30):
+        rng = np.random.default_rng(seed)
+        monkeypatch.setattr(ranks, "TILE", int(rng.integers(8, 64)))
+        monkeypatch.setattr(ranks, "PLACES", int(rng.integers(8, 64)))
+        monkeypatch.setattr(counting, "IN_DOUBT", float(rng.choice([0, 0.05, 2])))
+        monkeypatch.setattr(counting, "DENSE", float(rng.choice([-1, 0.1, 2])))
+        everything = hard(seed)
+        assert fast_ranks(everything, everything, None) == by_loop(everything), seed
+
+
+def by_loop(everything: Embeddings) -> list[list[int]]:
+    """Scores in float64 one pair at a time, as equal vectors must have equal scores."""
+    vectors = everything.vectors.astype(float)
+    scores = np.einsum("qd,gd->qg", vectors, vectors).astype(np.float32)
+    found = []
+    for q, row in enumerate(scores):
+        others = np.flatnonzero(everything.exclusion_ids != everything.exclusion_ids[q])
+        ranking = sorted((-row[g], everything.labels[g] == everything.labels[q]) for g in others)
+        found.append([rank for rank, (_, hit) in enumerate(ranking, 1) if hit])
+    return found

@@ -9,21 +9,22 @@ Ranks down to a `depth` come from candidates, whole ranks from counting: a leave
 then computes every product once for both of its queries.
 """
 
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from lookalike.retrieval.bounded import LARGEST, Bounded
 from lookalike.retrieval.candidates import Engine
+from lookalike.retrieval.counting import PLACES, RELEVANT, Relevant
 from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_exclusion
 from lookalike.retrieval.exact import pair_scores
 from lookalike.retrieval.order import ascending, descending
 
-TILE = 2048  # queries or gallery items at once
+TILE = 2048  # queries and gallery items of a product that serves both
 BLOCK = 2**25  # products at once: 128 MiB
 PAIRS = 2**22  # pairs that are kept at once
 SMALL = 4096  # galleries up to this are quicker ranked whole
@@ -76,7 +77,7 @@ def rank_relevant(
             done[found[0]] = True
             yield found
         rows = rows[~done]
-    yield from _whole(queries, gallery, rows, None if depth is None else depth[rows])
+    yield from _whole(queries, gallery, rows)
 
 
 def _equal(queries: Embeddings, gallery: Embeddings) -> bool:
@@ -136,73 +137,33 @@ def _score_at(
     return scores
 
 
-@dataclass(frozen=True, eq=False)
-class _Block:
-    """Queries of neighbouring labels: their relevant scores, and what scores as high.
-
-    rows: (B,) of the queries.
-    scores: (B, R) float32, descending, minus infinity where there are fewer.
-    ahead: (B, R) int64, irrelevant items counted so far that score as high.
-    """
-
-    rows: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    ahead: NDArray[np.int64]
-
-    @classmethod
-    def of(cls, rows: NDArray[np.int64], queries: Embeddings, gallery: Embeddings) -> "_Block":
-        """Queries, ordered by label as the gallery is."""
-        first = np.searchsorted(gallery.labels, queries.labels, "left")
-        end = np.searchsorted(gallery.labels, queries.labels, "right")
-        span = gallery[first.min() : end.max()]
-        column = first[:, None] - first.min() + np.arange((end - first).max())
-        inside = column < (end - first.min())[:, None]
-        column[~inside] = 0
-        if not column.size:
-            column, inside = np.zeros((2, len(rows), 0), np.int64)
-        scores = np.take_along_axis(_products(queries, span), column, axis=1)
-        excluded = span.exclusion_ids[column] == queries.exclusion_ids[:, None]
-        scores[~inside.astype(bool) | excluded] = -np.inf
-        scores = -np.sort(-scores, axis=1)
-        return cls(rows, scores, np.zeros(scores.shape, np.int64))
-
-    def count(self, irrelevant: NDArray[np.float32]) -> None:
-        """Take scores of further irrelevant items into account, (B, C)."""
-        ordered = torch.from_numpy(_sorted(irrelevant))
-        below = torch.searchsorted(ordered, torch.from_numpy(self.scores), out_int32=True)
-        self.ahead[:] += irrelevant.shape[1] - below.numpy()
-
-    def ranks(self) -> Ranks:
-        query, place = np.nonzero(np.isfinite(self.scores))
-        n_relevant = np.bincount(query, minlength=len(self.rows))
-        return Ranks(query, place + 1 + self.ahead[query, place], n_relevant)
-
-
 def _whole(
-    queries: Embeddings,
-    gallery: Embeddings,
-    rows: NDArray[np.int64],
-    depth: NDArray[np.int64] | None,
+    queries: Embeddings, gallery: Embeddings, rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
-    """Ranks of the rows by counting, all or down to their depth, (len(rows),). Whatever has the
-    same label lies together."""
+    """All ranks of the rows, by counting. Whatever has the same label lies together."""
     if not len(rows) or not len(gallery):
         return
     everyone = queries is gallery and len(rows) == len(gallery)
     gallery = gallery[np.argsort(gallery.labels, kind="stable")]
-    order = np.argsort(queries.labels[rows], kind="stable")
-    rows = rows[order]
-    deepest = np.full(len(rows), len(gallery)) if depth is None else depth[order]
+    rows = rows[np.argsort(queries.labels[rows], kind="stable")]
     asked = queries[rows]
-    if everyone and _padded(count_relevant(asked, gallery)) <= 8 * PAIRS:
-        yield from _count_both_ways(asked, rows)
+    error = _error(asked, gallery)
+    relevant = count_relevant(asked, gallery)
+    most = int(relevant.max())
+    if everyone and _padded(relevant) <= 8 * PAIRS and most <= TILE / 8:
+        own = [(rows[part], gallery[part]) for part in _parts(len(rows), TILE)]
+        yield from _count_both_ways(own, gallery, error)
         return
-    step = max(1, min(TILE, BLOCK // len(gallery)))
-    for start in range(0, len(rows), step):
-        part = slice(start, start + step)
-        block = _Block.of(rows[part], asked[part], gallery)
-        block.count(_highest(_irrelevant(asked[part], gallery), int(deepest[part].max())))
-        yield block.rows, block.ranks()
+    items = [gallery[part] for part in _parts(len(gallery), PLACES)]
+    for part in _parts(len(rows), min(TILE, BLOCK // max(most, len(items[0])))):
+        block = Relevant.of(rows[part], asked[part], gallery, error)
+        for tile in items:
+            block.count(_products(asked[part], tile), tile)
+        yield block.rows, _ranks(block)
+
+
+def _parts(length: int, step: int) -> list[slice]:
+    return [slice(start, start + max(1, step)) for start in range(0, length, max(1, step))]
 
 
 def _padded(counts: NDArray[np.int64]) -> int:
@@ -211,54 +172,38 @@ def _padded(counts: NDArray[np.int64]) -> int:
 
 
 def _count_both_ways(
-    everything: Embeddings, rows: NDArray[np.int64]
+    parts: Sequence[tuple[NDArray[np.int64], Embeddings]], gallery: Embeddings, error: float
 ) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
     """Queries that are the gallery: a tile of products serves its rows and its columns."""
-    parts = [slice(start, start + TILE) for start in range(0, len(rows), TILE)]
-    blocks = [_Block.of(rows[part], everything[part], everything) for part in parts]
-    for number, part in enumerate(parts):
-        for other in range(number, len(parts)):
-            scores = _irrelevant(everything[part], everything[parts[other]])
-            blocks[number].count(scores)
-            if other > number:
-                blocks[other].count(scores.T)
-        yield blocks[number].rows, blocks[number].ranks()
+    blocks = [Relevant.of(rows, part, gallery, error) for rows, part in parts]
+    for number, block in enumerate(blocks):
+        for other in blocks[number:]:
+            products = _products(block.queries, other.queries)
+            block.count(products, other.queries)
+            if other is not block:
+                other.count(products, block.queries, across=True)
+        yield block.rows, _ranks(block)
 
 
-def _irrelevant(queries: Embeddings, gallery: Embeddings) -> NDArray[np.float32]:
-    """Products of all pairs, minus infinity where labels are the same, (Q, N)."""
-    scores = _products(queries, gallery)
-    if queries.labels[0] <= gallery.labels[-1] and gallery.labels[0] <= queries.labels[-1]:
-        scores[queries.labels[:, None] == gallery.labels] = -np.inf
-    return scores
-
-
-def _highest(scores: NDArray[np.float32], count: int) -> NDArray[np.float32]:
-    """The `count` highest of each row, in any order; who has them all ahead ranks below `count`."""
-    if 2 * count >= scores.shape[1]:  # then sorting them all is as quick
-        return scores
-    _in_threads(lambda rows: rows.partition(scores.shape[1] - count), scores)
-    return scores[:, -count:]
-
-
-def _products(queries: Embeddings, gallery: Embeddings) -> NDArray[np.float32]:
-    exact = queries.vectors.astype(np.float64)
-    products = np.empty((len(queries), len(gallery)), np.float32)
-    for start in range(0, len(gallery), TILE):
-        tile = slice(start, start + TILE)  # of the gallery: in float64 the cache holds it
-        products[:, tile] = exact @ gallery.vectors[tile].T.astype(np.float64)
+def _products(queries: Embeddings, items: Embeddings) -> Tensor:
+    """Of all pairs, minus infinity where labels are the same, (Q, N) float32."""
+    products = torch.from_numpy(queries.vectors) @ torch.from_numpy(items.vectors).T
+    if queries.labels[0] <= items.labels[-1] and items.labels[0] <= queries.labels[-1]:
+        same = queries.labels[:, None] == items.labels
+        products[torch.from_numpy(same)] = RELEVANT
     return products
 
 
-def _sorted(scores: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Each row in ascending order; numpy sorts several times faster than torch, but alone."""
-    ordered = np.array(scores, order="C")
-    _in_threads(np.ndarray.sort, ordered)
-    return ordered
+def _error(queries: Embeddings, gallery: Embeddings) -> float:
+    """The most by which a float32 product of D numbers differs from the exact one.
+
+    Adding D products up errs by at most D 2^-23 |x| |y|; the exact score is rounded to float32.
+    """
+    longest = [float(np.linalg.norm(each.vectors, axis=1).max()) for each in (queries, gallery)]
+    return (queries.vectors.shape[1] + 8) * 2.0**-23 * 1.001**2 * longest[0] * longest[1]
 
 
-def _in_threads(work: Callable[[NDArray], object], rows: NDArray) -> None:
-    """Work on parts of the rows, in place, at the same time."""
-    count = torch.get_num_threads()
-    with ThreadPoolExecutor(count) as threads:
-        list(threads.map(work, np.array_split(rows, count)))
+def _ranks(block: Relevant) -> Ranks:
+    query, place = np.nonzero(np.isfinite(block.scores))
+    n_relevant = np.bincount(query, minlength=len(block.rows))
+    return Ranks(query, place + 1 + block.ahead[query, place], n_relevant)

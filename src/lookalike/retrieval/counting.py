@@ -1,0 +1,180 @@
+"""Counting: how many irrelevant items score as high as each relevant one; no ranking is sorted.
+
+A rank needs no order of what lies before it, only its number. A float32 product differs from the
+exact score by a bounded error, so most items lie surely before or surely behind a relevant score;
+the few others are scored exactly. Only items that reach the lowest relevant score matter. Their
+products are put into one of 2^16 steps; with the step above and the item's place below, one integer
+each is sorted, and gives both the counts and who is in doubt.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lookalike.retrieval.embeddings import Embeddings
+from lookalike.retrieval.exact import all_scores, pair_scores
+
+STEPS = 2**16  # from a score of -1 to 1
+PLACE, STEP = 16, 16  # bits of an integer: place in the tile below, step above, then the query
+PLACES = 2**PLACE  # items of a tile, at most
+RELEVANT = -torch.inf  # the product of relevant items, which do not count
+IN_DOUBT = 1 / 16  # of a tile's pairs; where more are, a product of all is the quicker way
+DENSE = 1 / 8  # of a tile's pairs; where more matter, whole rows are sorted
+
+
+@dataclass(frozen=True, eq=False)
+class Relevant:
+    """Queries with the exact scores of their relevant items, and what scores as high.
+
+    rows: (B,) of the queries.
+    queries: B of them.
+    scores: (B, R) float32, descending, minus infinity where there are fewer.
+    ahead: (B, R) int64, irrelevant items counted so far that score as high.
+    error: by which a product differs from the exact score, at most.
+    """
+
+    rows: NDArray[np.int64]
+    queries: Embeddings
+    scores: NDArray[np.float32]
+    ahead: NDArray[np.int64]
+    error: float
+
+    @classmethod
+    def of(
+        cls, rows: NDArray[np.int64], queries: Embeddings, gallery: Embeddings, error: float
+    ) -> "Relevant":
+        """The relevant items of queries in a gallery that is ordered by label."""
+        first = np.searchsorted(gallery.labels, queries.labels, "left")
+        end = np.searchsorted(gallery.labels, queries.labels, "right")
+        column = first[:, None] + np.arange(int((end - first).max(initial=0)))
+        query, place = np.nonzero(column < end[:, None])
+        row = column[query, place]
+        other = gallery.exclusion_ids[row] != queries.exclusion_ids[query]
+        query, place, row = query[other], place[other], row[other]
+        scores = np.full(column.shape, -np.inf, np.float32)
+        scores[query, place] = pair_scores(queries.vectors, gallery.vectors, query, row)
+        scores = -np.sort(-scores, axis=1)
+        return cls(rows, queries, scores, np.zeros(scores.shape, np.int64), error)
+
+    def count(self, products: Tensor, items: Embeddings, across: bool = False) -> None:
+        """Take further items into account.
+
+        Args:
+            products: (B, C) float32, with minus infinity for items that are relevant.
+            items: C of them.
+            across: whether the products are (C, B) instead.
+        """
+        limit = self._lowest().unsqueeze(0 if across else 1)
+        reached = np.flatnonzero((products >= limit).numpy())
+        if len(reached) > DENSE * products.numel():
+            self._count_whole(products.T.contiguous() if across else products, items)
+        elif len(reached):
+            query, place = np.divmod(reached, products.shape[1])
+            steps = _steps(products.flatten()[torch.from_numpy(reached)]).numpy()
+            self._count_some(*((place, query) if across else (query, place)), steps, items)
+
+    def _lowest(self) -> Tensor:
+        """The product that an item needs to matter to a query, (B,)."""
+        there = np.isfinite(self.scores)
+        lowest = np.where(there, self.scores, np.inf).min(axis=1, initial=np.inf) - self.error
+        return torch.from_numpy(np.nextafter(lowest.astype(np.float32), np.float32(-np.inf)))
+
+    def _count_some(
+        self,
+        query: NDArray[np.int64],
+        place: NDArray[np.int64],
+        steps: NDArray[np.int64],
+        items: Embeddings,
+    ) -> None:
+        """Items that matter to a query, as P pairs."""
+        keys = (query << PLACE + STEP) | (steps << PLACE) | place
+        keys.sort()
+        of_query = np.arange(len(self.rows) + 1)[:, None] << PLACE + STEP
+        low, high = (of_query[:-1] + (step << PLACE) for step in self._in_doubt())
+        start, end, last = (_found(keys, limit) for limit in (low, high, of_query[1:]))
+        self.ahead[:] += last - end
+        self._count_exactly(keys, start, end - start, items)
+
+    def _count_whole(self, products: Tensor, items: Embeddings) -> None:
+        """All items, by sorting the rows."""
+        steps = _steps(products).to(torch.int32).sub_(STEPS // 2)
+        steps.masked_fill_(products == RELEVANT, -STEPS // 2)  # below all others
+        keys = (steps.numpy() << PLACE) | np.arange(len(items), dtype=np.int32)
+        _sort_rows(keys)
+        start, end = (_places(keys, step - STEPS // 2) for step in self._in_doubt())
+        if (end - start).sum() > IN_DOUBT * keys.size:
+            self.ahead[:] += self._all_exactly(products, items)
+            return
+        self.ahead[:] += len(items) - end
+        row = np.arange(len(keys))[:, None] * len(items)
+        self._count_exactly(keys.ravel(), start + row, end - start, items)
+
+    def _in_doubt(self) -> Iterator[NDArray[np.int64]]:
+        """The first step in doubt of each relevant score, and the first above, (B, R) each.
+
+        One step more on both sides is for the rounding of the step itself. Of what is not there
+        nothing is in doubt.
+        """
+        there = np.isfinite(self.scores)
+        exact = torch.from_numpy(np.where(there, self.scores, 0).astype(np.float64))
+        for step in (_steps(exact - self.error) - 1, _steps(exact + self.error) + 2):
+            yield np.where(there, step.clamp_(min=1).numpy(), STEPS)
+
+    def _count_exactly(
+        self,
+        keys: NDArray,
+        start: NDArray[np.int64],
+        doubtful: NDArray[np.int64],
+        items: Embeddings,
+    ) -> None:
+        """Those in doubt: from `start` on in the keys, so many for each relevant score, (B, R)."""
+        if not doubtful.any():
+            return
+        counts = doubtful.ravel()
+        which = np.repeat(np.arange(counts.size), counts)  # of the relevant scores
+        begin = np.cumsum(counts) - counts
+        taken = keys[start.ravel()[which] + np.arange(len(which)) - begin[which]]
+        query, place = which // doubtful.shape[1], taken.astype(np.int64) & (PLACES - 1)
+        pairs, each = np.unique(query * PLACES + place, return_inverse=True)
+        exact = pair_scores(self.queries.vectors, items.vectors, pairs // PLACES, pairs % PLACES)
+        reached = exact[each] >= self.scores.ravel()[which]
+        found = np.bincount(which[reached], minlength=counts.size)
+        self.ahead[:] += found.reshape(doubtful.shape)
+
+    def _all_exactly(self, products: Tensor, items: Embeddings) -> NDArray[np.int64]:
+        """How many items score as high, from exact scores of all pairs, (B, R)."""
+        scores = all_scores(self.queries.vectors, items.vectors)
+        scores[(products == RELEVANT).numpy()] = -np.inf
+        _sort_rows(scores)
+        below = torch.searchsorted(torch.from_numpy(scores), torch.from_numpy(self.scores))
+        return len(items) - below.numpy()
+
+
+def _steps(products: Tensor) -> Tensor:
+    """Products -> int64 steps in [1, STEPS - 1], in the same order."""
+    return ((products + 1) * (STEPS // 2)).clamp_(1, STEPS - 1).to(torch.int64)
+
+
+def _places(keys: NDArray[np.int32], step: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many keys of a row have a lower step, (B, R)."""
+    limit = torch.from_numpy(step << PLACE)
+    highest = torch.iinfo(torch.int32).max
+    found = torch.searchsorted(torch.from_numpy(keys), limit.clamp(max=highest).to(torch.int32))
+    return torch.where(limit > highest, keys.shape[1], found).numpy()
+
+
+def _found(keys: NDArray[np.int64], limit: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many keys are lower; torch searches with all threads."""
+    return torch.searchsorted(torch.from_numpy(keys), torch.from_numpy(limit)).numpy()
+
+
+def _sort_rows(table: NDArray) -> None:
+    """Each row, in place; numpy sorts several times faster than torch, but alone."""
+    count = torch.get_num_threads()
+    with ThreadPoolExecutor(count) as threads:
+        list(threads.map(lambda part: part.sort(axis=1), np.array_split(table, count)))
