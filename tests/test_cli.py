@@ -48,6 +48,7 @@ def test_a_misspelt_verb(tmp_path: Path) -> None:
     assert "Did you mean train?" in shown.stderr
 
 
+@pytest.mark.slow  # test_own_parts does the same by the documentation
 def test_a_user_s_own_configurations(tiny: tuple[str, ...], tmp_path: Path) -> None:
     """--config-dir adds to every group, here a loss and an experiment."""
     (tmp_path / "mine" / "loss").mkdir(parents=True)

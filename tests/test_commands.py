@@ -152,6 +152,11 @@ def arguments(written: str) -> list[str]:
     return taken
 
 
+def marked(where: str) -> dict[str, Any]:
+    """Those of docs/pml.md choose one part each, with which test_configs trains a step."""
+    return {"id": where, "marks": [pytest.mark.slow] if "pml.md" in where else []}
+
+
 def test_there_are_commands() -> None:
     found = [command for command in commands() if arguments(command[2])]
     assert len(found) > 150
@@ -159,7 +164,7 @@ def test_there_are_commands() -> None:
 
 
 @pytest.mark.parametrize(
-    ("where", "verb", "written"), [pytest.param(*each, id=each[0]) for each in commands()]
+    ("where", "verb", "written"), [pytest.param(*each, **marked(each[0])) for each in commands()]
 )
 def test_a_command_that_is_written_down_composes(
     where: str, verb: str, written: str, tmp_path: Path

@@ -25,8 +25,8 @@ def printed(folder: Path, verb: str, *overrides: str) -> str:
     [
         ("train", ["loss=triplet", "seed=3", "trainer.max_epochs=2", "logger=wandb"]),
         ("evaluate", ["checkpoint=best.ckpt"]),
-        ("benchmark", ["benchmark=smoke", "trainer.max_epochs=1"]),
-        ("tune", ["tune=triplet", "data.batch_size=32"]),
+        pytest.param("benchmark", ["benchmark=smoke", "seed=1"], marks=pytest.mark.slow),
+        pytest.param("tune", ["tune=triplet", "data.batch_size=32"], marks=pytest.mark.slow),
     ],
 )
 def test_the_same_configuration_as_on_the_command_line(
