@@ -34,7 +34,7 @@ test-all: $(READY) ## all tests
 
 LOOKALIKE_DATA ?= data
 RIVALS := .rivals/bin/python
-TOPICS := startup memory losses input evaluation training training_accuracy embedding frozen input_accuracy
+TOPICS := startup memory losses input evaluation whole_ranking training training_accuracy embedding frozen input_accuracy
 NEEDS_input := --images $(LOOKALIKE_DATA)/flowers-102 --rivals $(RIVALS)
 NEEDS_evaluation := --rivals $(RIVALS)
 WITH_WEIGHTS := training training_accuracy embedding frozen input_accuracy
