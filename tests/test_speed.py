@@ -61,7 +61,7 @@ def test_every_script_is_known() -> None:
         or " settings, " in text
     }
     assert composing == set(COMPOSED)
-    assert len(SCRIPTS) == 18
+    assert len(SCRIPTS) == 19
 
 
 @pytest.mark.parametrize("script", [s for s in SCRIPTS if s not in RIVALS], indirect=True)
