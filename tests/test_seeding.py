@@ -74,7 +74,7 @@ def weights(compose: Any, tiny: tuple[str, ...], tmp_path: Path) -> Any:
     """weights("loss=triplet") -> what two epochs train with dropout, one tensor."""
     runs = count()
 
-    def trained(*overrides: str, measured_first: bool = False) -> Tensor:
+    def trained(*overrides: str, measured_first: bool = False, resume: str | None = None) -> Tensor:
         config = compose(
             "train", *tiny, "backbone=tiny_batch_norm", "head=mlp", "head.dropout=0.3",
             "trainer.max_epochs=2", "data.sampler.batches_per_epoch=5",
@@ -83,7 +83,7 @@ def weights(compose: Any, tiny: tuple[str, ...], tmp_path: Path) -> Any:
         experiment = Experiment(config, tmp_path / f"run{next(runs)}")
         if measured_first:
             experiment.measure("epoch_0/")
-        experiment.fit()
+        experiment.fit(resume)
         return torch.cat([part.detach().flatten() for part in experiment.learner.parameters()])
 
     return trained
@@ -105,6 +105,15 @@ def test_neither_cold_nor_warm_caches_change_the_training(weights: Any) -> None:
     cold = weights(*frozen)
     assert torch.equal(weights(*frozen), cold)
     assert torch.equal(weights(*frozen, measured_first=True), cold)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_resumed_run_trains_the_same_weights(weights: Any, tmp_path: Path, workers: int) -> None:
+    """Cut off after the first of two epochs, and gone on with in another folder."""
+    same = ("scheduler=constant", f"data.num_workers={workers}")
+    whole = weights(*same)
+    weights(*same, "trainer.max_epochs=1")
+    assert torch.equal(weights(*same, resume=str(tmp_path / "run1/checkpoints/last.ckpt")), whole)
 
 
 def test_a_miner_that_draws_is_seeded_too(weights: Any) -> None:

@@ -10,7 +10,7 @@ VERBS = {
     "train": "train, validate and test; writes a run folder",
     "evaluate": "score a checkpoint: lookalike evaluate checkpoint=RUN/checkpoints/best.ckpt",
     "classify": "name what is on any images: lookalike classify images=photos",
-    "search": "find what looks alike: lookalike search images=photo.jpg checkpoint=...",
+    "search": "find similar images: lookalike search images=photo.jpg checkpoint=...",
     "report": "a page on runs, with pictures: lookalike report runs=outputs/train",
     "benchmark": "cells x folds x seeds with intervals, resumable: benchmark=smoke",
     "tune": "search hyper-parameters by validation, resumable: tune=multi_similarity",

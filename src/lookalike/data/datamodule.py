@@ -103,6 +103,7 @@ class RetrievalData(LightningDataModule):
         self.seed = seed
         self.view_seed = view_seed
         self.features: dict[str, Features] = {}  # of the "train" and the "test" view
+        self.first_epoch = 0  # of a training that is resumed
         self._measured: MeasuredImages | None = None
 
     def prepare_data(self) -> None:
@@ -225,7 +226,8 @@ class RetrievalData(LightningDataModule):
         Batches and views depend on the seeds and the epoch alone: not on the number of workers, nor
         on what was read before.
         """
-        seeded = SeededDraws(self.sampler, self.view_seed)
+        # Lightning sets the epoch of a resumed training after workers have begun to read
+        seeded = SeededDraws(self.sampler, self.view_seed, self.first_epoch)
         return self._loader("train", self.training_labels, seeded, persistent=True)
 
     def train_dataloader_in_order(self) -> DataLoader[Batch]:

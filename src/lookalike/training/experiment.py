@@ -102,6 +102,7 @@ class Experiment:
             resume: a checkpoint to continue from. If the run that it comes from had a better one
                 than all that follow, that one is returned.
         """
+        self.data.first_epoch = read_checkpoint(resume).epochs if resume else 0
         self.trainer.fit(self.learner, datamodule=self.data, ckpt_path=resume, weights_only=True)
         kept = self.model_checkpoints[0].best_model_path
         if not kept:
