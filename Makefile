@@ -2,8 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# faiss-cpu and faiss-gpu can't live together: an NVIDIA driver decides
+# FAISS for the CPU and for GPUs can't live together: an NVIDIA driver decides
 FAISS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+CONSTRAINTS := -c constraints.txt $(if $(filter gpu,$(FAISS)),-c constraints-gpu.txt)
 READY := $(VENV)/.ready-$(FAISS)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
@@ -13,14 +14,14 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(READY) ## create .venv and install everything (args: PYTHON=python3.12, FAISS=cpu)
+setup: $(READY) ## create .venv and install everything (args: PYTHON=python3.12, FAISS=cpu or gpu)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt constraints-gpu.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "lookalike needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -c constraints.txt -e ".[$(FAISS),dev]"
+	$(BIN)/uv pip install --quiet --python $(BIN)/python $(CONSTRAINTS) -e ".[$(FAISS),dev]"
 	@touch $@
 
 train: $(READY) ## the main job on drawn flowers (args: ARGS="data=flowers ...")

@@ -8,10 +8,10 @@ import pytest
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
-from lookalike.retrieval import neighbours
 from lookalike.retrieval.bounded import Bounded
 from lookalike.retrieval.candidates import Candidates, Engine
 from lookalike.retrieval.embeddings import Embeddings
+from lookalike.retrieval.engines import Engines
 from lookalike.retrieval.exact import all_scores, nearest, pair_scores
 from lookalike.retrieval.faiss_flat import FaissFlat, Measure, unit
 from lookalike.retrieval.neighbours import Gallery, Neighbours
@@ -117,7 +117,7 @@ def test_every_engine_gives_the_same_neighbours(
     k: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(neighbours, "FaissFlat", engine)
+    monkeypatch.setattr(Engines, "of", lambda self, vectors: engine(vectors))
     gallery = make()
     queries = gallery[:60]
     found = together(list(Gallery(gallery).search(queries, k)))

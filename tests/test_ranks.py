@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lookalike.retrieval import bounded, counting, ranks
 from lookalike.retrieval.embeddings import Embeddings
-from lookalike.retrieval.faiss_flat import FaissFlat
+from lookalike.retrieval.engines import Engines, Name
 from lookalike.retrieval.ranks import rank_relevant
 
 
@@ -77,9 +77,11 @@ def slow_ranks(queries: Embeddings, gallery: Embeddings) -> list[list[int]]:
     return found
 
 
-def fast_ranks(queries: Embeddings, gallery: Embeddings, depth: NDArray | None) -> list[list[int]]:
+def fast_ranks(
+    queries: Embeddings, gallery: Embeddings, depth: NDArray | None, engine: Name = "bounded"
+) -> list[list[int]]:
     found: list[list[int]] = [[-1]] * len(queries)
-    for rows, block in rank_relevant(queries, gallery, depth):
+    for rows, block in rank_relevant(queries, gallery, depth, Engines(engine)):
         for number, row in enumerate(rows):
             assert found[row] == [-1]
             found[row] = block.rank[block.query == number].tolist()
@@ -88,9 +90,9 @@ def fast_ranks(queries: Embeddings, gallery: Embeddings, depth: NDArray | None) 
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many tiles, and candidates for small galleries too."""
+    """Many tiles, and queries that need too many candidates."""
     for name, value in {
-        "SMALL": 50,
+        "SHALLOW": 0,
         "DEEPEST": 0.2,
         "TILE": 64,
         "BLOCK": 2**15,
@@ -113,16 +115,18 @@ def test_whole_ranks(make, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("make", SETS)
 @pytest.mark.parametrize("pairs", [2**22, 500])
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+@pytest.mark.parametrize("engine", ["faiss", "bounded", "bounded in float32"])
 def test_ranks_down_to_a_depth(
-    make, pairs: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+    make, pairs: int, engine: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(ranks, "PAIRS", pairs)
-    monkeypatch.setattr(bounded, "_narrowest", lambda: dtype)
+    chosen, _, dtype = engine.partition(" in ")
+    name: Name = "faiss" if chosen == "faiss" else "bounded"
+    monkeypatch.setattr(bounded, "_narrowest", lambda _: getattr(torch, dtype or "bfloat16"))
     everything = make()
     expected = slow_ranks(everything, everything)
     depth = np.array([max(4, len(each)) for each in expected])
-    found = fast_ranks(everything, everything, depth)
+    found = fast_ranks(everything, everything, depth, name)
     for own, true, deep in zip(found, expected, depth, strict=True):
         assert [rank for rank in own if rank <= deep] == [rank for rank in true if rank <= deep]
 
@@ -137,15 +141,14 @@ def partly_collapsed() -> Embeddings:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("make", [*SETS, partly_collapsed])
-def test_ranks_from_another_engine(make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """FAISS proves most queries by its bound; those it can't prove are ranked whole."""
-    monkeypatch.setattr(ranks, "Bounded", FaissFlat)
+def test_what_faiss_cannot_prove_is_ranked_whole(make, monkeypatch: pytest.MonkeyPatch) -> None:
     whole, left = ranks._whole, []
     monkeypatch.setattr(ranks, "_whole", lambda *given: left.append(given[2]) or whole(*given))
     everything = make()
     depth = np.full(len(everything), 9)
     expected = slow_ranks(everything, everything)
-    for own, true in zip(fast_ranks(everything, everything, depth), expected, strict=True):
+    found = fast_ranks(everything, everything, depth, "faiss")
+    for own, true in zip(found, expected, strict=True):
         assert [rank for rank in own if rank <= 9] == [rank for rank in true if rank <= 9]
     if make is SETS[0]:
         assert len(left[0]) < 0.01 * len(everything)
@@ -154,15 +157,14 @@ def test_ranks_from_another_engine(make, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.usefixtures("small")
-@pytest.mark.parametrize("engine", [bounded.Bounded, FaissFlat])
-def test_ties_that_begin_at_the_depth(engine, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("engine", ["bounded", "faiss"])
+def test_ties_that_begin_at_the_depth(engine: Name) -> None:
     """Places 9 to 48 are equal; the only irrelevant one comes first, though it is stored last."""
-    monkeypatch.setattr(ranks, "Bounded", engine)
     nearer = np.stack([np.ones(8), np.linspace(0.1, 0.2, 8)], axis=1)
     vectors = [[[1, 0]], nearer, np.tile([1, 0.5], (40, 1)), np.tile([0.1, 1], (60, 1))]
     labels = np.concatenate([np.zeros(48), [1], np.full(60, 2)])
     gallery = labelled(np.concatenate(vectors), labels)
-    found = fast_ranks(gallery[:1], gallery, np.array([9]))
+    found = fast_ranks(gallery[:1], gallery, np.array([9]), engine)
     assert [rank for rank in found[0] if rank <= 9] == list(range(1, 9))
     assert slow_ranks(gallery[:1], gallery)[0][:9] == [*range(1, 9), 10]
 
@@ -187,7 +189,7 @@ def test_candidates_are_complete_for_most_queries_of_ordinary_sets(
     dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise the tests above would compare nothing but counting."""
-    monkeypatch.setattr(bounded, "_narrowest", lambda: dtype)
+    monkeypatch.setattr(bounded, "_narrowest", lambda _: dtype)
     vectors = clusters(9).vectors
     listed = bounded.Bounded(vectors).candidates(vectors, np.full(len(vectors), 8))
     assert (listed.bound == -np.inf).mean() > 0.8
@@ -196,22 +198,21 @@ def test_candidates_are_complete_for_most_queries_of_ordinary_sets(
 
 @pytest.mark.parametrize("size", [3, 128, 512, 4096])
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_products_err_less_than_the_bound(
-    size: int, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_products_err_less_than_the_bound(size: int, dtype: torch.dtype) -> None:
     """Components halfway between two bfloat16 numbers, all of them rounded the same way."""
-    monkeypatch.setattr(bounded, "_narrowest", lambda: dtype)
     rng = np.random.default_rng(0)
     halfway = unit(np.full((1, size), 1.0) * np.where(rng.random((400, size)) < 0.9, 1.0, 0.5))
     halfway = (halfway.view(np.uint32) & 0xFFFF0000 | 0x7FFF).view(np.float32)
     for vectors in (halfway, unit(rng.normal(size=(400, size)))):
-        rounded = bounded._Rounded.of(vectors)
-        low = rounded.vectors.float()
+        extent = bounded._Extent.of(vectors, dtype)
+        bound = extent.error_with(extent, size)
+        rounded = torch.from_numpy(vectors).to(dtype)
+        low = rounded.float()
         exact = vectors.astype(float) @ vectors.T.astype(float)
         seen = np.abs((low @ low.T).numpy() - exact).max()
-        assert 0 < seen <= rounded.error_with(rounded)
-        products = (rounded.vectors @ rounded.vectors.T).float().numpy()  # rounded once more
-        lowest = bounded._lowered(exact.astype(np.float32), rounded.error_with(rounded))
+        assert 0 < seen <= bound
+        products = (rounded @ rounded.T).float().numpy()  # rounded once more
+        lowest = bounded._lowered(exact.astype(np.float32), bound)
         assert (products >= lowest).all()
 
 
@@ -246,3 +247,30 @@ def test_whole_ranks_of_hard_sets(first: int, monkeypatch: pytest.MonkeyPatch) -
         monkeypatch.setattr(counting, "DENSE", float(rng.choice([-1, 0.1, 2])))
         everything = hard(seed)
         assert fast_ranks(everything, everything, None) == slow_ranks(everything, everything), seed
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("first", range(0, 300, 30))
+def test_every_engine_gives_the_ranks_of_hard_sets(
+    first: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranks, "SHALLOW", 128)
+    for seed in range(first, first + 30):
+        rng = np.random.default_rng(seed)
+        monkeypatch.setattr(bounded, "ROWS", int(rng.integers(8, 64)))
+        monkeypatch.setattr(bounded, "COLUMNS", int(rng.integers(8, 64)))
+        everything = hard(seed)
+        queries = everything[:: rng.integers(1, 3)]
+        true = slow_ranks(queries, everything)
+        depth = np.array([max(3, len(each)) for each in true])
+        expected = [
+            [rank for rank in each if rank <= deep] for each, deep in zip(true, depth, strict=True)
+        ]
+        engines: tuple[Name, ...] = ("auto", "faiss", "bounded")
+        for engine in engines:
+            found = fast_ranks(queries, everything, depth, engine)
+            cut = [
+                [rank for rank in each if rank <= deep]
+                for each, deep in zip(found, depth, strict=True)
+            ]
+            assert cut == expected, (seed, engine)

@@ -9,6 +9,7 @@ import torch
 from lookalike.compatibility import cpu_multiplies_bfloat16
 from lookalike.errors import InputError
 
+CPU = torch.device("cpu")
 MOST_WORKERS = 8  # more wait for each other: one reads thousands of images a second
 
 

@@ -19,7 +19,7 @@ PACKAGES = (
     "hydra-core",
     "faiss-cpu",
     "faiss-gpu",
-    "faiss-gpu-cu12",
+    "faiss-gpu-cuvs",
     "numpy",
 )
 

@@ -69,7 +69,7 @@ def _scores(
             for checkpoint, images in zip(checkpoints, tested, strict=True)
         ]
     )
-    measured = score(plan, embeddings, embeddings, records, classifier)
+    measured = score(plan, embeddings, embeddings, records, classifier, device)
     return {f"test/{name}": value for name, value in measured.items()}
 
 

@@ -72,7 +72,8 @@ class RetrievalEvaluation(Callback):
         if split == "test":
             self.tested = everything
         classifier = classifier_of(pl_module.get_submodule("loss"), self.class_names)
-        scores = score(self.plan, own, everything, self.records, classifier)
+        device = pl_module.device
+        scores = score(self.plan, own, everything, self.records, classifier, device)
         self.scores = {f"{self.prefix}{split}/{name}": value for name, value in scores.items()}
         pl_module.log_dict(self.scores)
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.retrieval.embeddings import Embeddings, count_relevant
+from lookalike.retrieval.engines import Engines
 from lookalike.retrieval.neighbours import Gallery, Neighbours
 from lookalike.retrieval.ranks import Ranks, rank_relevant
 
@@ -108,6 +109,7 @@ def values_of(
     whole_ranking: bool,
     minp: bool = False,
     search: Search | None = None,
+    engines: Engines | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Every metric for every query, (Q,) each; NaN for queries without a relevant item.
 
@@ -118,12 +120,13 @@ def values_of(
         whole_ranking: whether MAP is computed.
         minp: whether mINP is computed; it needs `whole_ranking`.
         search: a search that re-ranks; None ranks by similarity.
+        engines: that find the nearest; by default one is chosen, on the CPU.
     """
     metrics = retrieval_metrics(k, whole_ranking, minp)
     values = {metric.name: np.full(len(queries), np.nan) for metric in metrics}
     depth = None if whole_ranking else np.maximum(count_relevant(queries, gallery), max(k))
     found_by = rank_relevant if search is None else partial(_searched, search)
-    for rows, ranks in found_by(queries, gallery, depth):
+    for rows, ranks in found_by(queries, gallery, depth, engines):
         for metric in metrics:
             found = metric.values(ranks)
             values[metric.name][rows] = np.where(ranks.n_relevant > 0, found, np.nan)
@@ -131,12 +134,16 @@ def values_of(
 
 
 def _searched(
-    search: Search, queries: Embeddings, gallery: Embeddings, depth: NDArray[np.int64] | None
+    search: Search,
+    queries: Embeddings,
+    gallery: Embeddings,
+    depth: NDArray[np.int64] | None,
+    engines: Engines | None,
 ) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
     """Blocks of queries, as row numbers, with the ranks of the relevant items that were found."""
     deepest = len(gallery) if depth is None else int(depth.max(initial=1))
     first = 0
-    for found in search(Gallery(gallery), queries, deepest):
+    for found in search(Gallery(gallery, engines), queries, deepest):
         query, column = np.nonzero(found.relevant)
         rows = np.arange(first, first + len(found.ids))
         yield rows, Ranks(query, column + 1, found.n_relevant)

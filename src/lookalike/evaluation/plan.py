@@ -4,9 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
+
+from lookalike.device import CPU
 from lookalike.errors import InputError, did_you_mean
 from lookalike.evaluation.classification import CLASSIFICATION
 from lookalike.evaluation.metrics import retrieval_metrics
+from lookalike.retrieval.engines import Engines, Name
 from lookalike.retrieval.rerank import NoReranking, Rerank
 
 Direction = Literal["max", "min"]
@@ -27,6 +31,7 @@ class Evaluation:
         whole_ranking: whether MAP is computed. It takes about as long as one exact search of the
             whole gallery; what is nearest alone takes a third of that.
         minp: whether mINP is computed; it needs the whole ranking too.
+        engine: which engine finds the nearest: "auto", "faiss" or "bounded". Scores are the same.
         clustering: whether NMI and AMI of a k-means clustering are computed.
         rerank: how the first search is re-ranked; its duration is then measured too.
         before_training: whether the starting point (epoch 0) is measured too.
@@ -41,12 +46,14 @@ class Evaluation:
     monitor: str = "map_at_r"
     whole_ranking: bool = True
     minp: bool = False
+    engine: Name = "auto"
     clustering: bool = False
     rerank: Rerank = field(default_factory=NoReranking)
     before_training: bool = True
     refit: bool = False
 
     def __post_init__(self) -> None:
+        self.engines()
         if not self.k or min(self.k) < 1:
             raise InputError(f"evaluation.k={list(self.k)}: need one or more numbers from 1 on")
         if self.minp and not self.whole_ranking:
@@ -57,6 +64,10 @@ class Evaluation:
                 f"evaluation.monitor={self.monitor} is not measured; there are "
                 f"{', '.join(names)}.{did_you_mean(self.monitor, names)}"
             )
+
+    def engines(self, device: torch.device = CPU) -> Engines:
+        """The engines that find the nearest, on a device."""
+        return Engines(self.engine, device)
 
     @property
     def monitored(self) -> str:

@@ -4,9 +4,11 @@ from functools import partial
 from time import perf_counter
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from lookalike.data.records import Records
+from lookalike.device import CPU
 from lookalike.distributed import gather
 from lookalike.errors import InputError
 from lookalike.evaluation.classification import CLASSIFICATION, recall_within_class
@@ -16,6 +18,7 @@ from lookalike.evaluation.metrics import values_of
 from lookalike.evaluation.plan import Evaluation
 from lookalike.losses.classifier import EmbeddingClassifier
 from lookalike.retrieval.embeddings import Embeddings, count_relevant
+from lookalike.retrieval.engines import Engines
 from lookalike.retrieval.rerank import NoReranking
 
 
@@ -25,6 +28,7 @@ def score(
     everything: Embeddings,
     records: Records,
     classifier: EmbeddingClassifier | None = None,
+    device: torch.device = CPU,
 ) -> dict[str, float]:
     """All metrics of a plan, each the mean over the queries that have a relevant item.
 
@@ -39,6 +43,7 @@ def score(
         records: which images are queries, which are the gallery, and which gallery images are
             excluded for a query; an embedding's id is its row here.
         classifier: the one that was trained with the embedding, if any.
+        device: where the nearest are sought.
 
     Raises:
         InputError: no query has a relevant item in the gallery.
@@ -46,7 +51,7 @@ def score(
     queries = with_exclusion_ids(own, records)[records.roles[own.ids] != "gallery"]
     gallery = everything[records.roles[everything.ids] != "query"]
     started = perf_counter()
-    own_values = _query_values(plan, queries, gallery, everything)
+    own_values = _query_values(plan, queries, gallery, everything, plan.engines(device))
     seconds = perf_counter() - started
     _, values = gather_by_id(queries.ids, own_values)
     counts = _count_queries(values["precision_at_1"])
@@ -87,11 +92,15 @@ def check_monitor(
 
 
 def _query_values(
-    plan: Evaluation, queries: Embeddings, gallery: Embeddings, everything: Embeddings
+    plan: Evaluation,
+    queries: Embeddings,
+    gallery: Embeddings,
+    everything: Embeddings,
+    engines: Engines,
 ) -> dict[str, NDArray[np.float64]]:
     """Every metric of the plan for every query, (Q,) each."""
     search = None if _keeps_order(plan) else partial(plan.rerank, everything=everything)
-    return values_of(queries, gallery, plan.k, plan.whole_ranking, plan.minp, search)
+    return values_of(queries, gallery, plan.k, plan.whole_ranking, plan.minp, search, engines)
 
 
 def _keeps_order(plan: Evaluation) -> bool:

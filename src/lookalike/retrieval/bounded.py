@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lookalike.compatibility import cpu_multiplies_bfloat16
+from lookalike.device import CPU
 from lookalike.retrieval.candidates import Candidates
+from lookalike.retrieval.products import flat_nonzero, products_of, tensor_of
 
 ROWS, COLUMNS = 2048, 4096  # of a tile of products: 16 MiB in bfloat16
 SHARE = 16  # one gallery item in so many is sampled
@@ -35,12 +37,18 @@ class Bounded:
     """An engine: products of rounded vectors, whose error is bounded.
 
     Args:
-        gallery: (N, D), of length 1 or near it.
+        gallery: (N, D), of length 1 or near it; it may lie in a mapped file.
+        device: where products are computed, the CPU or a CUDA device.
     """
 
-    def __init__(self, gallery: NDArray[np.float32]) -> None:
+    def __init__(self, gallery: NDArray[np.float32], device: torch.device = CPU) -> None:
         self.gallery = gallery
-        self.rounded = _Rounded.of(gallery)
+        self.device = device
+        self.dtype = _narrowest(device)
+        self.extent = _Extent.of(gallery, self.dtype)
+        count = -(-len(gallery) // SHARE)
+        sampled = np.random.default_rng(0).choice(len(gallery), count, replace=False)
+        self.sample = self._rounded(gallery[np.sort(sampled)])
 
     def candidates(self, queries: NDArray[np.float32], depth: NDArray[np.int64]) -> Candidates:
         """All pairs that can be among the `depth` nearest of a query, ties with the last included.
@@ -51,11 +59,13 @@ class Bounded:
             queries: (Q, D); if it is the gallery's very array, each product serves two queries.
             depth: (Q,) how many of the nearest are wanted, the query itself counted.
         """
-        second = self.rounded
-        first = second if queries is self.gallery else _Rounded.of(queries)
-        error = first.error_with(second)
-        floor = _guess_floor(first.vectors, second.vectors, depth, error)
-        keys = np.concatenate([END, *_reach(first, second, floor)])
+        symmetric = queries is self.gallery
+        extent = self.extent if symmetric else _Extent.of(queries, self.dtype)
+        error = extent.error_with(self.extent, queries.shape[1])
+        rounded = self._rounded(queries)
+        floor = _guess_floor(rounded, self.sample, depth, error)
+        reached = self._reach_symmetric if symmetric else self._reach
+        keys = np.concatenate([END, *reached(rounded, floor)])
         keys.sort()
         start = np.searchsorted(keys, np.arange(len(queries) + 1, dtype=np.uint64) << QUERY_BITS)
         last = start[:-1] + depth - 1  # where the depth-th of a query stands
@@ -68,63 +78,95 @@ class Bounded:
         bound = np.where(complete, -np.inf, np.inf)
         return Candidates(query[kept], _rows_of(keys[kept]), bound)
 
+    def _rounded(self, vectors: NDArray[np.float32]) -> Tensor:
+        return tensor_of(vectors).to(self.device, self.dtype)
 
-@dataclass(frozen=True, eq=False)
-class _Rounded:
-    """Vectors in the narrowest format that the processor multiplies.
+    def _reach(self, queries: Tensor, floor: NDArray[np.float32]) -> Iterator[NDArray[np.uint64]]:
+        """Keys of all pairs whose product reaches the query's floor; the gallery is read once."""
+        limit = torch.from_numpy(floor).to(self.device, self.dtype)
+        for left in range(0, len(self.gallery), COLUMNS):
+            items = self._rounded(self.gallery[left : left + COLUMNS])
+            for top in range(0, len(floor), ROWS):
+                products = products_of(queries[top : top + ROWS], items)
+                row, column, score = _reaching(products, limit[top : top + ROWS, None])
+                yield _keys(top + row, score, left + column)
 
-    vectors: (N, D), bfloat16 or float32.
+    def _reach_symmetric(
+        self, vectors: Tensor, floor: NDArray[np.float32]
+    ) -> Iterator[NDArray[np.uint64]]:
+        """The same where the queries are the gallery: what lies below the diagonal is above it."""
+        limit = torch.from_numpy(floor).to(self.device, self.dtype)
+        for top in range(0, len(floor), ROWS):
+            rows = vectors[top : top + ROWS]
+            for left in range(top, len(vectors), COLUMNS):
+                products = products_of(rows, vectors[left : left + COLUMNS])
+                row, column, score = _reaching(products, limit[top : top + ROWS, None])
+                yield _keys(top + row, score, left + column)
+                row, column, score = _reaching(products, limit[None, left : left + COLUMNS])
+                below = np.flatnonzero(left + column >= top + ROWS)
+                yield _keys(left + column[below], score[below], top + row[below])
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """How long vectors are, and what rounding takes away from them.
+
     norm: the largest of the exact vectors, rounded up.
     residual: the largest norm of what rounding took away, rounded up.
     """
 
-    vectors: Tensor
     norm: float
     residual: float
 
     @classmethod
-    def of(cls, exact: NDArray[np.float32]) -> "_Rounded":
-        low = torch.from_numpy(exact).to(_narrowest())
-        parts = [
-            (part.norm(dim=1).max(), (part - rounded.float()).norm(dim=1).max())
-            for part, rounded in zip(
-                torch.from_numpy(exact).split(ROWS), low.split(ROWS), strict=True
-            )
-        ]
-        norm, residual = torch.tensor(parts).amax(dim=0).tolist()
-        return cls(low, norm * 1.001, residual * 1.001)  # norms in float32 err by far less
+    def of(cls, exact: NDArray[np.float32], dtype: torch.dtype) -> "_Extent":
+        parts = [torch.zeros(2)]
+        for part in tensor_of(exact).split(ROWS):
+            lost = part - part.to(dtype).float()
+            parts.append(torch.stack([part.norm(dim=1).max(), lost.norm(dim=1).max()]))
+        norm, residual = torch.stack(parts).amax(dim=0).tolist()
+        return cls(norm * 1.001, residual * 1.001)  # norms in float32 err by far less
 
-    def error_with(self, other: "_Rounded") -> float:
-        """The largest difference between a product of rounded vectors and the exact one."""
+    def error_with(self, other: "_Extent", size: int) -> float:
+        """The largest difference between a product of rounded vectors and the exact one.
+
+        Args:
+            other: of the other vectors.
+            size: D.
+        """
         mine, theirs = self.norm + self.residual, other.norm + other.residual
-        adding_up = (self.vectors.shape[1] + 8) * 2.0**-23 * mine * theirs
+        adding_up = (size + 8) * 2.0**-23 * mine * theirs
         return self.residual * other.norm + mine * other.residual + adding_up
 
 
-def _narrowest() -> torch.dtype:
-    """bfloat16 only where the processor multiplies it, otherwise float32."""
-    return torch.bfloat16 if cpu_multiplies_bfloat16() else torch.float32
+def _narrowest(device: torch.device) -> torch.dtype:
+    """bfloat16 only where the device multiplies it, otherwise float32."""
+    if device.type == "cuda":
+        multiplies = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        multiplies = cpu_multiplies_bfloat16()
+    return torch.bfloat16 if multiplies else torch.float32
 
 
 def _guess_floor(
-    queries: Tensor, gallery: Tensor, depth: NDArray[np.int64], error: float
+    queries: Tensor, sample: Tensor, depth: NDArray[np.int64], error: float
 ) -> NDArray[np.float32]:
     """A score for every query that its `depth`-th nearest probably reaches, (Q,).
 
     Infinite, so that nothing is listed, where too much of the sample is that close.
     """
-    count = len(gallery) // SHARE
-    sample = gallery[np.random.default_rng(0).choice(len(gallery), count, replace=False)]
     expected = depth / SHARE
-    place = np.minimum(np.ceil(expected + 3 * np.sqrt(expected)).astype(np.int64) + 1, count)
+    place = np.minimum(np.ceil(expected + 3 * np.sqrt(expected)).astype(np.int64) + 1, len(sample))
     floors = []
-    for begin in range(0, len(queries), ROWS):
-        wanted = torch.from_numpy(place[begin : begin + ROWS, None])
-        products = (queries[begin : begin + ROWS] @ sample.T).float()
+    step = max(1, min(ROWS, ROWS * COLUMNS // max(1, len(sample))))
+    for begin in range(0, len(queries), step):
+        wanted = torch.from_numpy(place[begin : begin + step, None]).to(queries.device)
+        products = products_of(queries[begin : begin + step], sample).float()
         nearest = products.topk(int(wanted.max()), dim=1).values.gather(1, wanted - 1)
-        floor = torch.from_numpy(_lowered(nearest.numpy(), error))
+        floor = torch.from_numpy(_lowered(nearest.cpu().numpy(), error)).to(queries.device)
         crowded = (products >= floor).sum(dim=1, keepdim=True) > 4 * wanted + 16
-        floors.append(torch.where(crowded | (floor <= 0), torch.inf, floor)[:, 0].numpy())
+        guessed = torch.where(crowded | (floor <= 0), torch.inf, floor)
+        floors.append(guessed[:, 0].cpu().numpy())
     return np.concatenate(floors)
 
 
@@ -139,34 +181,25 @@ def _lowered(score: NDArray[np.float32], error: float) -> NDArray[np.float32]:
     return (away_from_zero & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-def _reach(
-    queries: _Rounded, gallery: _Rounded, floor: NDArray[np.float32]
-) -> Iterator[NDArray[np.uint64]]:
-    """Keys of all pairs whose product reaches the query's floor, tile by tile."""
-    symmetric = queries is gallery
-    bounds = _bits(torch.from_numpy(floor).to(gallery.vectors.dtype))
-    for top in range(0, len(floor), ROWS):
-        rows = queries.vectors[top : top + ROWS]
-        for left in range(top if symmetric else 0, len(gallery.vectors), COLUMNS):
-            products = rows @ gallery.vectors[left : left + COLUMNS].T
-            bits = _bits(products)
-            row, column = _where(bits >= bounds[top : top + ROWS, None])
-            yield _keys(top + row, products[row, column], left + column)
-            if symmetric:  # what lies below the diagonal is above it too
-                row, column = _where(bits >= bounds[None, left : left + COLUMNS])
-                below = left + column >= top + ROWS
-                row, column = row[below], column[below]
-                yield _keys(left + column, products[row, column], top + row)
+def _reaching(
+    products: Tensor, limit: Tensor
+) -> tuple[NDArray[np.int64], NDArray[np.int64], Tensor]:
+    """Rows, columns and values of the products that reach their limit, on the CPU.
+
+    Args:
+        products: (B, C).
+        limit: (B, 1) or (1, C), positive.
+    """
+    on_cpu = products.device.type == "cpu"  # where integers compare faster than bfloat16
+    reached = _bits(products) >= _bits(limit) if on_cpu else products >= limit
+    found = flat_nonzero(reached)
+    row, column = np.divmod(found.cpu().numpy(), products.shape[1])
+    return row, column, products.flatten()[found].cpu()
 
 
-def _bits(scores: Tensor) -> NDArray[np.signedinteger]:
+def _bits(scores: Tensor) -> Tensor:
     """The bits of floats as integers: in the same order where one of the two is positive."""
-    return scores.view(torch.int16 if scores.dtype == torch.bfloat16 else torch.int32).numpy()
-
-
-def _where(reached: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    place = np.flatnonzero(reached)  # many times faster than np.nonzero of two dimensions
-    return np.divmod(place, reached.shape[1])
+    return scores.view(torch.int16 if scores.dtype == torch.bfloat16 else torch.int32)
 
 
 def _keys(query: NDArray[np.int64], score: Tensor, row: NDArray[np.int64]) -> NDArray[np.uint64]:

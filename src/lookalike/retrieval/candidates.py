@@ -2,8 +2,9 @@
 
 An engine lists, for every query, gallery items that can be among its nearest, and proves what it
 left out: no missing item scores above `bound`. The ranking is then made from exact scores of the
-listed items (`retrieval.exact`). A query whose last place is not above its bound is compared with
-the whole gallery. So every engine gives the same ranking to the last digit.
+listed items (`retrieval.exact`), or from the engine's own where these differ by more than their
+error. A query whose last place is not above its bound is compared with the whole gallery. So every
+engine gives the same ranking to the last digit.
 """
 
 from dataclasses import dataclass
@@ -21,17 +22,23 @@ class Candidates:
     row: (P,) int64, of the gallery.
     bound: (Q,) float64; no missing item has a higher exact score. Minus infinity: none that
         matters is missing; plus infinity: nothing is known.
+    score: (P,) float32, descending for each query, as the engine computed them; None where they
+        are too coarse to rank by.
+    error: (Q,) float64, by which these differ from the exact scores at most.
     """
 
     query: NDArray[np.int64]
     row: NDArray[np.int64]
     bound: NDArray[np.float64]
+    score: NDArray[np.float32] | None = None
+    error: NDArray[np.float64] | None = None
 
-    def proven(self, last: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def proven(self, last: NDArray[np.floating]) -> NDArray[np.bool_]:
         """For which queries no missing item scores as high as the last place that is wanted, (Q,).
 
         Args:
-            last: (Q,), the exact score of that place; minus infinity where too few are listed.
+            last: (Q,), the least exact score of that place; minus infinity where too few are
+                listed.
         """
         return np.isneginf(self.bound) | (last > self.bound.astype(np.float32))
 

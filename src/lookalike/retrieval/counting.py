@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.exact import all_scores, pair_scores
+from lookalike.retrieval.products import flat_nonzero
 
 STEPS = 2**16  # from a score of -1 to 1
 PLACE, STEP = 16, 16  # bits of an integer: place in the tile below, step above, then the query
@@ -35,6 +36,7 @@ class Relevant:
     queries: B of them.
     scores: (B, R) float32, descending, minus infinity where there are fewer.
     ahead: (B, R) int64, irrelevant items counted so far that score as high.
+    same_query, same_row: (S,) int64, all pairs of one class, whose products do not count.
     error: by which a product differs from the exact score, at most.
     """
 
@@ -42,40 +44,69 @@ class Relevant:
     queries: Embeddings
     scores: NDArray[np.float32]
     ahead: NDArray[np.int64]
+    same_query: NDArray[np.int64]
+    same_row: NDArray[np.int64]
     error: float
 
     @classmethod
     def of(
-        cls, rows: NDArray[np.int64], queries: Embeddings, gallery: Embeddings, error: float
+        cls,
+        rows: NDArray[np.int64],
+        queries: Embeddings,
+        gallery: Embeddings,
+        by_label: NDArray[np.int64],
+        error: float,
     ) -> "Relevant":
-        """The relevant items of queries in a gallery that is ordered by label."""
-        first = np.searchsorted(gallery.labels, queries.labels, "left")
-        end = np.searchsorted(gallery.labels, queries.labels, "right")
+        """The relevant items of queries in a gallery.
+
+        Args:
+            rows: (B,) of the queries.
+            queries: B of them.
+            gallery: G items.
+            by_label: (G,) its rows, ordered by label.
+            error: by which a product differs from the exact score, at most.
+        """
+        labels = gallery.labels[by_label]
+        first = np.searchsorted(labels, queries.labels, "left")
+        end = np.searchsorted(labels, queries.labels, "right")
         column = first[:, None] + np.arange(int((end - first).max(initial=0)))
-        query, place = np.nonzero(column < end[:, None])
-        row = column[query, place]
-        other = gallery.exclusion_ids[row] != queries.exclusion_ids[query]
-        query, place, row = query[other], place[other], row[other]
+        same_query, place = np.nonzero(column < end[:, None])
+        same_row = by_label[column[same_query, place]]
+        other = gallery.exclusion_ids[same_row] != queries.exclusion_ids[same_query]
+        query, place, row = same_query[other], place[other], same_row[other]
         scores = np.full(column.shape, -np.inf, np.float32)
         scores[query, place] = pair_scores(queries.vectors, gallery.vectors, query, row)
         scores = -np.sort(-scores, axis=1)
-        return cls(rows, queries, scores, np.zeros(scores.shape, np.int64), error)
+        ahead = np.zeros(scores.shape, np.int64)
+        return cls(rows, queries, scores, ahead, same_query, same_row, error)
+
+    def leave_out(self, products: Tensor, start: int) -> None:
+        """Mark what is relevant, in place.
+
+        Args:
+            products: (B, C) with the gallery items from `start` on.
+            start: a gallery row.
+        """
+        here = (self.same_row >= start) & (self.same_row < start + products.shape[1])
+        query, row = self.same_query[here], self.same_row[here] - start
+        products[torch.from_numpy(query), torch.from_numpy(row)] = RELEVANT
 
     def count(self, products: Tensor, items: Embeddings, across: bool = False) -> None:
         """Take further items into account.
 
         Args:
-            products: (B, C) float32, with minus infinity for items that are relevant.
+            products: (B, C) float32, with minus infinity for items that are relevant; on any
+                device.
             items: C of them.
             across: whether the products are (C, B) instead.
         """
-        limit = self._lowest().unsqueeze(0 if across else 1)
-        reached = np.flatnonzero((products >= limit).numpy())
+        limit = self._lowest().unsqueeze(0 if across else 1).to(products.device)
+        reached = flat_nonzero(products >= limit)
         if len(reached) > DENSE * products.numel():
-            self._count_whole(products.T.contiguous() if across else products, items)
+            self._count_whole((products.T if across else products).cpu().contiguous(), items)
         elif len(reached):
-            query, place = np.divmod(reached, products.shape[1])
-            steps = _steps(products.flatten()[torch.from_numpy(reached)]).numpy()
+            steps = _steps(products.flatten()[reached]).cpu().numpy()
+            query, place = np.divmod(reached.cpu().numpy(), products.shape[1])
             self._count_some(*((place, query) if across else (query, place)), steps, items)
 
     def _lowest(self) -> Tensor:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader
 from lookalike.data.images import Batch
 from lookalike.errors import InputError
 
+FINITE_AT_ONCE = 4096  # rows
 COLUMNS = ("vectors", "labels", "ids", "exclusion_ids")  # of a saved file
 
 
@@ -43,7 +44,7 @@ class Embeddings:
         if self.exclusion_ids is None:
             object.__setattr__(self, "exclusion_ids", self.ids)
         self._check_columns()
-        if not np.isfinite(self.vectors).all():
+        if not _finite(self.vectors):
             raise ValueError(
                 "embeddings hold NaN or infinity: the training has diverged. Lower the learning "
                 "rate, clip the gradient (trainer.gradient_clip_val=1), or use precision 32."
@@ -144,6 +145,12 @@ def concatenated(parts: Sequence[Embeddings]) -> Embeddings:
         vectors=vectors / np.float32(np.sqrt(len(parts))),
         fingerprint=_together([part.fingerprint for part in parts]),
     )
+
+
+def _finite(vectors: NDArray[np.float32]) -> bool:
+    """Whether there is neither NaN nor infinity; in parts, so that no mask is as large as they."""
+    parts = range(0, len(vectors), FINITE_AT_ONCE)
+    return all(np.isfinite(vectors[part : part + FINITE_AT_ONCE]).all() for part in parts)
 
 
 def _checked(fingerprint: NDArray) -> str:

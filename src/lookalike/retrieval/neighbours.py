@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_exclusion
+from lookalike.retrieval.engines import Engines
 from lookalike.retrieval.exact import BLOCK, first_keys, whole_keys
-from lookalike.retrieval.faiss_flat import SPARE, FaissFlat
+from lookalike.retrieval.faiss_flat import SPARE
 from lookalike.retrieval.order import NOTHING, keys_of, relevant_of, rows_of, scores_of
 
 
@@ -40,12 +41,16 @@ class Gallery:
 
     Gallery items with a query's own exclusion id are left out: by default only itself. An exact
     copy under another id counts.
+
+    Args:
+        embeddings: what is searched.
+        engines: that list candidates; by default one is chosen, on the CPU.
     """
 
-    def __init__(self, embeddings: Embeddings) -> None:
+    def __init__(self, embeddings: Embeddings, engines: Engines | None = None) -> None:
         self.embeddings = embeddings
         self._vectors = np.ascontiguousarray(embeddings.vectors, dtype=np.float32)
-        self._engine = FaissFlat(self._vectors)
+        self._engine = (engines or Engines()).of(self._vectors)
         self._excluded = largest_exclusion(embeddings)  # at most so many are left out
 
     def __len__(self) -> int:

@@ -5,8 +5,8 @@ to float32, so that equal vectors get equal scores wherever they lie, and the or
 plays no part. The rank of a relevant item is one more than the number of relevant items before it
 plus the number of irrelevant ones that score as high or higher.
 
-Ranks down to a `depth` come from candidates, whole ranks from counting: a leave-one-out evaluation
-then computes every product once for both of its queries.
+Ranks down to a `depth` come from an engine's candidates, whole ranks from counting: a leave-one-out
+evaluation then computes every product once for both of its queries.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,18 +17,20 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lookalike.retrieval.bounded import LARGEST, Bounded
-from lookalike.retrieval.candidates import Engine
-from lookalike.retrieval.counting import PLACES, RELEVANT, Relevant
+from lookalike.retrieval.candidates import Candidates, Engine
+from lookalike.retrieval.counting import PLACES, Relevant
 from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_exclusion
+from lookalike.retrieval.engines import Engines
 from lookalike.retrieval.exact import pair_scores
+from lookalike.retrieval.faiss_flat import lengths_of
 from lookalike.retrieval.order import ascending, descending
+from lookalike.retrieval.products import products_of, tensor_of
 
 TILE = 2048  # queries and gallery items of a product that serves both
 BLOCK = 2**25  # products at once: 128 MiB
 PAIRS = 2**22  # pairs that are kept at once
-SMALL = 4096  # galleries up to this are quicker ranked whole
-DEEPEST = 1 / 64  # of the gallery; queries that need more are quicker ranked whole
+DEEPEST = 1 / 64  # of the gallery; queries that need more are quicker ranked whole,
+SHALLOW = 128  # but not those that need less than this
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +49,7 @@ class Ranks:
     @property
     def place(self) -> NDArray[np.int64]:
         """Of each among its query's relevant items, from 1 on, (P,)."""
-        start = np.searchsorted(self.query, np.arange(len(self.n_relevant)))
-        return np.arange(1, len(self.query) + 1) - start[self.query]
+        return _place_in_query(self.query, len(self.n_relevant))
 
     def total(self, value: NDArray) -> NDArray[np.float64]:
         """The sum of a value over each query's relevant items, (P,) -> (Q,)."""
@@ -56,7 +57,10 @@ class Ranks:
 
 
 def rank_relevant(
-    queries: Embeddings, gallery: Embeddings, depth: NDArray[np.int64] | None = None
+    queries: Embeddings,
+    gallery: Embeddings,
+    depth: NDArray[np.int64] | None = None,
+    engines: Engines | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
     """Blocks of queries, as row numbers, with the ranks of their relevant items.
 
@@ -64,20 +68,28 @@ def rank_relevant(
         queries: gallery items with a query's own exclusion id are left out of its ranking.
         gallery: an exact copy of a query under another id counts.
         depth: (Q,) ranks that are of interest; None for all.
+        engines: that list candidates; by default one is chosen, on the CPU.
     """
+    engines = engines or Engines()
     if _equal(queries, gallery):
         queries = gallery
     rows = np.arange(len(queries))
-    if depth is not None and len(gallery) > SMALL and max(len(rows), len(gallery)) <= LARGEST:
-        shallow = rows[depth < len(gallery) * DEEPEST]
+    if depth is not None and len(gallery):
+        shallow = rows[depth < max(SHALLOW, len(gallery) * DEEPEST)]
+        engine = engines.of(gallery.vectors)
         done = np.zeros(len(queries), bool)
-        engine = Bounded(gallery.vectors)
         for block in _groups(shallow, depth[shallow]):
             found = _near(queries, gallery, block, depth, engine)
             done[found[0]] = True
             yield found
         rows = rows[~done]
-    yield from _whole(queries, gallery, rows)
+    yield from _whole(queries, gallery, rows, engines.device)
+
+
+def _place_in_query(query: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    """From 1 on, (P,), for P items ordered by query, of `count` queries."""
+    counts = np.bincount(query, minlength=count)
+    return np.arange(1, len(query) + 1) - (np.cumsum(counts) - counts)[query]
 
 
 def _equal(queries: Embeddings, gallery: Embeddings) -> bool:
@@ -104,61 +116,113 @@ def _near(
     asked = queries[rows] if alone else gallery
     listed = engine.candidates(asked.vectors, depth[rows] + largest_exclusion(gallery))
     other = asked.exclusion_ids[listed.query] != gallery.exclusion_ids[listed.row]
-    query, row = listed.query[other], listed.row[other]
-    relevant = asked.labels[query] == gallery.labels[row]
-    keys = query.astype(np.uint64) << np.uint64(33)
-    keys |= descending(pair_scores(asked.vectors, gallery.vectors, query, row)) << np.uint64(1)
-    keys |= relevant.astype(np.uint64)  # of equal scores the irrelevant come first
-    keys.sort()
-    query = (keys >> np.uint64(33)).astype(np.int64)
-    start = np.searchsorted(query, np.arange(len(rows) + 1))
-    rank = np.arange(1, len(keys) + 1) - start[query]
-    complete = listed.proven(_score_at(keys, start, depth[rows]))
-    kept = (keys & np.uint64(1)).astype(bool) & (rank <= depth[rows][query]) & complete[query]
+    order = _by_exact_scores if listed.score is None else _by_their_scores
+    query, relevant, last = order(asked, gallery, listed, other, depth[rows])
+    complete = listed.proven(last)
+    rank = _place_in_query(query, len(rows))
+    kept = relevant & (rank <= depth[rows][query]) & complete[query]
     number = np.cumsum(complete) - 1
     done = rows[complete]
     return done, Ranks(number[query[kept]], rank[kept], count_relevant(queries[done], gallery))
 
 
-def _score_at(
-    keys: NDArray[np.uint64], start: NDArray[np.int64], depth: NDArray[np.int64]
+# Candidates in order: the query of each (P,), whether it is relevant (P,), and the least score that
+# each query's `depth`-th has, (Q,)
+_Ordered = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]
+
+
+def _by_exact_scores(
+    asked: Embeddings,
+    gallery: Embeddings,
+    listed: Candidates,
+    other: NDArray[np.bool_],
+    depth: NDArray[np.int64],
+) -> _Ordered:
+    query, row = listed.query[other], listed.row[other]
+    keys = query.astype(np.uint64) << np.uint64(33)
+    keys |= descending(pair_scores(asked.vectors, gallery.vectors, query, row)) << np.uint64(1)
+    keys |= (asked.labels[query] == gallery.labels[row]).astype(np.uint64)  # irrelevant ones first
+    keys.sort()
+    query = (keys >> np.uint64(33)).astype(np.int64)
+    scores = ascending((keys >> np.uint64(1)) & np.uint64(2**32 - 1))
+    return query, (keys & np.uint64(1)).astype(bool), _at_depth(query, scores, depth)
+
+
+def _by_their_scores(
+    asked: Embeddings,
+    gallery: Embeddings,
+    listed: Candidates,
+    other: NDArray[np.bool_],
+    depth: NDArray[np.int64],
+) -> _Ordered:
+    """By the engine's scores; where these are closer than they err, by exact ones.
+
+    Places whose scores are too close to be in a certain order are a run. Only runs that hold both
+    relevant and irrelevant items matter.
+    """
+    assert listed.score is not None
+    assert listed.error is not None
+    query, row, score = listed.query[other], listed.row[other], listed.score[other]
+    relevant = asked.labels[query] == gallery.labels[row]
+    error = listed.error[query]
+    least = (score - error).astype(np.float32)
+    most = (score + error).astype(np.float32)
+    close = (query[1:] == query[:-1]) & ~(least[:-1] > most[1:])
+    run = np.concatenate([[0], np.cumsum(~close)])[: len(query)]
+    hits = np.bincount(run, relevant)
+    mixed = (hits > 0) & (hits < np.bincount(run))
+    unsure = np.flatnonzero(mixed[run])
+    exact = pair_scores(asked.vectors, gallery.vectors, query[unsure], row[unsure])
+    keys = run[unsure].astype(np.uint64) << np.uint64(33)
+    keys |= descending(exact) << np.uint64(1)
+    keys |= relevant[unsure].astype(np.uint64)  # irrelevant ones first
+    keys.sort()
+    relevant[unsure] = (keys & np.uint64(1)).astype(bool)
+    return query, relevant, _at_depth(query, least, depth)
+
+
+def _at_depth(
+    query: NDArray[np.int64], scores: NDArray[np.float32], depth: NDArray[np.int64]
 ) -> NDArray[np.float32]:
     """The score at a depth of every query, (Q,), minus infinity where fewer are listed.
 
     Args:
-        keys: (P,), sorted; the score of a pair stands above the lowest bit.
-        start: (Q + 1,), where the keys of each query begin, and P.
+        query: (P,), ascending.
+        scores: (P,), descending for each query.
         depth: (Q,), at least 1.
     """
-    place = start[:-1] + depth - 1
-    listed = place < start[1:]
-    scores = np.full(len(depth), -np.inf, np.float32)
-    scores[listed] = ascending((keys[place[listed]] >> np.uint64(1)) & np.uint64(2**32 - 1))
-    return scores
+    end = np.cumsum(np.bincount(query, minlength=len(depth)))
+    place = np.concatenate([[0], end[:-1]]) + depth - 1
+    listed = place < end
+    found = np.full(len(depth), -np.inf, np.float32)
+    found[listed] = scores[place[listed]]
+    return found
 
 
 def _whole(
-    queries: Embeddings, gallery: Embeddings, rows: NDArray[np.int64]
+    queries: Embeddings, gallery: Embeddings, rows: NDArray[np.int64], device: torch.device
 ) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
-    """All ranks of the rows, by counting. Whatever has the same label lies together."""
+    """All ranks of the rows, by counting, from products on a device."""
     if not len(rows) or not len(gallery):
         return
     everyone = queries is gallery and len(rows) == len(gallery)
-    gallery = gallery[np.argsort(gallery.labels, kind="stable")]
     rows = rows[np.argsort(queries.labels[rows], kind="stable")]
     asked = queries[rows]
     error = _error(asked, gallery)
     relevant = count_relevant(asked, gallery)
     most = int(relevant.max())
     if everyone and _padded(relevant) <= 8 * PAIRS and most <= TILE / 8:
-        own = [(rows[part], gallery[part]) for part in _parts(len(rows), TILE)]
-        yield from _count_both_ways(own, gallery, error)
+        own = [(rows[part], asked[part]) for part in _parts(len(rows), TILE)]
+        yield from _count_both_ways(own, asked, error, device)
         return
-    items = [gallery[part] for part in _parts(len(gallery), PLACES)]
-    for part in _parts(len(rows), min(TILE, BLOCK // max(most, len(items[0])))):
-        block = Relevant.of(rows[part], asked[part], gallery, error)
-        for tile in items:
-            block.count(_products(asked[part], tile), tile)
+    by_label = np.argsort(gallery.labels, kind="stable")
+    items = [(part, gallery[part]) for part in _parts(len(gallery), PLACES)]
+    for part in _parts(len(rows), min(TILE, BLOCK // max(most, len(items[0][1])))):
+        block = Relevant.of(rows[part], asked[part], gallery, by_label, error)
+        for place, tile in items:
+            products = _products(block.queries, tile, device)
+            block.leave_out(products, place.start)
+            block.count(products, tile)
         yield block.rows, _ranks(block)
 
 
@@ -172,26 +236,34 @@ def _padded(counts: NDArray[np.int64]) -> int:
 
 
 def _count_both_ways(
-    parts: Sequence[tuple[NDArray[np.int64], Embeddings]], gallery: Embeddings, error: float
+    parts: Sequence[tuple[NDArray[np.int64], Embeddings]],
+    everyone: Embeddings,
+    error: float,
+    device: torch.device,
 ) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
-    """Queries that are the gallery: a tile of products serves its rows and its columns."""
-    blocks = [Relevant.of(rows, part, gallery, error) for rows, part in parts]
+    """Queries that are the gallery: a tile of products serves its rows and its columns.
+
+    Args:
+        parts: rows and embeddings of the queries, tile by tile.
+        everyone: all of them, ordered by label.
+        error: by which a product differs from the exact score, at most.
+        device: where products are computed.
+    """
+    in_order = np.arange(len(everyone))
+    blocks = [Relevant.of(rows, part, everyone, in_order, error) for rows, part in parts]
     for number, block in enumerate(blocks):
-        for other in blocks[number:]:
-            products = _products(block.queries, other.queries)
+        for place, other in enumerate(blocks[number:], number):
+            products = _products(block.queries, other.queries, device)
+            block.leave_out(products, place * TILE)
             block.count(products, other.queries)
             if other is not block:
                 other.count(products, block.queries, across=True)
         yield block.rows, _ranks(block)
 
 
-def _products(queries: Embeddings, items: Embeddings) -> Tensor:
-    """Of all pairs, minus infinity where labels are the same, (Q, N) float32."""
-    products = torch.from_numpy(queries.vectors) @ torch.from_numpy(items.vectors).T
-    if queries.labels[0] <= items.labels[-1] and items.labels[0] <= queries.labels[-1]:
-        same = queries.labels[:, None] == items.labels
-        products[torch.from_numpy(same)] = RELEVANT
-    return products
+def _products(queries: Embeddings, items: Embeddings, device: torch.device) -> Tensor:
+    """Of all pairs, (Q, N) float32."""
+    return products_of(tensor_of(queries.vectors).to(device), tensor_of(items.vectors).to(device))
 
 
 def _error(queries: Embeddings, gallery: Embeddings) -> float:
@@ -199,7 +271,7 @@ def _error(queries: Embeddings, gallery: Embeddings) -> float:
 
     Adding D products up errs by at most D 2^-23 |x| |y|; the exact score is rounded to float32.
     """
-    longest = [float(np.linalg.norm(each.vectors, axis=1).max()) for each in (queries, gallery)]
+    longest = [float(lengths_of(each.vectors).max()) for each in (queries, gallery)]
     return (queries.vectors.shape[1] + 8) * 2.0**-23 * 1.001**2 * longest[0] * longest[1]
 
 

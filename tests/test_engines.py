@@ -1,0 +1,189 @@
+"""Which engine is chosen, what is said of it, and engines on other devices."""
+
+import gc
+import logging
+import weakref
+from types import SimpleNamespace
+from typing import Any
+
+import faiss
+import numpy as np
+import pytest
+import torch
+
+from lookalike.errors import InputError
+from lookalike.evaluation.metrics import values_of
+from lookalike.evaluation.plan import Evaluation
+from lookalike.retrieval import engines, faiss_flat, products
+from lookalike.retrieval.bounded import Bounded
+from lookalike.retrieval.embeddings import Embeddings
+from lookalike.retrieval.engines import Engines
+from lookalike.retrieval.faiss_flat import FaissFlat
+
+CUDA = torch.device("cuda")
+
+
+def clusters(n: int = 600, size: int = 24) -> Embeddings:
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(n) // 6
+    vectors = rng.normal(size=(labels.max() + 1, size))[labels] + rng.normal(size=(n, size))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    return Embeddings(vectors.astype(np.float32), labels, np.arange(n))
+
+
+def test_auto_takes_faiss_for_small_galleries_and_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "cpu_multiplies_bfloat16", lambda: True)
+    engines._say.cache_clear()
+    gallery = clusters().vectors
+    with caplog.at_level(logging.INFO):
+        assert isinstance(Engines().of(gallery), FaissFlat)
+        assert isinstance(Engines().of(gallery), FaissFlat)
+        monkeypatch.setattr(engines, "WORTH_ROUNDING", gallery.size)
+        assert isinstance(Engines().of(gallery), Bounded)
+    assert [record.getMessage() for record in caplog.records] == [
+        "Nearest images: evaluation.engine=faiss on cpu (a small gallery)",
+        "Nearest images: evaluation.engine=bounded on cpu (a large gallery)",
+    ]
+
+
+def test_without_bfloat16_auto_takes_faiss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "cpu_multiplies_bfloat16", lambda: False)
+    monkeypatch.setattr(engines, "WORTH_ROUNDING", 0)
+    assert isinstance(Engines().of(clusters().vectors), FaissFlat)
+    assert isinstance(Engines("bounded").of(clusters().vectors), Bounded)
+
+
+def test_a_misspelt_engine_is_refused_before_any_work() -> None:
+    with pytest.raises(InputError, match=r"evaluation.engine=fais .* Did you mean faiss\?"):
+        Evaluation(engine="fais")  # type: ignore[arg-type]
+
+
+def test_a_gallery_that_keys_have_no_room_for_goes_to_faiss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(engines, "LARGEST", 500)
+    assert isinstance(Engines("bounded").of(clusters().vectors), FaissFlat)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_products_keep_their_precision(precision: str) -> None:
+    """At "medium", torch multiplies float32 in bfloat16 where the processor can."""
+    vectors = torch.from_numpy(clusters(200, 300).vectors)
+    exact = vectors.double() @ vectors.double().T
+    torch.set_float32_matmul_precision(precision)
+    try:
+        found = products.products_of(vectors, vectors)
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert (found - exact).abs().max() < 308 * 2.0**-23
+
+
+def test_a_gallery_that_is_mapped_for_reading(tmp_path: Any) -> None:
+    everything = clusters()
+    np.save(tmp_path / "gallery.npy", everything.vectors)
+    mapped = np.load(tmp_path / "gallery.npy", mmap_mode="r")
+    gallery = Embeddings(mapped, everything.labels, everything.ids)
+    queries = everything[:50]
+    for whole in (False, True):
+        expected = values_of(queries, everything, (1, 4), whole)
+        for name in ("faiss", "bounded"):
+            found = values_of(queries, gallery, (1, 4), whole, engines=Engines(name))
+            assert {key: value.tolist() for key, value in found.items()} == {
+                key: value.tolist() for key, value in expected.items()
+            }
+
+
+class Resources:
+    """What FAISS holds on a GPU."""
+
+
+class PretendedGpus:
+    """FAISS as it is built for GPUs; its indices stay on the CPU."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.resources: list[weakref.ref] = []
+        self.calls: list[tuple[int, ...]] = []
+        self.METRIC_INNER_PRODUCT, self.METRIC_L2 = faiss.METRIC_INNER_PRODUCT, faiss.METRIC_L2
+        self.IndexFlat = faiss.IndexFlat
+        self.GpuMultipleClonerOptions = SimpleNamespace
+
+    def StandardGpuResources(self) -> object:  # noqa: N802  # FAISS's name
+        made = Resources()
+        self.resources.append(weakref.ref(made))
+        return made
+
+    def get_num_gpus(self) -> int:
+        return self.count
+
+    def index_cpu_to_gpu(self, resources: object, gpu: int, index: Any, options: Any) -> Any:
+        assert options.shard
+        assert not options.use_cuvs
+        self.calls.append((gpu,))
+        return index
+
+    def index_cpu_to_gpu_multiple_py(
+        self, resources: list[object], index: Any, options: Any, gpus: list[int]
+    ) -> Any:
+        assert len(resources) == len(gpus)
+        self.calls.append(tuple(gpus))
+        return index
+
+
+@pytest.mark.parametrize(
+    ("device", "count", "used"),
+    [("cuda", 1, (0,)), ("cuda", 3, (0, 1, 2)), ("cuda:1", 3, (1,))],
+)
+def test_faiss_on_gpus_lists_the_same_and_frees_them(
+    device: str, count: int, used: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = clusters().vectors
+    depth = np.full(len(vectors), 6)
+    on_cpu = FaissFlat(vectors).candidates(vectors, depth)
+    pretended = PretendedGpus(count)
+    monkeypatch.setattr(faiss_flat, "import_faiss", lambda: pretended)
+    engine = Engines("auto", torch.device(device)).of(vectors)
+    found = engine.candidates(vectors, depth)
+    assert (found.row == on_cpu.row).all()
+    assert (found.bound == on_cpu.bound).all()
+    del engine
+    gc.collect()
+    assert pretended.calls == [used]
+    assert len(pretended.resources) == len(used)
+    assert all(made() is None for made in pretended.resources)
+
+
+def test_what_a_gpu_cannot_select_is_left_to_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss_flat, "import_faiss", lambda: PretendedGpus(1))
+    monkeypatch.setattr(faiss_flat, "DEEPEST_ON_GPU", 7)
+    vectors = clusters().vectors
+    found = FaissFlat(vectors, gpus=[0]).candidates(vectors[:4], np.array([3, 4, 3, 3]))
+    assert np.isinf(found.bound).tolist() == [False, True, False, False]
+    assert np.bincount(found.query).tolist() == [7, 0, 7, 7]
+
+
+def test_without_faiss_for_gpus_the_bounded_pass_runs_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = []
+    monkeypatch.setattr(engines, "Bounded", lambda gallery, device: seen.append(device))
+    Engines("auto", CUDA).of(clusters().vectors)
+    assert seen == [CUDA]
+
+
+def test_other_devices_leave_it_to_the_cpu() -> None:
+    assert Engines("auto", torch.device("mps")).device == torch.device("cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["faiss", "bounded"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_gpu_gives_the_scores_of_the_cpu(name: Any, whole: bool) -> None:
+    everything = clusters(8000, 128)
+    expected = values_of(everything, everything, (1, 4), whole)
+    found = values_of(everything, everything, (1, 4), whole, engines=Engines(name, CUDA))
+    for key, value in expected.items():
+        assert value.tolist() == found[key].tolist()
