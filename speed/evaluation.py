@@ -20,7 +20,9 @@ from rival import Worker
 from side_by_side import ROUNDS, Table, rows, take_turns, write
 
 from lookalike.evaluation.metrics import values_of
+from lookalike.memory import keep_freed_memory
 from lookalike.retrieval.embeddings import Embeddings
+from lookalike.retrieval.engines import Engines, Name
 
 K = (1, 2, 4, 8)
 OURS, WHOLE, FAISS, OML = "lookalike", "lookalike, with MAP", "FAISS search, k = 11", "OML"
@@ -46,8 +48,10 @@ def clusters(n: int, size: int, each: int, large: int = 0, noise: float = 2.0) -
     return Embeddings(vectors[order], labels[order], np.arange(n))
 
 
-def ours(everything: Embeddings, whole_ranking: bool = False) -> dict[str, float]:
-    values = values_of(everything, everything, K, whole_ranking)
+def ours(
+    everything: Embeddings, whole_ranking: bool = False, engine: Name = "auto"
+) -> dict[str, float]:
+    values = values_of(everything, everything, K, whole_ranking, engines=Engines(engine))
     return {name: float(np.nanmean(column)) for name, column in values.items()}
 
 
@@ -129,7 +133,8 @@ def large(n: int, rounds: int, folder: Path) -> list[Table]:
         "60 a class": clusters(n, 512, 60),
         "one class of 5000": clusters(n, 512, 12, large=5000),
     }
-    notes, contenders = {}, {FAISS: partial(search_alone, sets["12 a class"])}
+    notes: dict[str, str] = {}
+    contenders: dict[str, Callable[[], object]] = {FAISS: partial(search_alone, sets["12 a class"])}
     for name, everything in sets.items():
         file = folder / "large.npz"
         np.savez(file, vectors=everything.vectors, labels=everything.labels)
@@ -151,16 +156,20 @@ def large(n: int, rounds: int, folder: Path) -> list[Table]:
 
 
 def growth(largest: int, rounds: int) -> list[Table]:
-    """One table for each number of dimensions; times of FAISS and ours."""
+    """One table for each number of dimensions; times of FAISS, and of ours with each engine."""
+    engines: dict[str, Name] = {OURS: "auto", "engine=faiss": "faiss", "engine=bounded": "bounded"}
     tables = []
     for size in (128, 512):
         lines = []
-        for n in (n for n in (5_000, 20_000, 60_000, 120_000) if n <= largest):
+        for n in (n for n in (2_000, 5_000, 10_000, 20_000, 60_000, 120_000) if n <= largest):
             everything = clusters(n, size, 12)
-            contenders = {FAISS: partial(search_alone, everything), OURS: partial(ours, everything)}
-            found = take_turns(contenders, rounds, warm_up=False)
+            contenders: dict[str, Callable[[], object]] = {FAISS: partial(search_alone, everything)}
+            for name, engine in engines.items():
+                if n <= 20_000 or name == OURS:
+                    contenders[name] = partial(ours, everything, engine=engine)
+            found = take_turns(contenders, rounds, warm_up=n < 20_000)
             of_this_size = {f"{name}, {n:,}": seconds for name, seconds in found.items()}
-            lines += rows(of_this_size, f"{FAISS}, {n:,}")
+            lines += rows(of_this_size, f"{FAISS}, {n:,}", {f"{OURS}, {n:,}": round(1 / 1.05, 2)})
         title = f"Growth with the number of images, {size} dimensions"
         reference = f"{FAISS}, of as many"
         tables.append(Table(title, COMMAND, "s", reference, lines))
@@ -209,6 +218,7 @@ def main() -> None:
     if options.peak:
         print_peak(*options.peak)
         return
+    keep_freed_memory()  # as every verb does
     with TemporaryDirectory() as folder:
         tables = rivals(options.rounds, options.rivals, Path(folder))
         tables += large(options.large, options.rounds, Path(folder))

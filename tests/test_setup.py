@@ -8,12 +8,13 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[1]
 BESIDE_TORCH = """
+import re
 import faiss, torch
 assert hasattr(faiss, "StandardGpuResources")
 built = torch.version.cuda.partition(".")[0]
 from importlib.metadata import distributions
-others = [each.name for each in distributions() if each.name.startswith("nvidia-")]
-assert not [name for name in others if "-cu" in name and not name.endswith(f"-cu{built}")], others
+named = [re.search("-cu([0-9]+)$", each.name) for each in distributions()]
+assert {each[1] for each in named if each} == {built}, named
 from lookalike.retrieval.faiss_flat import gpus_of_faiss
 print(gpus_of_faiss())
 """

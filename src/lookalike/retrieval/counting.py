@@ -1,15 +1,16 @@
 """Counting: how many irrelevant items score as high as each relevant one; no ranking is sorted.
 
 A rank needs no order of what lies before it, only its number. A float32 product differs from the
-exact score by a bounded error, so most items lie surely before or surely behind a relevant score;
-the few others are scored exactly. Only items that reach the lowest relevant score matter. Their
-products are put into one of 2^16 steps; with the step above and the item's place below, one integer
-each is sorted, and gives both the counts and who is in doubt.
+exact score by a bounded error, so most items lie surely before or surely behind a relevant one; the
+few others, and what they are compared with, are scored exactly. Only items that reach the lowest
+relevant score matter. Their products are put into one of 2^16 steps; with the step above and the
+item's place below, one integer each is sorted, and gives both the counts and who is in doubt.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.exact import all_scores, pair_scores
-from lookalike.retrieval.products import flat_nonzero
+from lookalike.retrieval.products import flat_nonzero, products_of, tensor_of
 
 STEPS = 2**16  # from a score of -1 to 1
 PLACE, STEP = 16, 16  # bits of an integer: place in the tile below, step above, then the query
@@ -30,11 +31,13 @@ DENSE = 1 / 8  # of a tile's pairs; where more matter, whole rows are sorted
 
 @dataclass(frozen=True, eq=False)
 class Relevant:
-    """Queries with the exact scores of their relevant items, and what scores as high.
+    """Queries with their relevant items, and how many others score as high.
 
     rows: (B,) of the queries.
     queries: B of them.
-    scores: (B, R) float32, descending, minus infinity where there are fewer.
+    gallery: G items.
+    items: (B, R) int32, gallery rows of the relevant items.
+    scores: (B, R) float32, their products, descending; minus infinity where there are fewer.
     ahead: (B, R) int64, irrelevant items counted so far that score as high.
     same_query, same_row: (S,) int64, all pairs of one class, whose products do not count.
     error: by which a product differs from the exact score, at most.
@@ -42,6 +45,8 @@ class Relevant:
 
     rows: NDArray[np.int64]
     queries: Embeddings
+    gallery: Embeddings
+    items: NDArray[np.int32]
     scores: NDArray[np.float32]
     ahead: NDArray[np.int64]
     same_query: NDArray[np.int64]
@@ -61,7 +66,7 @@ class Relevant:
 
         Args:
             rows: (B,) of the queries.
-            queries: B of them.
+            queries: B of them, ordered by label.
             gallery: G items.
             by_label: (G,) its rows, ordered by label.
             error: by which a product differs from the exact score, at most.
@@ -69,16 +74,36 @@ class Relevant:
         labels = gallery.labels[by_label]
         first = np.searchsorted(labels, queries.labels, "left")
         end = np.searchsorted(labels, queries.labels, "right")
-        column = first[:, None] + np.arange(int((end - first).max(initial=0)))
-        same_query, place = np.nonzero(column < end[:, None])
-        same_row = by_label[column[same_query, place]]
-        other = gallery.exclusion_ids[same_row] != queries.exclusion_ids[same_query]
-        query, place, row = same_query[other], place[other], same_row[other]
-        scores = np.full(column.shape, -np.inf, np.float32)
-        scores[query, place] = pair_scores(queries.vectors, gallery.vectors, query, row)
-        scores = -np.sort(-scores, axis=1)
+        width = int((end - first).max(initial=0))
+        scores = np.full((len(queries), width), -np.inf, np.float32)
+        items = np.zeros(scores.shape, np.int32)
+        starts = np.flatnonzero(np.diff(queries.labels, prepend=queries.labels[:1] - 1))
+        for start, stop in pairwise([*starts.tolist(), len(queries)]):
+            same = by_label[first[start] : end[start]]
+            left, right = queries.vectors[start:stop], gallery.vectors[same]
+            scores[start:stop, : len(same)] = products_of(tensor_of(left), tensor_of(right)).numpy()
+            items[start:stop, : len(same)] = same
+        same_query, place = np.nonzero(np.arange(width) < (end - first)[:, None])
+        same_row = items[same_query, place].astype(np.int64)
+        own = gallery.exclusion_ids[same_row] == queries.exclusion_ids[same_query]
+        scores[same_query[own], place[own]] = -np.inf
+        order = np.argsort(-scores, axis=1)
+        scores = np.take_along_axis(scores, order, axis=1)
+        items = np.take_along_axis(items, order, axis=1)
         ahead = np.zeros(scores.shape, np.int64)
-        return cls(rows, queries, scores, ahead, same_query, same_row, error)
+        return cls(rows, queries, gallery, items, scores, ahead, same_query, same_row, error)
+
+    @property
+    def ranks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Query and rank of every relevant item, (P,) each, ordered by both.
+
+        The items' products may not be in the order of their exact scores, but no item that scores
+        lower has fewer ahead.
+        """
+        there = np.isfinite(self.scores)
+        ahead = np.sort(np.where(there, self.ahead, np.iinfo(np.int64).max), axis=1)
+        query, place = np.nonzero(there)
+        return query, place + 1 + ahead[query, place]
 
     def leave_out(self, products: Tensor, start: int) -> None:
         """Mark what is relevant, in place.
@@ -112,7 +137,7 @@ class Relevant:
     def _lowest(self) -> Tensor:
         """The product that an item needs to matter to a query, (B,)."""
         there = np.isfinite(self.scores)
-        lowest = np.where(there, self.scores, np.inf).min(axis=1, initial=np.inf) - self.error
+        lowest = np.where(there, self.scores, np.inf).min(axis=1, initial=np.inf) - 2 * self.error
         return torch.from_numpy(np.nextafter(lowest.astype(np.float32), np.float32(-np.inf)))
 
     def _count_some(
@@ -148,12 +173,12 @@ class Relevant:
     def _in_doubt(self) -> Iterator[NDArray[np.int64]]:
         """The first step in doubt of each relevant score, and the first above, (B, R) each.
 
-        One step more on both sides is for the rounding of the step itself. Of what is not there
-        nothing is in doubt.
+        Both products err. One step more on both sides is for the rounding of the step itself. Of
+        what is not there nothing is in doubt.
         """
         there = np.isfinite(self.scores)
-        exact = torch.from_numpy(np.where(there, self.scores, 0).astype(np.float64))
-        for step in (_steps(exact - self.error) - 1, _steps(exact + self.error) + 2):
+        score = torch.from_numpy(np.where(there, self.scores, 0).astype(np.float64))
+        for step in (_steps(score - 2 * self.error) - 1, _steps(score + 2 * self.error) + 2):
             yield np.where(there, step.clamp_(min=1).numpy(), STEPS)
 
     def _count_exactly(
@@ -173,7 +198,7 @@ class Relevant:
         query, place = which // doubtful.shape[1], taken.astype(np.int64) & (PLACES - 1)
         pairs, each = np.unique(query * PLACES + place, return_inverse=True)
         exact = pair_scores(self.queries.vectors, items.vectors, pairs // PLACES, pairs % PLACES)
-        reached = exact[each] >= self.scores.ravel()[which]
+        reached = exact[each] >= self._exactly(doubtful > 0)[which]
         found = np.bincount(which[reached], minlength=counts.size)
         self.ahead[:] += found.reshape(doubtful.shape)
 
@@ -182,8 +207,18 @@ class Relevant:
         scores = all_scores(self.queries.vectors, items.vectors)
         scores[(products == RELEVANT).numpy()] = -np.inf
         _sort_rows(scores)
-        below = torch.searchsorted(torch.from_numpy(scores), torch.from_numpy(self.scores))
+        relevant = self._exactly(np.isfinite(self.scores)).reshape(self.scores.shape)
+        below = torch.searchsorted(torch.from_numpy(scores), torch.from_numpy(relevant))
         return len(items) - below.numpy()
+
+    def _exactly(self, wanted: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """The exact scores of some relevant items, (B x R,); of the others, minus infinity."""
+        scores = np.full(wanted.size, -np.inf, np.float32)
+        place = np.flatnonzero(wanted)
+        rows = self.items.ravel()[place].astype(np.int64)
+        query = place // max(1, wanted.shape[1])
+        scores[place] = pair_scores(self.queries.vectors, self.gallery.vectors, query, rows)
+        return scores
 
 
 def _steps(products: Tensor) -> Tensor:

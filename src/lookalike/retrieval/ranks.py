@@ -22,7 +22,7 @@ from lookalike.retrieval.counting import PLACES, Relevant
 from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_exclusion
 from lookalike.retrieval.engines import Engines
 from lookalike.retrieval.exact import pair_scores
-from lookalike.retrieval.faiss_flat import lengths_of
+from lookalike.retrieval.faiss_flat import UNIT_ROUNDOFF, lengths_of
 from lookalike.retrieval.order import ascending, descending
 from lookalike.retrieval.products import products_of, tensor_of
 
@@ -269,13 +269,13 @@ def _products(queries: Embeddings, items: Embeddings, device: torch.device) -> T
 def _error(queries: Embeddings, gallery: Embeddings) -> float:
     """The most by which a float32 product of D numbers differs from the exact one.
 
-    Adding D products up errs by at most D 2^-23 |x| |y|; the exact score is rounded to float32.
+    Adding D products up errs by at most gamma_D |x| |y|, as in `faiss_flat`; the exact score is
+    rounded to float32.
     """
     longest = [float(lengths_of(each.vectors).max()) for each in (queries, gallery)]
-    return (queries.vectors.shape[1] + 8) * 2.0**-23 * 1.001**2 * longest[0] * longest[1]
+    return (queries.vectors.shape[1] + 8) * UNIT_ROUNDOFF * 1.001**2 * longest[0] * longest[1]
 
 
 def _ranks(block: Relevant) -> Ranks:
-    query, place = np.nonzero(np.isfinite(block.scores))
-    n_relevant = np.bincount(query, minlength=len(block.rows))
-    return Ranks(query, place + 1 + block.ahead[query, place], n_relevant)
+    query, rank = block.ranks
+    return Ranks(query, rank, np.bincount(query, minlength=len(block.rows)))
