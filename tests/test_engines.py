@@ -9,7 +9,6 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from time import sleep
 from typing import Any
 
 import numpy as np
@@ -192,12 +191,18 @@ def any_engine(monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[Tensor], 
 
     monkeypatch.setattr(Exported, "_open", open_)
     monkeypatch.setattr(racing, "WORTH", 0.0)
+    monkeypatch.setattr(racing, "perf_counter", lambda: Timed.clock)
     monkeypatch.setattr(racing, "is_installed", lambda name: name in found)
     return found
 
 
 class Timed(nn.Module):
-    """Means of the channels, in so many seconds a batch, times a factor; it counts its batches."""
+    """Means of the channels, in so many seconds a batch, times a factor; it counts its batches.
+
+    The seconds are those of a clock that only such networks move.
+    """
+
+    clock = 0.0
 
     def __init__(self, seconds: float, factor: float = 1.0) -> None:
         super().__init__()
@@ -207,7 +212,7 @@ class Timed(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         self.batches += len(images) > 1  # the comparison also runs one image alone
-        sleep(self.seconds)
+        Timed.clock += self.seconds
         return self.factor * images.float().mean((2, 3))
 
 
@@ -243,7 +248,7 @@ def test_pytorch_stays_where_it_is_the_fastest(any_engine: Any, said: Any) -> No
 
 @pytest.mark.parametrize("factor", [1 + 2 * TOLERANCE, float("nan"), 0.0])
 def test_an_engine_that_differs_is_not_used(any_engine: Any, said: Any, factor: float) -> None:
-    network, other, right = Timed(0.01), Timed(0.0, factor), Timed(0.0, 1 + 1e-6)
+    network, other, right = Timed(0.01), Timed(0.001, factor), Timed(0.001, 1 + 1e-6)
     any_engine["onnxruntime"] = other
     embed_batches(EmbeddingEngine().faster(network))
     assert (network.batches, other.batches) == (9, 1)
@@ -257,27 +262,28 @@ def test_an_engine_that_differs_is_not_used(any_engine: Any, said: Any, factor: 
 def test_few_images_are_left_to_pytorch_until_they_are_many(
     any_engine: Any, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    network, other = Timed(0.01), Timed(0.0)
+    network, other = Timed(0.01), Timed(0.001)
     any_engine["onnxruntime"] = other
-    monkeypatch.setattr(racing, "WORTH", 0.1)
+    monkeypatch.setattr(racing, "WORTH", 0.1)  # ten batches of PyTorch
     compute = EmbeddingEngine().faster(network)
-    for _ in range(2):
+    for _ in range(3):
         embed_batches(compute, 3)
     assert other.batches == 0
     assert said() == [
         "Embedding with PyTorch: for so few images another engine takes longer to start."
     ]
-    for _ in range(3):  # by now PyTorch has taken as long as was too short to look ahead
+    for _ in range(2):  # by now PyTorch has taken as long as an engine is worth
         embed_batches(compute, 3)
     assert other.batches > 1
     assert said()[-1].startswith("Embedding with onnxruntime")
-    fresh = EmbeddingEngine().faster(Timed(0.01))
-    embed_batches(fresh, 30)  # worth while from the first batch on
+    before = other.batches
+    embed_batches(EmbeddingEngine().faster(Timed(0.01)), 12)  # worth while from the start
+    assert other.batches == before + 1 + 10
     assert len(said()) == 3
 
 
 def test_with_nothing_installed_the_line_says_what_to_install(any_engine: Any, said: Any) -> None:
-    network = Timed(0.0)
+    network = Timed(0.001)
     embed_batches(EmbeddingEngine().faster(network))
     assert network.batches == 9
     (line,) = said()
@@ -287,7 +293,7 @@ def test_with_nothing_installed_the_line_says_what_to_install(any_engine: Any, s
 def test_processes_that_measure_together_stay_with_pytorch(
     any_engine: Any, said: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    any_engine["onnxruntime"] = other = Timed(0.0)
+    any_engine["onnxruntime"] = other = Timed(0.001)
     monkeypatch.setattr(racing, "world_size", lambda: 2)
     embed_batches(EmbeddingEngine().faster(Timed(0.01)))
     assert other.batches == 0

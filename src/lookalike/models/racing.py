@@ -11,6 +11,7 @@ from lookalike.models.engines import PACKAGES, Compute, Exported, UnusableError,
 log = logging.getLogger(__name__)
 
 TORCH = "PyTorch"
+INSTALL = "pip install " + " or ".join(f'"lookalike[{name}]"' for name in PACKAGES)
 WORTH = 60.0  # seconds of PyTorch; exporting, opening and comparing take 4 and more
 
 
@@ -60,31 +61,27 @@ class Racing:
 
     def _consider(self, images: Tensor, vectors: Tensor, elapsed: float) -> None:
         """Open other engines, if there are any and it is worth while."""
-        installed = [name for name in PACKAGES if is_installed(name)]
         self.spent += elapsed
         ahead = self.left * elapsed
         if images.device.type != "cpu":
             self._settle(TORCH, f"it computes on {images.device}")
         elif world_size() > 1:
             self._settle(TORCH, "several processes measure alike")
-        elif not installed:
-            packages = " or ".join(f'"lookalike[{name}]"' for name in PACKAGES)
-            self._settle(TORCH, f"nothing else is installed (pip install {packages})")
-        elif max(self.spent, ahead) >= WORTH:
-            self._open(installed, images, vectors)
-        else:
+        elif max(self.spent, ahead) < WORTH:
             self._say(TORCH, "for so few images another engine takes longer to start")
+        else:
+            self._open(images, vectors)
 
-    def _open(self, engines: list[str], images: Tensor, vectors: Tensor) -> None:
+    def _open(self, images: Tensor, vectors: Tensor) -> None:
         exported = Exported(self.network, self.method, images)
         refused = []
-        for name in engines:
+        for name in filter(is_installed, PACKAGES):
             try:
                 self.runs[name] = exported.open(name, vectors)
             except UnusableError as error:
                 refused.append(str(error))
         if len(self.runs) == 1:
-            self._settle(TORCH, "; ".join(refused))
+            self._settle(TORCH, "; ".join(refused) or f"nothing else is installed ({INSTALL})")
         self.waiting = list(self.runs)
 
     def _choose(self) -> None:
