@@ -11,6 +11,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -118,20 +119,14 @@ def turn(name: str, made: Experiment, weights: str) -> tuple[Callable[[], Any], 
 
 
 def contender(name: str, weights: str) -> None:
-    """Embed the images whenever a line of input comes; answer with the speed, or with a recall.
-
-    The network is built at the first line: all contenders begin at once, and would be in each
-    other's way.
-    """
+    """Embed the images whenever a line of input comes; answer with the speed, or with a recall."""
     answers, sys.stdout = sys.stdout, sys.stderr  # libraries print as they like
     if name not in THEIR_MEMORY:
         keep_freed_memory()
     racing.WORTH = 0.0  # auto chooses in the round that is not counted
-    made: Experiment | None = None
+    made = experiment(weights)
+    run, compute = turn(name, made, weights)
     for line in sys.stdin:
-        if made is None:
-            made = experiment(weights)
-            run, compute = turn(name, made, weights)
         answer = note(made, compute) if line.strip() == RECALL and compute else timed(made, run)
         print(json.dumps(answer), file=answers, flush=True)
 
@@ -196,11 +191,16 @@ def main() -> None:
     if given.contender:
         contender(given.contender, given.weights)
         return
-    own = (sys.executable, __file__, "--weights", given.weights, "--contender")
-    workers = {name: Worker(*own, name) for name in EVERY}
+    workers: dict[str, Worker] = {}
     answers: dict[str, list[dict[str, Any]]] = {name: [] for name in EVERY}
-    turns = {name: lambda name=name: answers[name].append(workers[name]()) for name in EVERY}
-    take_turns(turns, given.rounds)
+
+    def ask(name: str) -> None:
+        if name not in workers:  # one after another: starting takes both cores
+            own = ("--weights", given.weights, "--contender", name)
+            workers[name] = Worker(sys.executable, __file__, *own)
+        answers[name].append(workers[name]())
+
+    take_turns({name: partial(ask, name) for name in EVERY}, given.rounds)
     notes = {name: workers[name](RECALL)["note"] for name in OURS}
     for worker in workers.values():
         worker.close()
