@@ -13,10 +13,10 @@ class Worker:
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
         )
 
-    def __call__(self) -> dict[str, Any]:
+    def __call__(self, question: str = "go") -> dict[str, Any]:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write("go\n")
+        self.process.stdin.write(f"{question}\n")
         self.process.stdin.flush()
         return json.loads(self.process.stdout.readline())
 

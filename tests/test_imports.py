@@ -10,7 +10,10 @@ import pytest
 
 from conftest import CHECKOUT
 
-HEAVY = ("pytorch_lightning", "lightning_fabric", "torch._dynamo", "pytorch_metric_learning")
+HEAVY = (
+    "pytorch_lightning", "lightning_fabric", "torch._dynamo", "pytorch_metric_learning",
+    "onnx", "onnxruntime", "openvino",
+)  # fmt: skip
 
 
 def imported(code: str, folder: Path) -> set[str]:
@@ -45,7 +48,7 @@ def test_verbs_that_use_a_network_import_no_lightning(
     for command in commands:
         code = f"import sys; sys.argv[1:] = {command}\nfrom lookalike.__main__ import main; main()"
         found = imported(code, tmp_path)
-        assert not found & {"pytorch_lightning", "lightning_fabric", "torch._dynamo"}, command
+        assert not found - {"pytorch_metric_learning"}, command
 
 
 @pytest.mark.parametrize("name", ["", "transforms.v2"])

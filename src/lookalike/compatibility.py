@@ -113,3 +113,41 @@ def timm_module() -> ModuleType:
         return import_module("timm")
     except ImportError:
         raise InputError('backbone=timm needs timm: pip install "lookalike[timm]"') from None
+
+
+@contextmanager
+def quiet_onnx_export() -> Iterator[None]:
+    """While it lasts, torch's exporter does not print the graph of a network that it can't export.
+
+    It means to print if it was told to, but looks at a function instead of calling it. Where that
+    function is missing there is nothing to do.
+    """
+    import torch
+
+    inside: Any = getattr(torch, "_C", None)
+    name = "_jit_is_onnx_log_enabled"
+    kept = getattr(inside, name, None)
+    if kept is None:
+        yield
+        return
+    setattr(inside, name, None)
+    try:
+        yield
+    finally:
+        setattr(inside, name, kept)
+
+
+def openvino_module() -> ModuleType:
+    """OpenVINO, which reports nothing: importing it sends its maker a message otherwise.
+
+    It does without its package for that where that is missing.
+    """
+    reporting = "openvino_telemetry"
+    if "openvino" in sys.modules or reporting in sys.modules:
+        return import_module("openvino")
+    missing: Any = None  # Python's way to say that a module can't be imported
+    sys.modules[reporting] = missing
+    try:
+        return import_module("openvino")
+    finally:
+        del sys.modules[reporting]

@@ -16,6 +16,7 @@ from lookalike.evaluation.scoring import check_monitor, score
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.inference.testing import embed_test_images, measured_images
 from lookalike.losses.classifier import EmbeddingClassifier, classifier_of
+from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.reports.scores import print_counts, print_scores, write_metrics
 from lookalike.retrieval.embeddings import concatenated
 
@@ -25,16 +26,17 @@ def evaluate(config: DictConfig) -> float:
     files = [str(file) for file in as_list(config.checkpoint)]
     if not files:
         raise InputError("give checkpoint=RUN/checkpoints/best.ckpt, or a list of them")
-    device = find_device(config.device)
+    device, engine = find_device(config.device), build(config.embedding)
     checkpoints = [read_checkpoint(file, as_list(config.trust)) for file in files]
     tested = [measured_images(_data_of(each, config)) for each in checkpoints]
     print_counts(tested[0].counts())
     plan: Evaluation = build(config.evaluation)
-    scores = _scores(plan, checkpoints, tested, device)
+    scores = _scores(plan, checkpoints, tested, device, engine)
     file = Path(config.paths.run) / "metrics.json"
     facts = {
         "checkpoint": files[0] if len(files) == 1 else files,
         "evaluation": OmegaConf.to_container(config.evaluation, resolve=True),
+        "embedding": OmegaConf.to_container(config.embedding, resolve=True),
         "counts": tested[0].counts(),
     }
     write_metrics(file, scores, facts)
@@ -58,6 +60,7 @@ def _scores(
     checkpoints: list[Checkpoint],
     tested: list[MeasuredImages],
     device: torch.device,
+    engine: EmbeddingEngine,
 ) -> dict[str, float]:
     records = tested[0].records
     classifier = _classifier(checkpoints)
@@ -65,7 +68,7 @@ def _scores(
     _check_same_images(tested, checkpoints)
     embeddings = concatenated(
         [
-            embed_test_images(checkpoint, images, device)
+            embed_test_images(checkpoint, images, device, engine)
             for checkpoint, images in zip(checkpoints, tested, strict=True)
         ]
     )

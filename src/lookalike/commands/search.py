@@ -26,6 +26,7 @@ from lookalike.inference.search import check_classes_of, voted_classes
 from lookalike.inference.search import search as search_gallery
 from lookalike.losses.classifier import logits_of
 from lookalike.models.embedder import Embedder
+from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.reports.matches import matches_sheet, print_matches, write_matches
 from lookalike.retrieval.embeddings import embed
 
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 def search(config: DictConfig) -> int:
     """Answers every query; returns how many found something."""
+    engine: EmbeddingEngine = build(config.embedding)
     checkpoints = [read_checkpoint(f, as_list(config.trust)) for f in as_list(config.checkpoint)]
     _check(config, checkpoints)
     device = find_device(config.device)
@@ -47,11 +49,11 @@ def search(config: DictConfig) -> int:
     if classifiers:
         settings = (device, config.batch_size, config.num_workers)
         places = list(voted_classes([classify(each, queries, *settings) for each in classifiers]))
-    embedder.to(device)
+    compute = engine.faster(embedder.to(device), "unnormalised")
 
     def features(records: Records) -> NDArray[np.float32]:
         images = MeasuredImages(records, {"test": view}, config.batch_size, config.num_workers)
-        return embed(embedder.unnormalised, images.loader(records.every_id), device).vectors
+        return embed(compute, images.loader(records.every_id), device).vectors
 
     results = search_gallery(features, queries, gallery, places, config.k, config.threshold)
     folder = Path(config.paths.run)

@@ -15,7 +15,11 @@ from lookalike.device import find_device
 from lookalike.errors import InputError
 from lookalike.inference.checkpoint import read_checkpoint
 from lookalike.models.embedder import Embedder
+from lookalike.models.embedding_engine import EmbeddingEngine, Engine
+from lookalike.models.racing import Racing
+from lookalike.models.runtimes import Precision
 
+AUTO = EmbeddingEngine()
 AnyImage = str | Path | bytes | Image.Image | np.ndarray | Tensor
 
 
@@ -25,11 +29,15 @@ class ImageEmbedder:
     Args:
         embedder: in evaluation mode.
         transform: its test transform, a list of uint8 (3, h, w) -> uint8 (B, 3, H, W).
+        engine: what runs the embedder.
     """
 
-    def __init__(self, embedder: Embedder, transform: Transform) -> None:
+    def __init__(
+        self, embedder: Embedder, transform: Transform, engine: EmbeddingEngine = AUTO
+    ) -> None:
         self.embedder = embedder
         self.transform = transform
+        self.compute = engine.faster(embedder)
 
     @torch.inference_mode()
     def __call__(
@@ -48,9 +56,12 @@ class ImageEmbedder:
         if isinstance(images, AnyImage):
             return self([images])[0]
         device = next(self.embedder.parameters()).device
+        starts = range(0, len(images), batch_size)
+        if isinstance(self.compute, Racing):
+            self.compute.expect(len(starts))
         batches = [
-            self.embedder(self._batch(images[start : start + batch_size]).to(device)).cpu()
-            for start in range(0, len(images), batch_size)
+            self.compute(self._batch(images[start : start + batch_size]).to(device)).cpu()
+            for start in starts
         ]
         empty = torch.zeros(0, self.embedder.embedding_size)
         return torch.cat([empty, *batches]).numpy()
@@ -79,7 +90,11 @@ class ImageEmbedder:
 
 
 def load_embedder(
-    file: str | Path, device: str = "cpu", trust: Sequence[str] = ()
+    file: str | Path,
+    device: str = "cpu",
+    trust: Sequence[str] = (),
+    engine: Engine = "auto",
+    precision: Precision = "float32",
 ) -> ImageEmbedder:
     """From a checkpoint alone: an object that turns images into vectors.
 
@@ -90,11 +105,14 @@ def load_embedder(
         file: a checkpoint that `lookalike train` saved.
         device: "cpu", "cuda", "cuda:1" ..., or "auto" for a GPU where there is one.
         trust: packages of your own whose parts the checkpoint may name.
+        engine: what runs the network, and
+        precision: in which it computes, see `EmbeddingEngine`.
 
     Raises:
         InputError: the file is no checkpoint of lookalike's, names a part that is neither known
-            nor trusted, or there is no such device.
+            nor trusted, or there is no such device or engine.
     """
     where = find_device(device)
     checkpoint = read_checkpoint(file, trust)
-    return ImageEmbedder(checkpoint.embedder().to(where), checkpoint.transform())
+    chosen = EmbeddingEngine(engine, precision)
+    return ImageEmbedder(checkpoint.embedder().to(where), checkpoint.transform(), chosen)

@@ -10,7 +10,10 @@ from lookalike.config import build
 from lookalike.data.measuring import MeasuredImages, check_image_settings, disk_cache
 from lookalike.data.splits import split_records
 from lookalike.inference.checkpoint import Checkpoint
+from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.retrieval.embeddings import Embeddings, embed
+
+AUTO = EmbeddingEngine()
 
 
 def measured_images(data: Mapping[str, Any]) -> MeasuredImages:
@@ -34,11 +37,15 @@ def measured_images(data: Mapping[str, Any]) -> MeasuredImages:
 
 
 def embed_test_images(
-    checkpoint: Checkpoint, images: MeasuredImages, device: torch.device
+    checkpoint: Checkpoint,
+    images: MeasuredImages,
+    device: torch.device,
+    engine: EmbeddingEngine = AUTO,
 ) -> Embeddings:
     """The test images as a checkpoint sees them, with their exclusion_ids."""
     batches = images.loader(images.records.ids("test"))
-    embeddings = embed(checkpoint.embedder().to(device), batches, device)
+    compute = engine.faster(checkpoint.embedder().to(device))
+    embeddings = embed(compute, batches, device)
     return replace(
         embeddings,
         exclusion_ids=images.records.exclusion_ids[embeddings.ids],

@@ -139,9 +139,9 @@ class _ChannelsFirst(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         features = self.network(images)
         if features.ndim == 3:
-            return features[:, self.others :].mT.unsqueeze(-1)
-        channels_last = features.ndim == 4 and features.shape[1] not in self.widths
-        return features.movedim(-1, 1) if channels_last else features
+            return features[:, self.others :].transpose(1, 2).unsqueeze(-1)
+        channels_last = features.ndim == 4 and int(features.shape[1]) not in self.widths
+        return features.permute(0, 3, 1, 2) if channels_last else features
 
 
 def _construction(name: str) -> dict[str, object]:

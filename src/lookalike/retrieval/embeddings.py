@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from lookalike.data.images import Batch
 from lookalike.errors import InputError
+from lookalike.models.racing import Racing
 
 FINITE_AT_ONCE = 4096  # rows
 COLUMNS = ("vectors", "labels", "ids", "exclusion_ids")  # of a saved file
@@ -208,6 +209,8 @@ def embed(
         batches: of the images.
         device: where to compute.
     """
+    if isinstance(compute, Racing):
+        compute.expect(len(batches))
     parts = []
     for images, labels, ids in track(batches, description, total=len(batches), transient=True):
         vectors = compute(images.to(device, non_blocking=True)).float()

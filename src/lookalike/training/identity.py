@@ -11,9 +11,12 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from lookalike.device import best_precision
 from lookalike.reports.saved import SavedRun
 
-# groups and keys that say where a run lies, what it is called and what of it is shown
+# groups and keys that say where a run lies, what it is called and what of it is shown, and which
+# engine measures: they agree to rounding, and `train` offers float32 alone
 WITHOUT_EFFECT = (
-    "callbacks.progress", "debug", "hydra", "logger", "name", "paths", "report", "resume",
+    "learner.embedding",  # before what it repeats
+    "callbacks.progress", "debug", "embedding", "hydra", "logger", "name", "paths", "report",
+    "resume",
 )  # fmt: skip
 # groups and keys that say how training goes on, not from where it starts
 OF_TRAINING = (

@@ -1,7 +1,7 @@
 """MetricLearner, the LightningModule: embed, mine, loss, optimise."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,6 +15,8 @@ from lookalike.distributed import make_buffers_equal
 from lookalike.errors import InputError
 from lookalike.losses.unsupported import translate_errors
 from lookalike.models.embedder import Embedder
+from lookalike.models.embedding_engine import EmbeddingEngine
+from lookalike.models.racing import Racing
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +33,7 @@ class MetricLearner(LightningModule):
         scheduler: called with the optimiser and the number of optimiser steps.
         learning_rate: of the "backbone", of what of it is "thawed" later, of the "head" (pooling
             and head) and of the "loss".
+        embedding: what runs the network when it is measured.
         planned_epochs: the length of the schedule in epochs, if training ends before it; null
             for the Trainer's.
     """
@@ -43,6 +46,7 @@ class MetricLearner(LightningModule):
         optimizer: Callable[[list[dict[str, Any]]], Optimizer],
         scheduler: Callable[[Optimizer, int], LRScheduler],
         learning_rate: Mapping[str, float],
+        embedding: EmbeddingEngine,
         planned_epochs: int | None = None,
     ) -> None:
         super().__init__()
@@ -52,6 +56,7 @@ class MetricLearner(LightningModule):
         self.make_optimizer = optimizer
         self.make_scheduler = scheduler
         self.learning_rate = learning_rate
+        self.embedding = embedding
         self.planned_epochs = planned_epochs
         self._measure: Callable[[Tensor], Tensor]
 
@@ -95,14 +100,21 @@ class MetricLearner(LightningModule):
         return {f"learning_rate/{group['name']}": group["lr"] for group in optimizer.param_groups}
 
     def on_validation_epoch_start(self) -> None:
+        self._start_measuring(self.trainer.num_val_batches)
+
+    def on_test_epoch_start(self) -> None:
+        self._start_measuring(self.trainer.num_test_batches)
+
+    def _start_measuring(self, batches: Sequence[int | float]) -> None:
         make_buffers_equal(self.embedder)
         # its method, not the copy: a module would be saved as a part of this one
-        self._measure = self.embedder.for_measuring().forward
+        self._measure = self.embedding.faster(self.embedder.for_measuring())
+        if isinstance(self._measure, Racing):
+            self._measure.expect(int(sum(batches)))
 
     def on_validation_epoch_end(self) -> None:
         del self._measure  # frees the copy's memory
 
-    on_test_epoch_start = on_validation_epoch_start
     on_test_epoch_end = on_validation_epoch_end
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
