@@ -35,12 +35,13 @@ test-all: $(READY) ## all tests
 
 LOOKALIKE_DATA ?= data
 RIVALS := .rivals/bin/python
-TOPICS := startup memory losses input evaluation whole_ranking training training_accuracy embedding frozen input_accuracy
+TOPICS := startup memory losses input evaluation whole_ranking training training_accuracy embedding frozen \
+	input_accuracy processes gpu
 NEEDS_input := --images $(LOOKALIKE_DATA)/flowers-102 --rivals $(RIVALS)
 NEEDS_evaluation := --rivals $(RIVALS)
-WITH_WEIGHTS := training training_accuracy embedding frozen input_accuracy
+WITH_WEIGHTS := training training_accuracy embedding frozen input_accuracy processes
 
-bench: $(READY) .rivals/.ready ## time us beside others, about two hours (args: WEIGHTS=file of MobileNetV2, TOPICS="input training")
+bench: $(READY) .rivals/.ready ## time us beside others, more than two hours (args: WEIGHTS=file of MobileNetV2, TOPICS="input training")
 	$(foreach topic,$(TOPICS),$(BIN)/python speed/$(topic).py $(NEEDS_$(topic)) \
 		$(if $(filter $(topic),$(WITH_WEIGHTS)),--weights $(WEIGHTS)) &&) $(BIN)/python speed/report.py
 

@@ -15,7 +15,8 @@ the same work costs with nothing around it.
 def main() -> None:
     lines = [HEAD]
     for topic, content in read_results().items():
-        versions = ", ".join(f"{name} {number}" for name, number in content["versions"].items())
+        found = {name: number for name, number in content["versions"].items() if number}
+        versions = ", ".join(f"{name} {number}" for name, number in found.items())
         lines += [f"## {topic}", f"{content['date']}, {content['machine']}; {versions}.", ""]
         for table in content["tables"]:
             rows = [Row(**row) for row in table.pop("rows")]

@@ -25,7 +25,7 @@ class Row:
 
     Args:
         name: of the contender.
-        values: one a round, in the table's unit.
+        values: one a round, in the table's unit; none where it could not be measured.
         ratio: to the table's reference; above 1 is better, whatever the unit.
         target: the least ratio that we want of ourselves; null for rivals and limits.
         note: a few words, such as the peak of memory.
@@ -137,6 +137,8 @@ def lines_of(table: Table) -> list[str]:
 def _line(row: Row) -> str:
     ratio = "" if row.ratio is None else f"{row.ratio:.2f}"
     target = "" if row.target is None else f"≥ {row.target:.3g}"
+    if not row.values:
+        return f"| {row.name} | not measured | | | {target} | |"
     met = {None: "", True: "met", False: "**missed**"}[row.met]
     spread = f"{_figure(min(row.values))} - {_figure(max(row.values))}"
     note = f" ({row.note})" if row.note else ""

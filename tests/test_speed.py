@@ -25,6 +25,9 @@ COMPOSED: dict[str, Configurations] = {
         script.configuration(folder, cache, 0, "weights.pth")
         for cache in (script.IMAGES, script.FEATURES)
     ],
+    "gpu": lambda script, folder: [
+        script.configuration(folder, network) for network in script.BACKBONES
+    ],
     "input_accuracy": lambda script, folder: [
         script.configuration(folder, name, 0, "weights.pth")
         for name in (script.USUAL, script.FILES, script.DISK)
@@ -33,6 +36,9 @@ COMPOSED: dict[str, Configurations] = {
         script.configuration(choice, *MEMORY.get(choice, [])) for choice in script.every_choice()
     ],
     "memory": lambda script, folder: [script.configuration(folder)],
+    "processes": lambda script, folder: [
+        script.configuration(folder, "weights.pth", count) for count in (1, 2)
+    ],
     "training": lambda script, folder: [
         script.settings(folder, network, weights)
         for network, weights in (("mobilenet_v2", "weights.pth"), ("resnet18", None))
@@ -61,7 +67,7 @@ def test_every_script_is_known() -> None:
         or " settings, " in text
     }
     assert composing == set(COMPOSED)
-    assert len(SCRIPTS) == 19
+    assert len(SCRIPTS) == 21
 
 
 @pytest.mark.parametrize("script", [s for s in SCRIPTS if s not in RIVALS], indirect=True)

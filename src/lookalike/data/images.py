@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lookalike.data.decoding import decode
 from lookalike.data.records import Records
 from lookalike.device import usable_workers
+from lookalike.memory import keep_freed_memory
 
 
 class Batch(NamedTuple):
@@ -133,4 +134,9 @@ def batch_loader(
         pin_memory=torch.cuda.is_available(),  # lets copies to the GPU overlap with its work
         persistent_workers=persistent and workers > 0,  # not restarted every epoch
         generator=torch.Generator(),  # of its own: reading must not change what others draw
+        worker_init_fn=_begin_worker,
     )
+
+
+def _begin_worker(number: int) -> None:
+    keep_freed_memory()  # a fork has it from its parent; Python 3.14 starts workers anew

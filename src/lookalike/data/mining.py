@@ -111,7 +111,8 @@ class DistanceWeightedMiner(miners.DistanceWeightedMiner):
         negative = weights.multinomial(most, replacement=True)  # (A, most)
         positive = is_positive[anchor].float().multinomial(most, replacement=True)
         wanted = torch.arange(most, device=labels.device) < counts[:, None]  # (A, most)
-        return anchor.repeat_interleave(counts), positive[wanted], negative[wanted]
+        row, draw = wanted.nonzero(as_tuple=True)
+        return anchor[row], positive[row, draw], negative[row, draw]
 
     @staticmethod
     def _log_weights(distances: Tensor, dimensions: int) -> Tensor:
@@ -136,8 +137,9 @@ class UniformHistogramMiner(miners.UniformHistogramMiner):
         """
         bin_of = torch.bucketize(distances, bins, right=True).clamp(max=len(bins) - 1)
         in_order = bin_of.argsort()
-        counts = bin_of.bincount()
-        first, counts = (counts.cumsum(0) - counts)[counts > 0], counts[counts > 0]
+        counts = bin_of.new_zeros(len(bins)).index_add(0, bin_of, torch.ones_like(bin_of))
+        filled = counts.nonzero().flatten()
+        first, counts = (counts.cumsum(0) - counts)[filled], counts[filled]
         shares = torch.rand(len(counts), num_pairs, device=distances.device)
         within = (shares * counts[:, None]).long().clamp(max=counts[:, None] - 1)
         return in_order[(first[:, None] + within).flatten()]

@@ -21,15 +21,15 @@ class NTXentLoss(losses.NTXentLoss):
     Arguments, value and gradient are pytorch-metric-learning's.
     """
 
-    def _compute_loss(
-        self, pos_pairs: Tensor, neg_pairs: Tensor, indices_tuple: Pairs
-    ) -> dict[str, dict[str, Any]]:
-        anchors, positives, negative_anchors, _ = indices_tuple
+    def pair_based_loss(self, mat: Tensor, indices_tuple: Pairs) -> dict[str, dict[str, Any]]:
+        """Similarities or distances (B, R), pairs -> the costs of the positive pairs (P,)."""
+        anchors, positives, negative_anchors, negatives = indices_tuple
         if len(anchors) == 0 or len(negative_anchors) == 0:
             return self.zero_losses()
+        pos_pairs, neg_pairs = mat[anchors, positives], mat[negative_anchors, negatives]
         sign = 1 if self.distance.is_inverted else -1
         negatives = logsumexp_by_anchor(
-            sign * neg_pairs / self.temperature, negative_anchors, _size(indices_tuple)
+            sign * neg_pairs / self.temperature, negative_anchors, max(mat.shape)
         )
         costs = softplus(negatives[anchors] - sign * pos_pairs / self.temperature)
         return _of_pairs(costs, anchors, positives)
@@ -42,16 +42,16 @@ class LiftedStructureLoss(losses.LiftedStructureLoss):
     no negatives, because a miner left none, costs nothing.
     """
 
-    def _compute_loss(
-        self, pos_pairs: Tensor, neg_pairs: Tensor, indices_tuple: Pairs
-    ) -> dict[str, dict[str, Any]]:
-        anchors, positives, negative_anchors, _ = indices_tuple
+    def pair_based_loss(self, mat: Tensor, indices_tuple: Pairs) -> dict[str, dict[str, Any]]:
+        """Similarities or distances (B, R), pairs -> the costs of the positive pairs (P,)."""
+        anchors, positives, negative_anchors, negatives = indices_tuple
         if len(anchors) == 0 or len(negative_anchors) == 0:
             return self.zero_losses()
+        pos_pairs, neg_pairs = mat[anchors, positives], mat[negative_anchors, negatives]
         negatives = logsumexp_by_anchor(
             self.distance.margin(self.neg_margin, neg_pairs),
             negative_anchors,
-            _size(indices_tuple),
+            max(mat.shape),
         )
         either = torch.logaddexp(negatives[anchors], negatives[positives])
         # with PML's memory an anchor and a positive may have the same index: count it once
@@ -67,15 +67,13 @@ class TupletMarginLoss(losses.TupletMarginLoss):
     as two equal images, has no gradient here and NaN there, as the slope of acos is infinite.
     """
 
-    def _compute_loss(
-        self, pos_pairs: Tensor, neg_pairs: Tensor, indices_tuple: Pairs
-    ) -> dict[str, dict[str, Any]]:
-        anchors, positives, negative_anchors, _ = indices_tuple
+    def pair_based_loss(self, mat: Tensor, indices_tuple: Pairs) -> dict[str, dict[str, Any]]:
+        """Similarities or distances (B, R), pairs -> the costs of the positive pairs (P,)."""
+        anchors, positives, negative_anchors, negatives = indices_tuple
         if len(anchors) == 0 or len(negative_anchors) == 0:
             return self.zero_losses()
-        negatives = logsumexp_by_anchor(
-            self.scale * neg_pairs, negative_anchors, _size(indices_tuple)
-        )
+        pos_pairs, neg_pairs = mat[anchors, positives], mat[negative_anchors, negatives]
+        negatives = logsumexp_by_anchor(self.scale * neg_pairs, negative_anchors, max(mat.shape))
         most = 1 - torch.finfo(pos_pairs.dtype).eps
         eased = torch.cos(pos_pairs.clamp(-most, most).acos() - self.margin)
         costs = softplus(negatives[anchors] - self.scale * eased)
@@ -98,11 +96,6 @@ def logsumexp_by_anchor(values: Tensor, anchors: Tensor, size: int) -> Tensor:
     top = top.scatter_reduce(0, anchors, values.detach(), "amax")
     total = torch.zeros_like(top).index_add(0, anchors, (values - top[anchors]).exp())
     return top + total.clamp(min=limits.tiny).log()
-
-
-def _size(indices: Pairs) -> int:
-    """One more than the largest index of an anchor or positive."""
-    return 1 + max(int(part.max()) for part in indices[:3])
 
 
 def _of_pairs(costs: Tensor, anchors: Tensor, positives: Tensor) -> dict[str, dict[str, Any]]:

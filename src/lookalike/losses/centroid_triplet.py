@@ -2,7 +2,7 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot, relu
+from torch.nn.functional import relu
 
 
 class CentroidTripletLoss(nn.Module):
@@ -26,7 +26,8 @@ class CentroidTripletLoss(nn.Module):
         is no anchor.
         """
         classes, own = labels.unique(return_inverse=True)
-        member = one_hot(own, len(classes)).to(embeddings.dtype)  # (B, C)
+        every_class = torch.arange(len(classes), device=own.device)
+        member = (own[:, None] == every_class).to(embeddings.dtype)  # (B, C)
         counts = member.sum(0)  # (C,)
         sums = member.T @ embeddings  # (C, D)
         others = (sums[own] - embeddings) / (counts[own] - 1).clamp(min=1)[:, None]  # (B, D)
@@ -34,5 +35,5 @@ class CentroidTripletLoss(nn.Module):
         negative = torch.cdist(embeddings, sums / counts[:, None]).square()  # (B, C)
         violation = relu(positive[:, None] - negative + self.margin)
         valid = (member == 0) & (counts[own] > 1)[:, None]
-        violation = violation[valid]
+        violation = violation * valid
         return violation.sum() / (violation > 0).sum().clamp(min=1)

@@ -40,8 +40,6 @@ class HistogramLoss(losses.HistogramLoss):
             times > 0 for times in pair_counts(pairs, labels, ref_labels, similarities)
         )
         in_triplets = (positive.any(1) & negative.any(1))[:, None]
-        if not in_triplets.any():
-            return self.zero_losses()
         of_positives = self._density(similarities, positive & in_triplets)
         of_negatives = self._density(similarities, negative & in_triplets)
         return {
@@ -60,7 +58,7 @@ class HistogramLoss(losses.HistogramLoss):
         values = similarities[(counted | counted.T).triu()]
         nodes = round(2 / self.delta) + 1
         place = ((values + 1) / self.delta).clamp(0, nodes - 1)  # rounding may exceed 1
-        return soft_histogram(place, nodes) / len(values)
+        return soft_histogram(place, nodes) / max(1, len(values))
 
 
 class DynamicSoftMarginLoss(losses.DynamicSoftMarginLoss):
@@ -91,7 +89,7 @@ class DynamicSoftMarginLoss(losses.DynamicSoftMarginLoss):
         if len(gaps) == 0:
             return self.zero_losses()
         place = ((gaps - self.min_val) / self.delta).clamp(0, self.num_bins - 1)
-        kept = 1 - self.momentum if self.hist_.any() else 0.0
+        kept = (1 - self.momentum) * self.hist_.any()
         histogram = kept * self.hist_ + (1 - kept) * soft_histogram(place, self.num_bins)
         histogram = histogram / histogram.sum()
         self.hist_ = histogram.detach()

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from pytorch_metric_learning import losses
 from pytorch_metric_learning.reducers import DivisorReducer
 from torch import Tensor
@@ -51,7 +52,7 @@ class MarginLoss(losses.MarginLoss):
         too_near = relu(self.distance.margin(beta, distances) + self.margin)
         violating = positive * (too_far > 0) + negative * (too_near > 0)
         every_anchor = {
-            "indices": labels.new_tensor(range(len(labels))),
+            "indices": torch.arange(len(labels), device=labels.device),
             "reduction_type": "element",
             "divisor": violating.sum(),
         }

@@ -71,12 +71,11 @@ class PNPLoss(losses.PNPLoss):
         ahead = ahead_of(self.distance(embeddings), queries, items, self.anneal)  # (P, B)
         negatives = (ahead * (labels[queries][:, None] != labels)).sum(1)  # (P,)
         penalties = mean_by_query(self._penalties(negatives), queries, len(labels))
-        has_positives = queries.bincount() > 1  # others than itself
-        if not has_positives.any():
-            return self.zero_losses()
+        has_positives = images_by_query(queries, len(labels)) > 1  # others than itself
+        total = (penalties * has_positives).sum()
         return {
             "loss": {
-                "losses": penalties[has_positives].mean(),
+                "losses": total / has_positives.sum().clamp(min=1),
                 "indices": None,
                 "reduction_type": "already_reduced",
             }
@@ -117,4 +116,12 @@ def ahead_of(similarities: Tensor, queries: Tensor, items: Tensor, temperature: 
 def mean_by_query(values: Tensor, queries: Tensor, size: int) -> Tensor:
     """The mean of each query's values: values (P,), queries (P,) in 0..size-1 -> (size,)."""
     sums = values.new_zeros(size).index_add(0, queries, values)
-    return sums / queries.bincount(minlength=size)
+    return sums / images_by_query(queries, size)
+
+
+def images_by_query(queries: Tensor, size: int) -> Tensor:
+    """How many images each query's class has: queries (P,) in 0..size-1 -> (size,) int64.
+
+    `bincount` does the same, but a GPU then waits to learn the largest number.
+    """
+    return queries.new_zeros(size).index_add(0, queries, torch.ones_like(queries))

@@ -18,11 +18,12 @@ class TwoViews(nn.Module):
         super().__init__()
         self.loss = loss
         self.unit_variance = unit_variance
+        self._checked = False
 
     def forward(self, embeddings: Tensor, labels: Tensor, indices: object = None) -> Tensor:
         """Embeddings (B, D), labels (B,) int64 -> scalar.
 
-        Labels are only used to check that both halves show the same classes.
+        Labels are only used in the first batch, to check that both halves show the same classes.
 
         Raises:
             InputError: the halves differ, or pairs were mined.
@@ -30,8 +31,10 @@ class TwoViews(nn.Module):
         half = len(labels) // 2
         if indices is not None:
             raise InputError("a loss of two views takes no mined pairs. Set miner=none.")
-        if not labels[:half].equal(labels[half:]):
+        # once: the sampler stays the same, and a GPU would be waited for in every step
+        if not self._checked and not labels[:half].equal(labels[half:]):
             raise InputError("a loss of two views needs every image twice. Set sampler=views.")
+        self._checked = True
         scale = embeddings.shape[1] ** 0.5 if self.unit_variance else 1.0
         first, second = (scale * embeddings).split(half)
         return self.loss(first, ref_emb=second)

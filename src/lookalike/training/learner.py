@@ -94,10 +94,16 @@ class MetricLearner(LightningModule):
         self.log_dict({"train/loss": loss} | terms | self._rates(), batch_size=len(batch.labels))
         return loss
 
-    def _rates(self) -> dict[str, float]:
-        """The learning rates of this step, by the name of what learns."""
+    def _rates(self) -> dict[str, Tensor]:
+        """The learning rates of this step, by the name of what learns.
+
+        On the CPU: Lightning would copy a plain number to the device, and wait for it.
+        """
         optimizer: Any = self.optimizers()
-        return {f"learning_rate/{group['name']}": group["lr"] for group in optimizer.param_groups}
+        return {
+            f"learning_rate/{group['name']}": torch.tensor(group["lr"])
+            for group in optimizer.param_groups
+        }
 
     def on_validation_epoch_start(self) -> None:
         self._start_measuring(self.trainer.num_val_batches)
