@@ -67,7 +67,7 @@ def test_every_script_is_known() -> None:
         or " settings, " in text
     }
     assert composing == set(COMPOSED)
-    assert len(SCRIPTS) == 21
+    assert len(SCRIPTS) == 22
 
 
 @pytest.mark.parametrize("script", [s for s in SCRIPTS if s not in RIVALS], indirect=True)
