@@ -14,6 +14,7 @@ from lookalike.errors import InputError
 from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.scoring import check_monitor, score
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
+from lookalike.inference.places import moved, with_absolute_paths
 from lookalike.inference.testing import embed_test_images, measured_images
 from lookalike.losses.classifier import EmbeddingClassifier, classifier_of
 from lookalike.reports.scores import print_counts, print_scores, write_metrics
@@ -44,12 +45,17 @@ def evaluate(config: DictConfig) -> float:
 
 
 def _data_of(checkpoint: Checkpoint, config: DictConfig) -> dict[str, Any]:
-    """The checkpoint's data, or other data seen through the same test view."""
-    if not config.data:
-        return checkpoint.data()
+    """The checkpoint's data, in another folder if `data.root` is given alone; or other data seen
+    through the same test view."""
+    own, given = checkpoint.data(), config.data
+    if "source" not in given:
+        return own if given.root is None else moved(own, given.root)
     trained = OmegaConf.create(checkpoint.config)
-    trained.data = {**checkpoint.data(), "num_classes": None, **config.data}
-    data: Any = OmegaConf.to_container(trained.data, resolve=True)
+    trained.data = {**own, "num_classes": None, "exclude": None, **given}
+    plain: Any = OmegaConf.to_container(trained.data, resolve=True)
+    data = with_absolute_paths(plain)
+    if data["protocol"] == "auto" and data["source"] != own["source"]:
+        data["protocol"] = "test"  # it was not trained on
     return data
 
 
