@@ -94,7 +94,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
     Raises:
         InputError: its pixels are floats or 32-bit integers, which have no known scale.
     """
-    orientation = _orientation(image)  # first: converting drops EXIF
+    image.load()  # first: a TIFF, an AVIF or a HEIC image turns itself upright
+    orientation = _orientation(image)
     flat = _flat_rgb(image)
     return as_image(_turned(as_tensor(flat), orientation)) if orientation in UPRIGHT else flat
 
