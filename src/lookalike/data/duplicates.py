@@ -22,9 +22,10 @@ from lookalike.data.lists import write_list
 from lookalike.data.records import Records
 
 SIDE = 16  # of the thumbnails that are compared, pixels
-DIFFERENCE = (
-    4.0  # root mean square over a thumbnail's values in 0..255, up to which images are near
-)
+# Root mean square of the difference of two thumbnails' values in 0..255, up to which images are
+# near. Copies of 2/3 the size in JPEG quality 75 of 200 photographs (flowers, furniture) differ by
+# 4.3 at most; of all other pairs of 3000 photographs one is below 6, two shots of the same flower.
+DIFFERENCE = 6.0
 BLOCK = 1024  # images compared with all others at once
 COLUMNS = ("path", "class_name", "split", "original", "original_class", "original_split")
 
@@ -34,7 +35,7 @@ class Duplicate:
     """An image that is there already.
 
     row: its record id.
-    original: the first record with the same content.
+    original: an earlier record of the same content: the first, or the nearest.
     difference: root mean square between thumbnails of both, in 0..255; 0 for equal files.
     """
 

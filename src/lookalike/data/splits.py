@@ -231,7 +231,7 @@ def _one_in(
     parts: int, part: int, labels: NDArray[np.int64], ids: NDArray[np.int64], seed: int
 ) -> NDArray[np.int64]:
     """One in `parts` of the ids of every class, after shuffling the class by the seed."""
-    chosen = []
+    chosen = [np.array([], dtype=np.int64)]
     for label in np.unique(labels[ids]):
         own = ids[labels[ids] == label]
         chosen.append(np.random.default_rng((seed, int(label))).permutation(own)[part::parts])

@@ -24,16 +24,17 @@ def moved(data: Mapping[str, Any], root: str) -> dict[str, Any]:
         root: where its images are now.
     """
     source = {**data["source"]}
-    for key in ("root", "file"):
-        if source.get(key):
-            source[key] = _beneath(source[key], data["root"], root)
+    if source.get("root") == data["root"]:
+        source["root"] = root
+    if data["root"] and "file" in source:
+        source["file"] = _beneath(source["file"], data["root"], root)
     return {**data, "root": root, "source": source}
 
 
-def _beneath(path: str, old: str | None, new: str) -> str:
+def _beneath(path: str, old: str, new: str) -> str:
     """A path below the old root, below the new one; another path as it is."""
-    below = old and os.path.relpath(path, old)
-    return path if not below or below.startswith("..") else os.path.normpath(f"{new}/{below}")
+    below = os.path.relpath(path, old)
+    return path if below.startswith("..") else os.path.normpath(os.path.join(new, below))
 
 
 def _absolute(key: str, value: Any) -> Any:
