@@ -18,7 +18,7 @@ from lookalike.data.duplicates import (
 )
 from lookalike.data.images import files_of
 from lookalike.data.lists import excluded
-from lookalike.data.measurable import check_measurable
+from lookalike.data.measurable import check_trainable
 from lookalike.data.records import Records
 from lookalike.data.splits import split_records
 from lookalike.errors import InputError
@@ -58,8 +58,7 @@ def _split(records: Records, data: DictConfig) -> Records:
     classes = None if data.classes is None else as_list(data.classes)
     try:
         split = split_records(kept, classes, data.protocol, data.folds, data.fold, seed=data.seed)
-        for part in ("val", "test"):
-            check_measurable(split, part, data.folds)
+        check_trainable(split, data.holdout, data.folds)
         return split
     except InputError as error:
         log.warning("With these settings train would stop: %s", error)

@@ -15,7 +15,7 @@ from lookalike.data.cache import boxes_key, cache_key
 from lookalike.data.features import Features, cached_features, description
 from lookalike.data.images import Batch, ImageBatches, Transform, batch_loader
 from lookalike.data.lists import excluded
-from lookalike.data.measurable import check_measurable
+from lookalike.data.measurable import check_trainable
 from lookalike.data.measuring import Cache, MeasuredImages, check_image_settings, disk_cache
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
@@ -132,11 +132,9 @@ class RetrievalData(LightningDataModule):
             self.holdout,
             self.seed,
         )
-        _check_parts(records, self.holdout)
+        check_trainable(records, self.holdout, self.folds)
         self.training_classes = np.unique(records.labels[records.ids("train")])
         self._check_number_of_classes()
-        for part in ("val", "test"):
-            check_measurable(records, part, self.folds)
         _warn_of_single_images(records)
         self._measured = MeasuredImages(
             records,
@@ -271,19 +269,6 @@ class RetrievalData(LightningDataModule):
             return batch_loader(SeededBatches(batches), sampler)
         batches = ImageBatches(self.measured.images(view), labels, self.transform[view])
         return batch_loader(SeededBatches(batches), sampler, self.num_workers, persistent)
-
-
-def _check_parts(records: Records, holdout: bool) -> None:
-    for part in ("train", "val", "test") if holdout else ("train", "test"):
-        if not len(records.ids(part)):
-            raise InputError(
-                f"the {part} part has no images, so there is nothing to {_WORK[part]}. Give images "
-                "with split train and test, or set data.protocol=zero_shot or seen_classes. (To "
-                "measure a trained network: lookalike evaluate checkpoint=... data=...)"
-            )
-
-
-_WORK = {"train": "train on", "val": "choose the checkpoint by", "test": "test on"}
 
 
 def _warn_of_single_images(records: Records) -> None:

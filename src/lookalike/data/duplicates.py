@@ -54,7 +54,7 @@ def exact_duplicates(records: Records) -> list[Duplicate]:
     for rows in same_size.values():
         first: dict[bytes, int] = {}
         for row in rows if len(rows) > 1 else ():
-            original = first.setdefault(_digest(records.paths[row]), row)
+            original = first.setdefault(_digest(str(records.paths[row])), row)
             found += [Duplicate(row, original)] if original != row else []
     return sorted(found, key=lambda each: each.row)
 

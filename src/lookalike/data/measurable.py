@@ -1,10 +1,34 @@
-"""A check, before any training, that the images of a part can be measured at all."""
+"""Checks, before any training, that each part has images, and that they can be measured."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.data.records import Records
 from lookalike.errors import InputError
+
+WORK = {"train": "train on", "val": "choose the checkpoint by", "test": "test on"}
+
+
+def check_trainable(records: Records, holdout: bool, folds: int) -> None:
+    """Check that there are images to train on, and others by which the result can be measured.
+
+    Args:
+        records: with their splits.
+        holdout: whether a validation part is held out.
+        folds: see `check_measurable`.
+
+    Raises:
+        InputError: a part has no images, or can't be measured.
+    """
+    for part in ("train", "val", "test") if holdout else ("train", "test"):
+        if not len(records.ids(part)):
+            raise InputError(
+                f"the {part} part has no images, so there is nothing to {WORK[part]}. Give images "
+                "with split train and test, or set data.protocol=zero_shot or seen_classes. (To "
+                "measure a trained network: lookalike evaluate checkpoint=... data=...)"
+            )
+    for part in ("val", "test"):
+        check_measurable(records, part, folds)
 
 
 def check_measurable(records: Records, split: str, folds: int) -> None:

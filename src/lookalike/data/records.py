@@ -243,5 +243,6 @@ def _digits(name: str) -> tuple[int, str]:
 
 def _shortened(path: str, root: str | Path | None) -> str:
     given = Path(path)
-    inside = root is not None and bool(str(root)) and given.is_relative_to(root)
-    return (given.relative_to(root) if inside else given).as_posix()
+    if root is not None and str(root) and given.is_relative_to(root):
+        return given.relative_to(root).as_posix()
+    return given.as_posix()

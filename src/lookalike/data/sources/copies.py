@@ -9,7 +9,7 @@ from lookalike.errors import InputError
 
 
 def check_once(
-    files: Sequence[Path], places: Sequence[str], boxes: Sequence[Hashable] | None = None
+    files: Sequence[Path], places: Sequence[str], boxes: Sequence[Sequence[int]] | None = None
 ) -> None:
     """Check that no file is there twice, by another name or through a link either.
 
@@ -25,7 +25,7 @@ def check_once(
     first: dict[Hashable, int] = {}
     twice = []
     for row, file in enumerate(files):
-        known = first.setdefault((real(file), boxes[row] if boxes else None), row)
+        known = first.setdefault((real(file), tuple(boxes[row]) if boxes else None), row)
         if known != row:
             twice.append((known, row))
     if twice:

@@ -55,7 +55,7 @@ class Table:
         boxes = _boxes(columns, self.file)
         if self.labelled:
             _check_labels(labels, self.file)
-            check_once(paths, _rows(columns), boxes and [tuple(box) for box in boxes])
+            check_once(paths, _rows(columns), boxes)
             warn_of_twins(labels)
         optional = {f"{name}s": columns.get(name) for name in OPTIONAL}
         return Records.create(paths, labels, **optional, boxes=boxes)
