@@ -144,6 +144,18 @@ def test_unreadable_images_are_listed_and_the_others_answered(
     assert capsys.readouterr().out.count("1 of 3 images can't be read") == 2
 
 
+def test_other_images_of_trained_classes_get_a_word(
+    cli: Cli, trained: str, class_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path("other", read_checkpoint(trained).class_names[0])
+    folder.mkdir(parents=True)
+    for image in (class_folders / folder.name).iterdir():
+        (folder / image.name).write_bytes(image.read_bytes())
+    cli("evaluate", f"checkpoint={trained}", "data=folder", "data.root=other", "hydra.run.dir=o")
+    assert "1 of the classes were trained on" in capsys.readouterr().out
+    assert counts("o")["test_images"] == 6
+
+
 @pytest.mark.slow
 def test_training_names_an_unreadable_image_and_leaves_out_what_prepare_lists(
     cli: Cli, tiny: tuple[str, ...], class_folders: Path, tmp_path: Path, capsys: Any
@@ -170,3 +182,40 @@ def test_training_names_an_unreadable_image_and_leaves_out_what_prepare_lists(
     assert len(split.splitlines()) == 1 + 16 * 6 - 1
     cli("evaluate", "checkpoint=run/checkpoints/best.ckpt", "hydra.run.dir=again")
     assert counts("run") == counts("again")
+
+
+NAMES = ("7", "$", "a$b$", "shoes [kids]", "[/red]", "caf\u00e9", "1_0", "true")
+
+
+@pytest.mark.slow
+def test_names_of_classes_are_text_from_the_folder_to_the_report(
+    cli: Cli, tiny: tuple[str, ...], class_folders: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number, name in enumerate(NAMES):
+        folder = Path("odd", name.replace("/", "\u2215"))
+        folder.mkdir(parents=True)
+        for image in (class_folders / f"class{number:02d}").iterdir():
+            (folder / image.name).write_bytes(image.read_bytes())
+    names = {name.replace("/", "\u2215") for name in NAMES}
+    kept = [each for each in tiny if "data.root" not in each and "images_per_class" not in each]
+    given = (*kept, "data.root=odd", "loss=softmax", "sampler=uniform", "report=confusion",
+             "data.protocol=seen_classes", "data.folds=2")  # fmt: skip
+    cli("train", *given, "hydra.run.dir=run")
+    checkpoint = "checkpoint=run/checkpoints/best.ckpt"
+    head, *_ = csv.reader(Path("run/confusion.csv").read_text(encoding="utf-8").splitlines())
+    assert set(head[1:]) == names
+    assert Path("run/confusion.png").stat().st_size > 1000
+    for name in ("7", "1_0", "true"):
+        capsys.readouterr()
+        assert cli("search", "images=odd/7/0.png", checkpoint, f"class={name}", "num_workers=0",
+                   f"hydra.run.dir=s{name}") == 1  # fmt: skip
+        (row, *_) = csv.DictReader(Path(f"s{name}/matches.csv").read_text().splitlines())
+        assert row["searched_in"] == row["class_name"] == name
+    cli("search", "images=odd/7/0.png", checkpoint, "class='shoes [kids]'", "num_workers=0",
+        "hydra.run.dir=kids")  # fmt: skip
+    assert "[kids]" in capsys.readouterr().out
+    cli("train", *given, "data.classes=[7,1_0,true,$]", "hydra.run.dir=four", "report=none")
+    split = csv.DictReader(Path("four/split.csv").read_text(encoding="utf-8").splitlines())
+    assert {row["class_name"] for row in split} == {"7", "1_0", "true", "$"}
+    cli("classify", "images=odd/$", "checkpoint=four/checkpoints/best.ckpt", "num_workers=0",
+        "hydra.run.dir=named")  # fmt: skip

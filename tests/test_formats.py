@@ -7,11 +7,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.cbook import is_math_text
+from matplotlib.figure import Figure
 from PIL import Image, features
 
 from lookalike.data import formats
 from lookalike.data.decoding import as_image, decode, read_image, to_rgb
 from lookalike.errors import InputError
+from lookalike.reports.style import literal
 
 AVIF = ["AVIF"] if features.check("avif") else []
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
@@ -185,3 +188,11 @@ def opened(stream, name):
 def register_heif_opener():
     Image.register_open("HEIF", opened, lambda prefix: prefix.startswith(b"heic"))
 """
+
+
+@pytest.mark.parametrize("name", ["$", "a$b$", "$\\frac$", "\\$x$", "$$"])
+def test_names_are_no_formulas_for_matplotlib(name: str) -> None:
+    figure = Figure()
+    text = figure.text(0, 0, literal(name))
+    figure.savefig(BytesIO(), format="png")
+    assert not is_math_text(text.get_text())

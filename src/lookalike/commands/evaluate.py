@@ -1,5 +1,6 @@
 """lookalike evaluate: score a checkpoint, or several as one, on their own data set or another."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ from lookalike.losses.classifier import EmbeddingClassifier, classifier_of
 from lookalike.reports.scores import print_counts, print_scores, write_metrics
 from lookalike.retrieval.embeddings import concatenated
 
+log = logging.getLogger(__name__)
+
 
 def evaluate(config: DictConfig) -> float:
     """Test scores of a checkpoint, or of several as one; returns the monitored metric."""
@@ -28,7 +31,7 @@ def evaluate(config: DictConfig) -> float:
         raise InputError("give checkpoint=RUN/checkpoints/best.ckpt, or a list of them")
     device = find_device(config.device)
     checkpoints = [read_checkpoint(file, as_list(config.trust)) for file in files]
-    tested = [measured_images(_data_of(each, config)) for each in checkpoints]
+    tested = [_tested(each, config) for each in checkpoints]
     print_counts(tested[0].counts())
     plan: Evaluation = build(config.evaluation)
     scores = _scores(plan, checkpoints, tested, device)
@@ -42,6 +45,21 @@ def evaluate(config: DictConfig) -> float:
     print_scores(scores, max(checkpoint.epochs for checkpoint in checkpoints), refit=False)
     print(file)
     return scores[f"test/{plan.monitor}"]
+
+
+def _tested(checkpoint: Checkpoint, config: DictConfig) -> MeasuredImages:
+    """The images to test on, and a word if some of them may have been trained on."""
+    data = _data_of(checkpoint, config)
+    images = measured_images(data)
+    trained = set(checkpoint.class_names) & set(images.records.class_names)
+    if data["protocol"] == "test" and trained:
+        log.warning(
+            "Every image is measured, and %d of the classes were trained on. If these are the images "
+            "of the training, elsewhere, the scores are too good: give data.root=<folder> without "
+            "data=..., which splits them as in training.",
+            len(trained),
+        )
+    return images
 
 
 def _data_of(checkpoint: Checkpoint, config: DictConfig) -> dict[str, Any]:

@@ -40,8 +40,8 @@ class Folder:
     is skipped is counted and logged.
 
     root: the folder that holds the class folders, or the folders of splits.
-    labelled: whether an image has to lie in a class folder; without it, images beside the class
-        folders are of one class, "".
+    labelled: whether an image has to lie in one class folder and no other; without it, images
+        beside the class folders are of one class, "".
     """
 
     root: str
@@ -89,7 +89,8 @@ class Folder:
                 f"train/<class>/<image>, with one of {' '.join(sorted(extensions()))}."
                 + (f" {skipped}." if skipped.files else "")
             )
-        check_once([row[0] for row in rows], [f"{row[0]} (class {row[1]!r})" for row in rows])
+        if self.labelled:
+            check_once([row[0] for row in rows], [f"{row[0]} (class {row[1]!r})" for row in rows])
         return rows
 
     def _rows_of_classes(self, above: Path, split: str, skipped: Skipped) -> list[Row]:

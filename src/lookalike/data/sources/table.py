@@ -36,7 +36,7 @@ class Table:
 
     def prepare(self) -> None:
         """Check the table and that all image files exist; see `records`."""
-        self.records()
+        self._checked()
 
     def records(self) -> Records:
         """All images in the order of the table.
@@ -45,6 +45,11 @@ class Table:
             InputError: the table, a column, a label or an image file is missing, a box is invalid,
                 or an image is there twice.
         """
+        records = self._checked()
+        warn_of_twins(records.class_names)
+        return records
+
+    def _checked(self) -> Records:
         file = Path(str(self.file))  # a name such as 2024 is a number to Hydra
         known = REQUIRED + OPTIONAL + BOX_COLUMNS
         columns = read_columns(file, known, REQUIRED if self.labelled else REQUIRED[:1])
@@ -56,7 +61,6 @@ class Table:
         if self.labelled:
             _check_labels(labels, self.file)
             check_once(paths, _rows(columns), boxes)
-            warn_of_twins(labels)
         optional = {f"{name}s": columns.get(name) for name in OPTIONAL}
         return Records.create(paths, labels, **optional, boxes=boxes)
 
