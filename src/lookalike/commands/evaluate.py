@@ -54,9 +54,9 @@ def _tested(checkpoint: Checkpoint, config: DictConfig) -> MeasuredImages:
     trained = set(checkpoint.class_names) & set(images.records.class_names)
     if data["protocol"] == "test" and trained:
         log.warning(
-            "Every image is measured, and %d of the classes were trained on. If these are the images "
-            "of the training, elsewhere, the scores are too good: give data.root=<folder> without "
-            "data=..., which splits them as in training.",
+            "Every image is measured, and %d of the classes were trained on. If these are the "
+            "images of the training, elsewhere, the scores are too good: give data.root=<folder> "
+            "without data=..., which splits them as in training.",
             len(trained),
         )
     return images
