@@ -53,6 +53,7 @@ def test_a_split_that_may_be_a_class_is_asked_about(tmp_path: Path) -> None:
     pictures(tmp_path, "train/steam/1.png", "bus/2.png")
     with pytest.raises(InputError, match="train a split or a class"):
         read(tmp_path)
+    assert {name for name, _ in read(tmp_path, labelled=False).values()} == {"train", "bus"}
 
 
 @pytest.mark.parametrize("names", [("train/1.png", "test/2.png"), ("train/1.png",)])

@@ -75,7 +75,7 @@ class Folder:
             raise InputError(
                 f"no folder at {root.resolve()}. Set data.root=<folder of class folders>."
             )
-        parts = _split_folders(root)
+        parts = _split_folders(root, self.labelled)
         rows = [
             row
             for above, split in (parts or {root: ""}).items()
@@ -124,7 +124,7 @@ def _rows(found: Mapping[Path, Sequence[Path]], split: str) -> list[Row]:
     return [(image, folder.name, split) for folder, images in found.items() for image in images]
 
 
-def _split_folders(root: Path) -> dict[Path, str]:
+def _split_folders(root: Path, labelled: bool) -> dict[Path, str]:
     """The folders train/, val/ and test/ with their splits; none where they are classes.
 
     Raises:
@@ -138,7 +138,7 @@ def _split_folders(root: Path) -> dict[Path, str]:
     others = [str(f) for f in folders if f not in parts and images_below(f)]
     if not others:
         return parts
-    if not any(images_below(child) for child in folders_in(part)):
+    if not labelled or not any(images_below(child) for child in folders_in(part)):
         return {}
     raise InputError(
         f"is {part} a split or a class? {some(others)} beside it hold images too. For a split, "
