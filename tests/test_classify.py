@@ -193,7 +193,7 @@ def test_classify_with_a_checkpoint_and_a_vote(
         (["images=nowhere"], "there is no file or folder nowhere"),
         (["images=ru"], "Did you mean run?"),
         (["images=run"], "no images at run"),
-        (["images=broken"], "1 of 2 images can't be read"),
+        (["images=broken/bad.png"], "1 of 1 images can't be read"),
         (["images=broken/good.png", "top=0"], "top=0"),
         (["images=boxes.csv"], "reaches outside of"),
     ],

@@ -10,7 +10,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from lookalike.data.cache import cached_images
-from lookalike.data.checking import check_readable
+from lookalike.data.checking import readable
 from lookalike.data.images import ImageFiles
 from lookalike.data.records import Records
 from lookalike.data.sources.folder import Folder
@@ -193,7 +193,7 @@ def test_boxes_that_do_not_fit(tmp_path: Path, cells: str, message: str) -> None
 
     def read() -> None:
         records = Table(str(tmp_path / "t.csv")).records()
-        check_readable(ImageFiles(records.paths, boxes=records.boxes))
+        readable(records, tmp_path / "unreadable.csv")
 
     with pytest.raises(InputError, match=message):
         read()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lookalike.data.measurable import check_measurable
 from lookalike.data.records import Records
 from lookalike.data.splits import assign_splits, without_validation
 from lookalike.errors import InputError
@@ -163,3 +164,93 @@ def test_the_protocol_that_fits(
         found = assign_splits(data, "auto", fold=fold)
     assert f"data.protocol={protocol}: " in caplog.text
     np.testing.assert_array_equal(found.splits, assign_splits(data, protocol, fold=fold).splits)
+
+
+@pytest.mark.parametrize(
+    ("given", "tested"),
+    [
+        ([""] * 40, 40),
+        (["test"] * 40, 40),
+        (["train"] * 40, 40),
+        (["train", "test"] * 20, 20),
+        (["train", "val"] * 20, 20),
+        (["val", "test"] * 20, 20),
+        (["", "test"] * 20, 20),
+        (["train", "val", "test", "val"] * 10, 10),
+    ],
+)
+def test_a_trained_network_is_measured_on_all_that_is_for_the_test(
+    given: list[str], tested: int
+) -> None:
+    found = assign_splits(records(4, splits=given), "test")
+    assert len(found.ids("test")) == tested
+
+
+@pytest.mark.parametrize("protocol", ["auto", "official", "test"])
+@pytest.mark.parametrize("part", ["val", "test"])
+def test_data_that_are_all_for_the_test_are_measured_whole(protocol: str, part: str) -> None:
+    found = assign_splits(records(4, splits=[part] * 40), protocol)
+    assert len(found.ids("test")) == 40
+
+
+@pytest.mark.parametrize("protocol", ["auto", "query_gallery", "test"])
+@pytest.mark.parametrize("split", ["", "test"])
+def test_queries_and_a_gallery_alone_are_measured_whole(protocol: str, split: str) -> None:
+    given = {"roles": ["query", "gallery"] * 20, "splits": [split] * 40}
+    assert len(assign_splits(records(4, **given), protocol).ids("test")) == 40
+
+
+def test_images_in_no_part_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    assign_splits(records(4, splits=["train", "test", "", "test"] * 10), "official")
+    assert "10 of 40 images are in no part" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("splits", "roles", "groups", "message"),
+    [
+        (["val", "val"] * 20, None, ["cam1"] * 40, r"one group \(cam1\).*column group"),
+        (["val"] * 40, None, ["a"] * 10 + ["b"] * 10 + ["c"] * 10 + ["d"] * 10, r"a, b, c, \.\.\."),
+        (["val"] + ["train"] * 9, None, None, "another image of its class.* data.folds to less"),
+        (["val"] * 40, ["query"] * 40, None, "no query of the val part has"),
+        (["val"] * 40, ["gallery"] * 40, None, "no query of the val part has"),
+        (["val"] * 40, ["query"] * 20 + ["gallery"] * 20, None, "no query of the val part has"),
+        (["val"] * 40, None, None, ""),
+        (["val"] * 40, None, (["cam1"] * 9 + ["cam2"]) * 4, ""),
+        (["val"] * 40, None, [""] * 40, ""),
+        (["test"] * 40, ["query"] * 40, None, ""),  # there is no validation part
+    ],
+)
+def test_what_can_not_be_measured_is_said_before_training(
+    splits: list[str], roles: list[str] | None, groups: list[str] | None, message: str
+) -> None:
+    classes = 4 if len(splits) == 40 else 1
+    given = {"splits": splits, "roles": roles, "groups": groups}
+    asked = records(classes, **given)
+    if message:
+        with pytest.raises(InputError, match=message):
+            check_measurable(asked, "val", 4)
+    else:
+        check_measurable(asked, "val", 4)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_can_be_measured_equals_a_double_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    asked = Records.create(
+        [f"{row}.png" for row in range(6)], rng.choice(["a", "b", "c"], 6).tolist(),
+        splits=["val"] * 6, roles=rng.choice(["query", "gallery", "both"], 6).tolist(),
+        groups=rng.choice(["", "1", "2"], 6).tolist(),
+    )  # fmt: skip
+    found = any(
+        asked.labels[q] == asked.labels[g] and q != g
+        and asked.roles[q] != "gallery" and asked.roles[g] != "query"
+        and not (asked.groups[q] and asked.groups[q] == asked.groups[g])
+        for q in range(6) for g in range(6)
+    )  # fmt: skip
+    try:
+        check_measurable(asked, "val", 4)
+        measured = True
+    except InputError:
+        measured = False
+    assert measured == found

@@ -7,8 +7,7 @@ from omegaconf import DictConfig
 
 from lookalike.commands.verb import run_verb
 from lookalike.config import as_list, build
-from lookalike.data.checking import check_readable
-from lookalike.data.images import files_of
+from lookalike.data.checking import readable
 from lookalike.device import find_device
 from lookalike.errors import InputError
 from lookalike.inference.classifier import (
@@ -29,22 +28,22 @@ from lookalike.reports.predictions import (
 
 
 def classify(config: DictConfig) -> list[str]:
-    """The class of every image: the vote's, or the first model's without one."""
+    """The class of every image that can be read: the vote's, or the first model's without one."""
     if config.top < 1:
         raise InputError(f"top={config.top}: need 1 or more classes to show")
     device = find_device(config.device)
-    records = find_records(as_list(config.images))
+    found = find_records(as_list(config.images))
     classifiers = _classifiers(config)
     voting = bool(config.vote) and len(classifiers) > 1
     if voting:
         check_same_classes(classifiers)
-    check_readable(files_of(records))
+    folder = Path(config.paths.run)
+    records = readable(found, folder / "unreadable.csv")
     predictions = [
         predict(each, records, device, config.batch_size, config.num_workers)
         for each in classifiers
     ]
     vote = majority_vote(np.stack([p.probabilities for p in predictions])) if voting else None
-    folder = Path(config.paths.run)
     print_predictions(records, predictions, vote, config.top)
     write_predictions(folder / "predictions.csv", records, predictions, vote, config.top)
     predictions_sheet(records, predictions, vote, config.top).save(folder / "predictions.png")

@@ -1,5 +1,6 @@
 """lookalike evaluate: score a checkpoint, or several as one, on their own data set or another."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,14 @@ from lookalike.errors import InputError
 from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.scoring import check_monitor, score
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
+from lookalike.inference.places import moved, with_absolute_paths
 from lookalike.inference.testing import embed_test_images, measured_images
 from lookalike.losses.classifier import EmbeddingClassifier, classifier_of
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.reports.scores import print_counts, print_scores, write_metrics
 from lookalike.retrieval.embeddings import concatenated
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(config: DictConfig) -> float:
@@ -28,7 +32,7 @@ def evaluate(config: DictConfig) -> float:
         raise InputError("give checkpoint=RUN/checkpoints/best.ckpt, or a list of them")
     device, engine = find_device(config.device), build(config.embedding)
     checkpoints = [read_checkpoint(file, as_list(config.trust)) for file in files]
-    tested = [measured_images(_data_of(each, config)) for each in checkpoints]
+    tested = [_tested(each, config) for each in checkpoints]
     print_counts(tested[0].counts())
     plan: Evaluation = build(config.evaluation)
     scores = _scores(plan, checkpoints, tested, device, engine)
@@ -45,13 +49,33 @@ def evaluate(config: DictConfig) -> float:
     return scores[f"test/{plan.monitor}"]
 
 
+def _tested(checkpoint: Checkpoint, config: DictConfig) -> MeasuredImages:
+    """The images to test on, and a word if some of them may have been trained on."""
+    data = _data_of(checkpoint, config)
+    images = measured_images(data)
+    trained = set(checkpoint.class_names) & set(images.records.class_names)
+    if data["protocol"] == "test" and trained:
+        log.warning(
+            "Every image is measured, and %d of the classes were trained on. If these are the "
+            "images of the training, elsewhere, the scores are too good: give data.root=<folder> "
+            "without data=..., which splits them as in training.",
+            len(trained),
+        )
+    return images
+
+
 def _data_of(checkpoint: Checkpoint, config: DictConfig) -> dict[str, Any]:
-    """The checkpoint's data, or other data seen through the same test view."""
-    if not config.data:
-        return checkpoint.data()
+    """The checkpoint's data, in another folder if `data.root` is given alone; or other data seen
+    through the same test view."""
+    own, given = checkpoint.data(), config.data
+    if "source" not in given:
+        return own if given.root is None else moved(own, given.root)
     trained = OmegaConf.create(checkpoint.config)
-    trained.data = {**checkpoint.data(), "num_classes": None, **config.data}
-    data: Any = OmegaConf.to_container(trained.data, resolve=True)
+    trained.data = {**own, "num_classes": None, "exclude": None, **given}
+    plain: Any = OmegaConf.to_container(trained.data, resolve=True)
+    data = with_absolute_paths(plain)
+    if data["protocol"] == "auto" and data["source"] != own["source"]:
+        data["protocol"] = "test"  # it was not trained on
     return data
 
 

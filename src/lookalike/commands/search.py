@@ -11,16 +11,18 @@ from omegaconf import DictConfig, OmegaConf
 
 from lookalike.commands.verb import run_verb
 from lookalike.config import as_list, build, check_arguments, config_folder
-from lookalike.data.checking import check_readable
-from lookalike.data.images import Transform, files_of
+from lookalike.data.checking import readable
+from lookalike.data.images import Transform
+from lookalike.data.lists import excluded
 from lookalike.data.measuring import MeasuredImages
-from lookalike.data.records import Records, check_class
+from lookalike.data.records import Records, check_class, class_text
 from lookalike.device import find_device
 from lookalike.errors import InputError
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.inference.classifier import Classifier, classifier_in, classify, with_unique_names
 from lookalike.inference.images import find_labelled, find_records
 from lookalike.inference.lookup import check_threshold
+from lookalike.inference.places import moved
 from lookalike.inference.pretrained import pretrained_embedder
 from lookalike.inference.search import check_classes_of, voted_classes
 from lookalike.inference.search import search as search_gallery
@@ -34,7 +36,7 @@ log = logging.getLogger(__name__)
 
 
 def search(config: DictConfig) -> int:
-    """Answers every query; returns how many found something."""
+    """Answers every query that can be read; returns how many found something."""
     engine: EmbeddingEngine = build(config.embedding)
     checkpoints = [read_checkpoint(f, as_list(config.trust)) for f in as_list(config.checkpoint)]
     _check(config, checkpoints)
@@ -42,10 +44,12 @@ def search(config: DictConfig) -> int:
     embedder, view = _embedder(config, checkpoints)
     queries, gallery = find_records(as_list(config.images)), _gallery(config, checkpoints)
     classifiers = _classifiers(config, checkpoints, gallery)
-    for records in (queries, gallery):
-        check_readable(files_of(records))
+    folder = Path(config.paths.run)
+    queries = readable(queries, folder / "unreadable_queries.csv")
+    gallery = readable(gallery, folder / "unreadable_gallery.csv")
 
-    places: list[str | None] = [config["class"]] * len(queries)
+    place = None if config["class"] is None else class_text(config["class"])
+    places: list[str | None] = [place] * len(queries)
     if classifiers:
         settings = (device, config.batch_size, config.num_workers)
         places = list(voted_classes([classify(each, queries, *settings) for each in classifiers]))
@@ -56,7 +60,6 @@ def search(config: DictConfig) -> int:
         return embed(compute, images.loader(records.every_id), device).vectors
 
     results = search_gallery(features, queries, gallery, places, config.k, config.threshold)
-    folder = Path(config.paths.run)
     print_matches(results, config.k)
     write_matches(folder / "matches.csv", results)
     matches_sheet(results).save(folder / "matches.png")
@@ -94,7 +97,7 @@ def _check(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> None:
             "give what embeds the images, one of: checkpoint=RUN/checkpoints/best.ckpt (or a list, "
             "to vote), model=mobilenet_v2, or backbone=timm backbone.name=... backbone.weights=..."
         )
-    if not checkpoints and config.gallery is None and not config.data:
+    if not checkpoints and config.gallery is None and "source" not in config.data:
         raise InputError("give the images to search: gallery=<folder or table>, or data=<set>")
     if config.within not in ("predicted", "all", None):
         raise InputError(f"within={config.within} is not known; it is predicted, all or null")
@@ -108,11 +111,14 @@ def _gallery(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> Records:
     if config.gallery is not None:
         return find_labelled(config.gallery)
     given: Any = OmegaConf.to_container(config.data, resolve=True)
-    data = given or checkpoints[0].data()
+    data = given if "source" in given else checkpoints[0].data()
+    if given["root"] is not None and data is not given:
+        data = moved(data, given["root"])
     source = build(data["source"])
     source.prepare()
     records: Records = source.records()
-    return records.of_classes(data["classes"]) if data.get("classes") else records
+    kept = excluded(records, data.get("exclude"))
+    return kept.of_classes(data["classes"]) if data.get("classes") else kept
 
 
 def _classifiers(

@@ -9,10 +9,11 @@ from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from lookalike.commands.quoting import remedy, with_texts
 from lookalike.config import causes, config_folder, gather_overrides, known_names
 from lookalike.errors import InputError, did_you_mean
 from lookalike.memory import keep_freed_memory
@@ -50,9 +51,10 @@ def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach us instead of Hydra's printer
     for message in LIGHTNING_REMARKS:
         warnings.filterwarnings("ignore", message)
-    sys.argv[1:] = gather_overrides(verb, [*sys.argv[1:], *only_what_is_swept(sys.argv[1:])])
     main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)
     try:
+        given = [with_texts(argument) for argument in sys.argv[1:]]
+        sys.argv[1:] = gather_overrides(verb, [*given, *only_what_is_swept(given)])
         main()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         print(f"\nlookalike {verb}: {explain(error, verb)}", file=sys.stderr)
@@ -63,6 +65,11 @@ def explain(error: Exception, verb: str) -> str:
     """One message for the user, with the nearest valid name for a misspelt one."""
     if isinstance(error, InputError):
         return str(error).rsplit("InputError: ", 1)[-1]  # a loader's worker wraps it in a traceback
+    if isinstance(error, OverrideParseException) and remedy(error.override):
+        return (
+            f"Hydra's grammar can't take {error.override}: some signs mean something else to it. "
+            f"Put its value in quotes: {remedy(error.override)}"
+        )
     if isinstance(error, MissingConfigException) and error.options:
         wrong = str(error.missing_cfg_file).rsplit("/", 1)[-1].removesuffix(".yaml")
         return f"{error}{did_you_mean(wrong, error.options)}"

@@ -14,6 +14,8 @@ from torch.utils.data import DataLoader, Sampler
 from lookalike.data.cache import boxes_key, cache_key
 from lookalike.data.features import Features, cached_features, description
 from lookalike.data.images import Batch, ImageBatches, Transform, batch_loader
+from lookalike.data.lists import excluded
+from lookalike.data.measurable import check_trainable
 from lookalike.data.measuring import Cache, MeasuredImages, check_image_settings, disk_cache
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
@@ -39,7 +41,7 @@ class RetrievalData(LightningDataModule):
         protocol: see `assign_splits`, as for `folds` and `fold`.
         folds: number of parts for cross-validation.
         fold: number of the part that is for validation.
-        root: folder to which the paths in split.csv are relative.
+        root: folder to which the paths in split.csv are relative; None leaves them as they are.
         batch_size: images a batch in training, on each device.
         eval_batch_size: images a batch when measuring.
         num_workers: processes that read images; 0 for reading in the main process, None for one
@@ -54,6 +56,7 @@ class RetrievalData(LightningDataModule):
         num_classes: the expected number of training classes; None for any.
         seed: of the splits, and of the views whose features are cached.
         view_seed: of the random views in training.
+        exclude: tables that name images to leave out, see `excluded`.
 
     Raises:
         InputError: there is no such cache, or a view does not fit the protocol `Transform`.
@@ -69,7 +72,7 @@ class RetrievalData(LightningDataModule):
         protocol: str = "zero_shot",
         folds: int = 4,
         fold: int = 0,
-        root: str = "",
+        root: str | None = None,
         batch_size: int = 64,
         eval_batch_size: int = 64,
         num_workers: int | None = 0,
@@ -80,6 +83,7 @@ class RetrievalData(LightningDataModule):
         num_classes: int | None = None,
         seed: int = 0,
         view_seed: int = 0,
+        exclude: str | Sequence[str] | None = None,
     ) -> None:
         super().__init__()
         check_image_settings(transform, cache)
@@ -102,6 +106,7 @@ class RetrievalData(LightningDataModule):
         self.expected_classes = num_classes
         self.seed = seed
         self.view_seed = view_seed
+        self.exclude = exclude
         self.features: dict[str, Features] = {}  # of the "train" and the "test" view
         self.first_epoch = 0  # of a training that is resumed
         self._measured: MeasuredImages | None = None
@@ -119,7 +124,7 @@ class RetrievalData(LightningDataModule):
         if self._measured is not None:
             return
         records = split_records(
-            self.source.records(),
+            excluded(self.source.records(), self.exclude),
             self.classes,
             self.protocol,
             self.folds,
@@ -127,6 +132,7 @@ class RetrievalData(LightningDataModule):
             self.holdout,
             self.seed,
         )
+        check_trainable(records, self.holdout, self.folds)
         self.training_classes = np.unique(records.labels[records.ids("train")])
         self._check_number_of_classes()
         _warn_of_single_images(records)

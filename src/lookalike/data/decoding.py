@@ -8,15 +8,18 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from lookalike.data.formats import formats
 from lookalike.errors import InputError
 
 JPEG = b"\xff\xd8"  # the first bytes of such a file
 EXIF = b"Exif\0\0"
 ORIENTATION = 0x0112  # EXIF tag
-APP1, START_OF_SCAN = 0xE1, 0xDA  # markers of the segments with EXIF and with pixels
+APP1 = 0xE1  # marker of the segment with EXIF
+ENDS = (b"\xda", b"")  # of the segments before the pixels: the marker of the pixels, or nothing
+WIDE = ("PNG", "PPM")  # formats whose 32-bit grey values, in Pillow, are 16-bit ones
 # EXIF orientation -> whether height and width are swapped, then which axes are flipped
 UPRIGHT = {
     2: (False, (-1,)),
@@ -58,18 +61,20 @@ def read_image(file: str | Path | bytes) -> Image.Image:
     """The image in a file as 8-bit RGB, upright.
 
     EXIF orientation is applied, transparent pixels are blended with white, 16-bit values are
-    divided by 256, and grey, palette and CMYK images are converted.
+    divided by 256, and grey, palette and CMYK images are converted. Damaged EXIF counts as none.
 
     Args:
         file: its path, or what it holds.
 
     Raises:
-        InputError: the file is missing, truncated, or no image.
+        InputError: the file is missing, truncated, no image, or of a format that is not in
+            `data.formats`; or its pixels have no known scale (floats, 32-bit integers).
     """
     try:
-        with Image.open(BytesIO(file) if isinstance(file, bytes) else file) as image:
+        given = BytesIO(file) if isinstance(file, bytes) else file
+        with Image.open(given, formats=formats()) as image:
             return to_rgb(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Exception as error:  # a damaged file makes Pillow's readers raise a dozen kinds
         raise _unreadable(_name(file), error) from error
 
 
@@ -84,14 +89,36 @@ def as_image(pixels: Tensor) -> Image.Image:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Any PIL image -> 8-bit RGB, upright."""
-    upright = ImageOps.exif_transpose(image)
-    if upright.mode.startswith("I"):
-        return Image.fromarray((np.asarray(upright) // 256).astype(np.uint8)).convert("RGB")
-    if upright.has_transparency_data:
-        rgba = upright.convert("RGBA")
+    """Any PIL image -> 8-bit RGB, upright.
+
+    Raises:
+        InputError: its pixels are floats or 32-bit integers, which have no known scale.
+    """
+    image.load()  # first: a TIFF, an AVIF or a HEIC image turns itself upright
+    orientation = _orientation(image)
+    flat = _flat_rgb(image)
+    return as_image(_turned(as_tensor(flat), orientation)) if orientation in UPRIGHT else flat
+
+
+def _flat_rgb(image: Image.Image) -> Image.Image:
+    """8-bit RGB, as the file has it."""
+    if image.mode == "F" or (image.mode == "I" and image.format not in WIDE):
+        kind = "floats" if image.mode == "F" else "32-bit integers"
+        raise InputError(f"its pixels are {kind} of unknown scale: save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) // 256).astype(np.uint8)).convert("RGB")
+    if image.has_transparency_data:
+        rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return upright.convert("RGB")
+    return image.convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's, 1 to 8; 1, upright, where EXIF is missing or damaged."""
+    try:
+        return image.getexif().get(ORIENTATION, 1)
+    except Exception:  # as for `read_image`; the pixels may be whole
+        return 1
 
 
 def _cropped(pixels: Tensor, box: Sequence[int], name: str) -> Tensor:
@@ -119,7 +146,7 @@ def _decode_jpeg(data: bytes, short_side: int) -> Tensor | None:
         pixels = simplejpeg.decode_jpeg(
             data, "RGB", min_height=height, min_width=width, buffer=buffer
         )
-    except ValueError:
+    except (ValueError, OverflowError, MemoryError):
         return None
     return _upright(torch.from_numpy(pixels).permute(2, 0, 1), data)
 
@@ -132,8 +159,15 @@ def _reduction(available: int, needed: int) -> int:
 def _upright(pixels: Tensor, data: bytes) -> Tensor:
     if not _has_exif(data):
         return pixels
-    with Image.open(BytesIO(data)) as image:
-        orientation = image.getexif().get(ORIENTATION, 1)
+    try:
+        with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+            return _turned(pixels, _orientation(image))
+    except Exception:  # as for `_orientation`
+        return pixels
+
+
+def _turned(pixels: Tensor, orientation: int) -> Tensor:
+    """Pixels (3, h, w) as an EXIF orientation says; an unknown one leaves them as they are."""
     turned, mirrored = UPRIGHT.get(orientation, (False, ()))
     pixels = pixels.transpose(-2, -1) if turned else pixels
     return pixels.flip(mirrored) if mirrored else pixels
@@ -142,7 +176,7 @@ def _upright(pixels: Tensor, data: bytes) -> Tensor:
 def _has_exif(data: bytes) -> bool:
     """Whether a segment before the pixels holds EXIF; faster than searching all bytes."""
     place = len(JPEG)
-    while data[place : place + 1] == b"\xff" and data[place + 1] != START_OF_SCAN:
+    while data[place : place + 1] == b"\xff" and data[place + 1 : place + 2] not in ENDS:
         if data[place + 1] == APP1 and data[place + 4 : place + 4 + len(EXIF)] == EXIF:
             return True
         place += 2 + int.from_bytes(data[place + 2 : place + 4])  # counts its own two bytes

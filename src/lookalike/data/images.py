@@ -70,7 +70,7 @@ class ImageFiles:
 
     def __getitem__(self, row: int) -> Tensor:
         box = None if self.boxes is None else self.boxes[row]
-        return decode(self.paths[row], self.short_side, box)
+        return decode(str(self.paths[row]), self.short_side, box)
 
 
 class ImageBatches(Dataset[Batch]):

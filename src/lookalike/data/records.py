@@ -1,6 +1,7 @@
 """Records: what is known of every image of a data set, before any image is opened."""
 
 import csv
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -68,7 +69,8 @@ class Records:
 
         Args:
             paths: of the images.
-            class_names: the class of each image; it may be a number, with or without gaps.
+            class_names: the class of each image; it may be a number, with or without gaps. Names
+                are taken as `class_text` gives them.
             classes: the distinct names in the order of their labels; None sorts them, numbers by
                 their value.
             splits: of each image; None for "".
@@ -82,11 +84,14 @@ class Records:
         >>> Records.create(["a.jpg", "b.jpg", "c.jpg"], ["sofa", "bed", "sofa"]).labels.tolist()
         [1, 0, 1]
         """
-        ordered = list(classes) if classes is not None else _sorted_names(class_names)
+        named = [class_text(name) for name in class_names]
+        ordered = (
+            _sorted_names(named) if classes is None else [class_text(name) for name in classes]
+        )
         label_of = {name: label for label, name in enumerate(ordered)}
         return cls(
             paths=np.array([str(path) for path in paths], dtype=np.str_),
-            labels=np.array([label_of[name] for name in class_names], dtype=np.int64),
+            labels=np.array([label_of[name] for name in named], dtype=np.int64),
             class_names=tuple(ordered),
             splits=_column(splits, len(paths), ""),
             roles=_column(roles, len(paths), "both"),
@@ -119,10 +124,16 @@ class Records:
         Raises:
             InputError: there is no class of that name.
         """
-        for name in names:
-            check_class(name, self.class_names)
-        kept = [label for label, name in enumerate(self.class_names) if name in names]
-        rows = np.flatnonzero(np.isin(self.labels, kept))
+        wanted = {check_class(name, self.class_names) for name in names}
+        kept = [label for label, name in enumerate(self.class_names) if name in wanted]
+        return self.at(np.flatnonzero(np.isin(self.labels, kept)))
+
+    def at(self, rows: NDArray[np.int64]) -> "Records":
+        """A new data set of the images with these ids, and of their classes alone.
+
+        Its labels are 0..C-1, in the order of the classes here; its ids are new too.
+        """
+        kept = np.unique(self.labels[rows])
         return replace(
             self,
             paths=self.paths[rows],
@@ -144,7 +155,7 @@ class Records:
         >>> Records.create(["a.jpg", "b.jpg"], ["bed", "sofa"]).labels_as(["sofa"]).tolist()
         [-1, 0]
         """
-        number = {name: row for row, name in enumerate(names)}
+        number = {class_text(name): row for row, name in enumerate(names)}
         numbers = np.array([number.get(name, -1) for name in self.class_names], dtype=np.int64)
         return numbers[self.labels]
 
@@ -160,14 +171,14 @@ class Records:
         _, first, pair = np.unique(pairs, axis=0, return_index=True, return_inverse=True)
         return np.where(self.groups == "", ids, first[pair.ravel()])
 
-    def write(self, file: str | Path, relative_to: str | Path = "") -> None:
+    def write(self, file: str | Path, relative_to: str | Path | None = None) -> None:
         """Write all columns as CSV; paths inside `relative_to` are written relative to it."""
         with open(file, "w", newline="", encoding="utf-8") as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(("id", *COLUMNS, *(BOX_COLUMNS if self.boxes is not None else ())))
             writer.writerows(self._cells(row, relative_to) for row in range(len(self)))
 
-    def _cells(self, row: int, root: str | Path) -> tuple[object, ...]:
+    def _cells(self, row: int, root: str | Path | None) -> tuple[object, ...]:
         label = int(self.labels[row])
         return (
             row,
@@ -181,17 +192,30 @@ class Records:
         )
 
 
-def check_class(name: str, names: Sequence[str]) -> None:
-    """Check that there is a class of this name.
+def class_text(name: object) -> str:
+    """The name of a class as text, in composed Unicode, without white space around it.
+
+    So "é" is one class, whether a file system writes it with one character or with two.
+
+    >>> class_text("cafe\u0301 "), class_text(7)
+    ('café', '7')
+    """
+    return unicodedata.normalize("NFC", str(name)).strip()
+
+
+def check_class(name: object, names: Sequence[str]) -> str:
+    """The name as text, if there is a class of this name.
 
     Raises:
         InputError: there is none; the message has the nearest names.
     """
-    if name not in names:
-        close = nearest_names(name, names) or list(names)[:10]
+    text = class_text(name)
+    if text not in names:
+        close = nearest_names(text, names) or list(names)[:10]
         raise InputError(
-            f"no class {name!r} among {len(names)}. Did you mean {' or '.join(close)}?"
+            f"no class {text!r} among {len(names)}. Did you mean {' or '.join(close)}?"
         )
+    return text
 
 
 def _column(values: Sequence[str] | None, length: int, default: str) -> NDArray[np.str_]:
@@ -206,12 +230,19 @@ def _check_values(name: str, column: NDArray[np.str_], allowed: tuple[str, ...])
 
 
 def _sorted_names(names: Sequence[str]) -> list[str]:
-    distinct = set(names)
-    if all(name.isdecimal() for name in distinct):
-        return sorted(distinct, key=int)
-    return sorted(distinct)
+    distinct = sorted(set(names))  # first: 1, 01 and 001 are equal as numbers
+    numbers = all(name.isascii() and name.isdecimal() for name in distinct)
+    return sorted(distinct, key=_digits) if numbers else distinct
 
 
-def _shortened(path: str, root: str | Path) -> str:
-    inside = bool(str(root)) and Path(path).is_relative_to(root)
-    return Path(path).relative_to(root).as_posix() if inside else Path(path).as_posix()
+def _digits(name: str) -> tuple[int, str]:
+    """Sorts decimal numbers of any length by their value."""
+    digits = name.lstrip("0")
+    return len(digits), digits
+
+
+def _shortened(path: str, root: str | Path | None) -> str:
+    given = Path(path)
+    if root is not None and str(root) and given.is_relative_to(root):
+        return given.relative_to(root).as_posix()
+    return given.as_posix()

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from lookalike.data.records import Records
 from lookalike.errors import InputError, did_you_mean
 
-PROTOCOLS = ("auto", "zero_shot", "official", "seen_classes", "query_gallery")
+PROTOCOLS = ("auto", "zero_shot", "official", "seen_classes", "query_gallery", "test")
 
 log = logging.getLogger(__name__)
 
@@ -37,11 +37,14 @@ def assign_splits(
               validation part is fold 0; without one, one image in `folds` of each class is cut from
               the training part.
               A data set with only "train" and "val" is tested on its "val". One whose own split
-              has no class in both parts is split as by "zero_shot".
+              has no class in both parts is split as by "zero_shot". One that is all "test" is
+              tested, and can't be trained on.
             - "seen_classes": all classes are in all parts. Of each class, one image in five is for
               the test, and one in `folds` of the others for validation.
             - "query_gallery": the data set's own roles and splits ("train", "test"), with
-              class-disjoint validation folds cut from "train".
+              class-disjoint validation folds cut from "train". Without any split, all are "test".
+            - "test": for networks that are already trained, on data that they have not seen. The
+              data set's own "test" part, or its "val" part; without any split, all images.
         folds: number of parts into which the training classes (or images) are cut, from 2 on.
         fold: number of the part that is for validation, 0..folds-1.
         seed: of the images drawn by "seen_classes", and by "official" without a validation part.
@@ -54,6 +57,8 @@ def assign_splits(
             f"data.fold={fold} of data.folds={folds}: need folds >= 2, 0 <= fold < folds"
         )
     match _automatic(records, folds, fold) if protocol == "auto" else protocol:
+        case "test":
+            splits = _test(records)
         case "zero_shot":
             splits = _zero_shot(records, folds, fold)
         case "official":
@@ -65,6 +70,9 @@ def assign_splits(
         case _:
             hint = did_you_mean(str(protocol), PROTOCOLS)
             raise InputError(f"no protocol {protocol!r}; there are {', '.join(PROTOCOLS)}.{hint}")
+    unused = int((splits == "").sum())
+    if unused:
+        log.info("%d of %d images are in no part and not used", unused, len(records))
     return replace(records, splits=splits)
 
 
@@ -74,7 +82,7 @@ def _automatic(records: Records, folds: int, fold: int) -> str:
     parts = set(np.unique(records.splits).tolist())
     if {"query", "gallery"} <= set(np.unique(records.roles).tolist()):
         protocol, reason = "query_gallery", "the data have queries and a gallery"
-    elif "train" in parts and parts & {"val", "test"}:
+    elif parts & {"val", "test"}:
         protocol, reason = "official", "the data have a split of their own"
     else:
         try:
@@ -155,6 +163,8 @@ def _has_disjoint_classes(records: Records) -> bool:
 
 def _official(records: Records, folds: int, fold: int, seed: int) -> NDArray[np.str_]:
     parts = set(np.unique(records.splits).tolist())
+    if "train" not in parts and parts & {"val", "test"}:
+        return _test(records)
     if "train" not in parts or not parts & {"val", "test"}:
         raise InputError(
             "this data set has no split of its own. Set data.protocol=zero_shot (unseen classes) "
@@ -176,6 +186,15 @@ def _official(records: Records, folds: int, fold: int, seed: int) -> NDArray[np.
     return splits
 
 
+def _test(records: Records) -> NDArray[np.str_]:
+    splits = records.splits.astype("<U5")
+    measured = next((part for part in ("test", "val") if part in splits), None)
+    if measured is None:
+        splits[:] = "test"
+    splits[splits == measured] = "test"
+    return splits
+
+
 def _seen_classes(records: Records, folds: int, fold: int, seed: int) -> NDArray[np.str_]:
     everything = np.arange(len(records))
     splits = np.full(len(records), "train", dtype="<U5")
@@ -188,19 +207,21 @@ def _seen_classes(records: Records, folds: int, fold: int, seed: int) -> NDArray
 
 
 def _query_gallery(records: Records, folds: int, fold: int) -> NDArray[np.str_]:
-    testing = records.splits == "test"
+    splits = records.splits.astype("<U5")
+    if (splits == "").all():
+        splits[:] = "test"
+    testing = splits == "test"
     roles = set(np.unique(records.roles[testing]).tolist())
     if not roles & {"query", "both"} or not roles & {"gallery", "both"} or not testing.any():
         raise InputError(
             "data.protocol=query_gallery needs records with split 'test' and roles 'query' and "
             "'gallery'. Give data=table with columns split and role, or another protocol."
         )
-    classes = np.unique(records.labels[records.splits == "train"])
-    if len(classes) < 2 * folds:
+    classes = np.unique(records.labels[splits == "train"])
+    if 0 < len(classes) < 2 * folds:
         raise InputError(
             f"{len(classes)} training classes are too few for {folds} folds of 2 or more"
         )
-    splits = records.splits.astype("<U5")
     validating = np.isin(records.labels, classes[fold::folds]) & (splits == "train")
     splits[validating] = "val"
     return splits
@@ -210,7 +231,7 @@ def _one_in(
     parts: int, part: int, labels: NDArray[np.int64], ids: NDArray[np.int64], seed: int
 ) -> NDArray[np.int64]:
     """One in `parts` of the ids of every class, after shuffling the class by the seed."""
-    chosen = []
+    chosen = [np.array([], dtype=np.int64)]
     for label in np.unique(labels[ids]):
         own = ids[labels[ids] == label]
         chosen.append(np.random.default_rng((seed, int(label))).permutation(own)[part::parts])

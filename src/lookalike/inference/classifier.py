@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.markup import escape
 from torch import Tensor, nn
 
 from lookalike.data.images import Transform
@@ -128,7 +129,7 @@ def classify(
     views = {"test": classifier.transform}
     batches = MeasuredImages(records, views, batch_size, num_workers).loader(records.every_id)
     network = classifier.network.to(device)
-    logits = embed(network, batches, device, f"Classifying with {classifier.name}")
+    logits = embed(network, batches, device, f"Classifying with {escape(classifier.name)}")
     probabilities = torch.from_numpy(logits.vectors).softmax(1).numpy()
     return Predictions(classifier.name, classifier.class_names, probabilities)
 

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 
 from lookalike.config import build
+from lookalike.data.lists import excluded
+from lookalike.data.measurable import check_measurable
 from lookalike.data.measuring import MeasuredImages, check_image_settings, disk_cache
 from lookalike.data.splits import split_records
 from lookalike.inference.checkpoint import Checkpoint
@@ -29,7 +31,9 @@ def measured_images(data: Mapping[str, Any]) -> MeasuredImages:
     source = build(data["source"])
     source.prepare()
     chosen = ("classes", "protocol", "folds", "fold", "holdout", "seed")
-    records = split_records(source.records(), **{key: data[key] for key in chosen})
+    every = excluded(source.records(), data.get("exclude"))  # older checkpoints have no such key
+    records = split_records(every, **{key: data[key] for key in chosen})
+    check_measurable(records, "test", data["folds"])
     transform = {view: build(given) for view, given in data["transform"].items()}
     check_image_settings(transform, data["cache"])
     cached = disk_cache(records, transform, data["cache"], data["cache_folder"])

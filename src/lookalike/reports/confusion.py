@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from lookalike.evaluation.classification import confusion_matrix
 from lookalike.losses.classifier import classifier_of
 from lookalike.reports.finished import FinishedRun
-from lookalike.reports.style import figure, shades
+from lookalike.reports.style import figure, literal, shades
 from lookalike.reports.tables import Table, print_table
 
 if TYPE_CHECKING:
@@ -89,8 +89,9 @@ def _draw(counts: NDArray[np.int64], names: Sequence[str], file: Path) -> None:
 
 def _name(axes: "Axes", counts: NDArray[np.int64], names: Sequence[str]) -> None:
     """Classes along the sides, and counts inside."""
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    drawn = [literal(name) for name in names]
+    axes.set_xticks(range(len(names)), drawn, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), drawn)
     shares = _shares(counts)
     for row, column in np.ndindex(counts.shape):
         ink = "white" if shares[row, column] > DARK else "black"

@@ -81,6 +81,11 @@ def figure(width: float, height: float) -> "Figure":
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
 
 
+def literal(text: str) -> str:
+    """A text as matplotlib draws it sign by sign; it would take what is between $ as a formula."""
+    return text.replace("$", r"\$")
+
+
 @cache
 def shades() -> "Colormap":
     """From white (0) to blue (1), for shares."""

@@ -7,6 +7,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lookalike.evaluation.callback import RetrievalEvaluation
 from lookalike.inference.checkpoint import FORMAT, KEY
+from lookalike.inference.places import with_absolute_paths
 
 
 class CarryConfig(Callback):
@@ -34,7 +35,7 @@ class CarryConfig(Callback):
     ) -> None:
         checkpoint[KEY] = {
             "format": FORMAT,
-            "config": self.config,
+            "config": {**self.config, "data": with_absolute_paths(self.config["data"])},
             "scores": dict(self.evaluation.scores),
             "epochs": trainer.current_epoch + 1 if trainer.global_step else 0,
             "class_names": list(self.class_names),

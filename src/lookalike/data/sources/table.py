@@ -1,15 +1,19 @@
 """Your own images in a table: a CSV or Parquet file with one row an image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor
 from pathlib import Path
-from typing import Any
 
 from lookalike.data.records import BOX_COLUMNS, Records
+from lookalike.data.sources.cells import Columns, read_columns
+from lookalike.data.sources.copies import check_once
+from lookalike.data.sources.twins import warn_of_twins
 from lookalike.errors import InputError
 
 REQUIRED = ("path", "label")
 OPTIONAL = ("split", "role", "group")
+MISSING = ("", "nan", "NaN", "<NA>")  # how programs write a label that is not there
 
 
 @dataclass(frozen=True)
@@ -17,11 +21,13 @@ class Table:
     """Columns path and label, and optionally split, role, group and a box; others are skipped.
 
     A box is left, top, right and bottom in pixels, as detectors give it; images are cropped to
-    their boxes when they are read. Empty cells leave the image whole.
+    their boxes when they are read. Empty cells leave the image whole. White space around a cell
+    does not count.
 
     file: .csv or .parquet; labels are names or numbers, with or without gaps.
     root: folder of relative paths; None for the folder of `file`.
-    labelled: whether the column label is required; without it all images are of one class, "".
+    labelled: whether every image needs a label and a row of its own; without it, images without a
+        label are of one class, "".
     """
 
     file: str
@@ -30,50 +36,74 @@ class Table:
 
     def prepare(self) -> None:
         """Check the table and that all image files exist; see `records`."""
-        self.records()
+        self._checked()
 
     def records(self) -> Records:
         """All images in the order of the table.
 
         Raises:
-            InputError: the table, a column or an image file is missing, or a box is invalid.
+            InputError: the table, a column, a label or an image file is missing, a box is invalid,
+                or an image is there twice.
         """
-        columns = _read_columns(Path(self.file), REQUIRED if self.labelled else REQUIRED[:1])
-        root = Path(self.root) if self.root else Path(self.file).parent
+        records = self._checked()
+        warn_of_twins(records.class_names)
+        return records
+
+    def _checked(self) -> Records:
+        file = Path(str(self.file))  # a name such as 2024 is a number to Hydra
+        known = REQUIRED + OPTIONAL + BOX_COLUMNS
+        columns = read_columns(file, known, REQUIRED if self.labelled else REQUIRED[:1])
+        root = Path(str(self.root)) if self.root else file.parent
         paths = [root / path for path in columns["path"]]
-        missing = [path for path in paths if not path.is_file()]
-        if missing:
-            raise InputError(
-                f"{len(missing)} of the {len(paths)} images in {self.file} are missing; the first "
-                f"is {missing[0]}. Fix the paths, or set data.root to the folder they start from."
-            )
-        optional = {f"{name}s": columns.get(name) for name in OPTIONAL}
-        boxes = _boxes(columns, self.file)
+        _check_files(paths, columns["path"], self.file)
         labels = columns.get("label", [""] * len(paths))
+        boxes = _boxes(columns, self.file)
+        if self.labelled:
+            _check_labels(labels, self.file)
+            check_once(paths, _rows(columns), boxes)
+        optional = {f"{name}s": columns.get(name) for name in OPTIONAL}
         return Records.create(paths, labels, **optional, boxes=boxes)
 
 
-def _read_columns(file: Path, required: tuple[str, ...]) -> dict[str, list[str]]:
-    """The known columns as text; nulls become empty strings."""
-    if not file.is_file():
-        raise InputError(
-            f"no table at {file.resolve()}. Set data.source.file=<file>.csv or .parquet."
-        )
-    table = _read_table(file)
-    lacking = [name for name in required if name not in table.column_names]
-    if lacking:
-        raise InputError(
-            f"{file} has no column {lacking[0]!r}, only {', '.join(table.column_names)}. "
-            f"Required: {', '.join(required)}; optional: {', '.join(OPTIONAL)}."
-        )
-    known = [name for name in REQUIRED + OPTIONAL + BOX_COLUMNS if name in table.column_names]
-    return {
-        name: ["" if value is None else str(value) for value in table[name].to_pylist()]
-        for name in known
-    }
+def _rows(columns: Columns) -> list[str]:
+    """What to call each row: its number, from 1 on below the head, and what it says."""
+    said = [name for name in (*REQUIRED[1:], *OPTIONAL) if name in columns]
+    rows = zip(*(columns[name] for name in said), strict=True)
+    texts = (
+        ", ".join(f"{name} {cell!r}" for name, cell in zip(said, r, strict=True)) for r in rows
+    )
+    return [f"row {number} ({text})" for number, text in enumerate(texts, 1)]
 
 
-def _boxes(columns: dict[str, list[str]], file: str) -> list[list[int]] | None:
+def _check_files(paths: Sequence[Path], written: Sequence[str], file: str) -> None:
+    missing = [row for row, path in enumerate(paths) if not written[row] or not _is_file(path)]
+    if missing:
+        first = missing[0]
+        raise InputError(
+            f"{len(missing)} of the {len(paths)} images in {file} are missing; the first, in row "
+            f"{first + 1}, is {str(paths[first])!r}. Fix the paths, or set data.root to the folder "
+            "they start from."
+        )
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # no name that a file can have
+        return False
+
+
+def _check_labels(labels: Sequence[str], file: str) -> None:
+    missing = [row for row, label in enumerate(labels, 1) if label in MISSING]
+    if missing:
+        shown = ", ".join(map(str, missing[:5])) + (", ..." if len(missing) > 5 else "")
+        raise InputError(
+            f"{len(missing)} of the {len(labels)} rows of {file} have no label (rows {shown}). "
+            "Fill in the column label, or remove these rows."
+        )
+
+
+def _boxes(columns: Columns, file: str) -> list[list[int]] | None:
     """Boxes rounded outwards to whole pixels; None without columns of boxes."""
     found = [name for name in BOX_COLUMNS if name in columns]
     if not found:
@@ -92,24 +122,9 @@ def _box(cells: tuple[str, ...], where: str) -> list[int]:
         box = [floor(left), floor(top), ceil(right), ceil(bottom)]
     except (ValueError, OverflowError) as error:
         raise InputError(f"the box {', '.join(cells)} in {where} is not four numbers") from error
-    if not (0 <= box[0] < box[2] and 0 <= box[1] < box[3]):
+    if not (0 <= box[0] < box[2] and 0 <= box[1] < box[3] and max(box) < 2**31):
         raise InputError(
             f"the box {', '.join(cells)} in {where} is empty or begins outside the image: need "
             "0 <= left < right and 0 <= top < bottom, in pixels"
         )
     return box
-
-
-def _read_table(file: Path) -> Any:
-    """A pyarrow.Table."""
-    from pyarrow import ArrowInvalid, csv, parquet, string  # 0.1 s that other data sets don't need
-
-    try:
-        if file.suffix.lower() == ".parquet":
-            return parquet.read_table(file)
-        as_text = csv.ConvertOptions(
-            column_types=dict.fromkeys(REQUIRED + OPTIONAL + BOX_COLUMNS, string())
-        )
-        return csv.read_csv(file, convert_options=as_text)
-    except ArrowInvalid as error:
-        raise InputError(f"can't read the table {file}: {error}") from error
