@@ -211,7 +211,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rivals", help="Python of the environment of rivals.txt")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
-    parser.add_argument("--largest", type=int, default=120_000, help="of the growth")
+    parser.add_argument("--largest", type=int, default=60_000, help="of the growth")
     parser.add_argument("--large", type=int, default=60_000)
     parser.add_argument("--peak", nargs=2, metavar=("NAME", "FILE"), help=argparse.SUPPRESS)
     options = parser.parse_args()

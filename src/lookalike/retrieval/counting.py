@@ -9,7 +9,8 @@ item's place below, one integer each is sorted, and gives both the counts and wh
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -27,6 +28,7 @@ PLACES = 2**PLACE  # items of a tile, at most
 RELEVANT = -torch.inf  # the product of relevant items, which do not count
 IN_DOUBT = 1 / 16  # of a tile's pairs; where more are, a product of all is the quicker way
 DENSE = 1 / 8  # of a tile's pairs; where more matter, whole rows are sorted
+DOUBTS = 2**20  # pairs that are kept before they are scored exactly
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +43,8 @@ class Relevant:
     ahead: (B, R) int64, irrelevant items counted so far that score as high.
     same_query, same_row: (S,) int64, all pairs of one class, whose products do not count.
     error: by which a product differs from the exact score, at most.
+    doubts: of tile after tile, the places of relevant items in `scores` and the gallery rows that
+        may score as high; scored exactly many at a time, as a call takes longer than a pair.
     """
 
     rows: NDArray[np.int64]
@@ -52,6 +56,7 @@ class Relevant:
     same_query: NDArray[np.int64]
     same_row: NDArray[np.int64]
     error: float
+    doubts: list[tuple[NDArray[np.int64], NDArray[np.int64]]] = field(default_factory=list)
 
     @classmethod
     def of(
@@ -93,13 +98,13 @@ class Relevant:
         ahead = np.zeros(scores.shape, np.int64)
         return cls(rows, queries, gallery, items, scores, ahead, same_query, same_row, error)
 
-    @property
     def ranks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Query and rank of every relevant item, (P,) each, ordered by both.
 
         The items' products may not be in the order of their exact scores, but no item that scores
         lower has fewer ahead.
         """
+        self._settle_doubts()
         there = np.isfinite(self.scores)
         ahead = np.sort(np.where(there, self.ahead, np.iinfo(np.int64).max), axis=1)
         query, place = np.nonzero(there)
@@ -116,24 +121,25 @@ class Relevant:
         query, row = self.same_query[here], self.same_row[here] - start
         products[torch.from_numpy(query), torch.from_numpy(row)] = RELEVANT
 
-    def count(self, products: Tensor, items: Embeddings, across: bool = False) -> None:
+    def count(self, products: Tensor, start: int, across: bool = False) -> None:
         """Take further items into account.
 
         Args:
             products: (B, C) float32, with minus infinity for items that are relevant; on any
                 device.
-            items: C of them.
+            start: the gallery row of the first of the C items.
             across: whether the products are (C, B) instead.
         """
-        limit = self._lowest().unsqueeze(0 if across else 1).to(products.device)
+        limit = self._lowest.unsqueeze(0 if across else 1).to(products.device)
         reached = flat_nonzero(products >= limit)
         if len(reached) > DENSE * products.numel():
-            self._count_whole((products.T if across else products).cpu().contiguous(), items)
+            self._count_whole((products.T if across else products).cpu().contiguous(), start)
         elif len(reached):
             steps = _steps(products.flatten()[reached]).cpu().numpy()
             query, place = np.divmod(reached.cpu().numpy(), products.shape[1])
-            self._count_some(*((place, query) if across else (query, place)), steps, items)
+            self._count_some(*((place, query) if across else (query, place)), steps, start)
 
+    @cached_property
     def _lowest(self) -> Tensor:
         """The product that an item needs to matter to a query, (B,)."""
         there = np.isfinite(self.scores)
@@ -145,30 +151,30 @@ class Relevant:
         query: NDArray[np.int64],
         place: NDArray[np.int64],
         steps: NDArray[np.int64],
-        items: Embeddings,
+        start: int,
     ) -> None:
         """Items that matter to a query, as P pairs."""
         keys = (query << PLACE + STEP) | (steps << PLACE) | place
         keys.sort()
         of_query = np.arange(len(self.rows) + 1)[:, None] << PLACE + STEP
         low, high = (of_query[:-1] + (step << PLACE) for step in self._in_doubt())
-        start, end, last = (_found(keys, limit) for limit in (low, high, of_query[1:]))
+        begin, end, last = (_found(keys, limit) for limit in (low, high, of_query[1:]))
         self.ahead[:] += last - end
-        self._count_exactly(keys, start, end - start, items)
+        self._doubt(keys, begin, end - begin, start)
 
-    def _count_whole(self, products: Tensor, items: Embeddings) -> None:
+    def _count_whole(self, products: Tensor, start: int) -> None:
         """All items, by sorting the rows."""
         steps = _steps(products).to(torch.int32).sub_(STEPS // 2)
         steps.masked_fill_(products == RELEVANT, -STEPS // 2)  # below all others
-        keys = (steps.numpy() << PLACE) | np.arange(len(items), dtype=np.int32)
+        keys = (steps.numpy() << PLACE) | np.arange(products.shape[1], dtype=np.int32)
         _sort_rows(keys)
-        start, end = (_places(keys, step - STEPS // 2) for step in self._in_doubt())
-        if (end - start).sum() > IN_DOUBT * keys.size:
-            self.ahead[:] += self._all_exactly(products, items)
+        begin, end = (_places(keys, step - STEPS // 2) for step in self._in_doubt())
+        if (end - begin).sum() > IN_DOUBT * keys.size:
+            self.ahead[:] += self._all_exactly(products, start)
             return
-        self.ahead[:] += len(items) - end
-        row = np.arange(len(keys))[:, None] * len(items)
-        self._count_exactly(keys.ravel(), start + row, end - start, items)
+        self.ahead[:] += keys.shape[1] - end
+        row = np.arange(len(keys))[:, None] * keys.shape[1]
+        self._doubt(keys.ravel(), begin + row, end - begin, start)
 
     def _in_doubt(self) -> Iterator[NDArray[np.int64]]:
         """The first step in doubt of each relevant score, and the first above, (B, R) each.
@@ -181,30 +187,47 @@ class Relevant:
         for step in (_steps(score - 2 * self.error) - 1, _steps(score + 2 * self.error) + 2):
             yield np.where(there, step.clamp_(min=1).numpy(), STEPS)
 
-    def _count_exactly(
+    def _doubt(
         self,
         keys: NDArray,
-        start: NDArray[np.int64],
+        begin: NDArray[np.int64],
         doubtful: NDArray[np.int64],
-        items: Embeddings,
+        start: int,
     ) -> None:
-        """Those in doubt: from `start` on in the keys, so many for each relevant score, (B, R)."""
-        if not doubtful.any():
-            return
-        counts = doubtful.ravel()
-        which = np.repeat(np.arange(counts.size), counts)  # of the relevant scores
-        begin = np.cumsum(counts) - counts
-        taken = keys[start.ravel()[which] + np.arange(len(which)) - begin[which]]
-        query, place = which // doubtful.shape[1], taken.astype(np.int64) & (PLACES - 1)
-        pairs, each = np.unique(query * PLACES + place, return_inverse=True)
-        exact = pair_scores(self.queries.vectors, items.vectors, pairs // PLACES, pairs % PLACES)
-        reached = exact[each] >= self._exactly(doubtful > 0)[which]
-        found = np.bincount(which[reached], minlength=counts.size)
-        self.ahead[:] += found.reshape(doubtful.shape)
+        """Keep those in doubt: from `begin` on in the keys, so many for each relevant one, (B, R).
 
-    def _all_exactly(self, products: Tensor, items: Embeddings) -> NDArray[np.int64]:
+        Args:
+            keys: of a tile of the gallery, with places in it.
+            begin: (B, R).
+            doubtful: (B, R).
+            start: the gallery row of the tile's first item.
+        """
+        counts = doubtful.ravel()
+        which = np.repeat(np.arange(counts.size), counts)
+        before = np.cumsum(counts) - counts
+        taken = keys[begin.ravel()[which] + np.arange(len(which)) - before[which]]
+        self.doubts.append((which, (taken.astype(np.int64) & (PLACES - 1)) + start))
+        if sum(len(each) for each, _ in self.doubts) > DOUBTS:
+            self._settle_doubts()
+
+    def _settle_doubts(self) -> None:
+        """Count who is in doubt and does score as high."""
+        if not self.doubts:
+            return
+        which, row = (np.concatenate(parts) for parts in zip(*self.doubts, strict=True))
+        self.doubts.clear()
+        wanted = np.zeros(self.scores.shape, bool)
+        wanted.flat[which] = True
+        query = which // max(1, self.scores.shape[1])
+        exact = pair_scores(self.queries.vectors, self.gallery.vectors, query, row)
+        reached = exact >= self._exactly(wanted)[which]
+        found = np.bincount(which[reached], minlength=wanted.size)
+        self.ahead[:] += found.reshape(wanted.shape)
+
+    def _all_exactly(self, products: Tensor, start: int) -> NDArray[np.int64]:
         """How many items score as high, from exact scores of all pairs, (B, R)."""
-        scores = all_scores(self.queries.vectors, items.vectors)
+        items = self.gallery.vectors[start : start + products.shape[1]]
+        scores = all_scores(self.queries.vectors, items)
         scores[(products == RELEVANT).numpy()] = -np.inf
         _sort_rows(scores)
         relevant = self._exactly(np.isfinite(self.scores)).reshape(self.scores.shape)

@@ -16,8 +16,6 @@ def products_of(left: Tensor, right: Tensor) -> Tensor:
     float32 stays float32, and bfloat16 is added up in float32, whatever a program allows its
     network (`torch.set_float32_matmul_precision`).
     """
-    if left.device.type == "cpu" and left.dtype == torch.float32:
-        return torch.from_numpy(left.numpy() @ right.numpy().T)  # OpenBLAS, faster than torch's MKL
     with _full_precision():
         return left @ right.T
 

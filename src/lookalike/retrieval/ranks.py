@@ -222,7 +222,7 @@ def _whole(
         for place, tile in items:
             products = _products(block.queries, tile, device)
             block.leave_out(products, place.start)
-            block.count(products, tile)
+            block.count(products, place.start)
         yield block.rows, _ranks(block)
 
 
@@ -255,9 +255,9 @@ def _count_both_ways(
         for place, other in enumerate(blocks[number:], number):
             products = _products(block.queries, other.queries, device)
             block.leave_out(products, place * TILE)
-            block.count(products, other.queries)
+            block.count(products, place * TILE)
             if other is not block:
-                other.count(products, block.queries, across=True)
+                other.count(products, number * TILE, across=True)
         yield block.rows, _ranks(block)
 
 
@@ -277,5 +277,5 @@ def _error(queries: Embeddings, gallery: Embeddings) -> float:
 
 
 def _ranks(block: Relevant) -> Ranks:
-    query, rank = block.ranks
+    query, rank = block.ranks()
     return Ranks(query, rank, np.bincount(query, minlength=len(block.rows)))
