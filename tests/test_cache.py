@@ -76,7 +76,7 @@ def test_a_truncated_cache_is_built_anew(
     folder = cached_images(paths, 24, tmp_path / "cache").folder
     os.truncate(folder / "pixels.bin", 100)
     again = cached_images(paths, 24, tmp_path / "cache")
-    assert "damaged (100 bytes of pixels" in caplog.text
+    assert "damaged (pixels.bin has 100 bytes, expected" in caplog.text
     assert again[4].shape == (3, 31, 17)
 
 

@@ -5,6 +5,8 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -13,8 +15,10 @@ from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from lookalike.commands.folders import gone_if_not_started
 from lookalike.config import causes, config_folder, gather_overrides, known_names
 from lookalike.errors import InputError, did_you_mean
+from lookalike.files import explained
 from lookalike.memory import keep_freed_memory
 
 # said of every run, whatever the user does
@@ -51,9 +55,16 @@ def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
     for message in LIGHTNING_REMARKS:
         warnings.filterwarnings("ignore", message)
     sys.argv[1:] = gather_overrides(verb, [*sys.argv[1:], *only_what_is_swept(sys.argv[1:])])
-    main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)
+
+    @wraps(task)
+    def start(config: DictConfig) -> Any:
+        with gone_if_not_started(Path(config.paths.run)):
+            return task(config)
+
+    main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(start)
     try:
-        main()
+        with explained():
+            main()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         print(f"\nlookalike {verb}: {explain(error, verb)}", file=sys.stderr)
         sys.exit(2)

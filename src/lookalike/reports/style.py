@@ -8,7 +8,10 @@ has its own dashes and its own marker too, so that charts are read in black and 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lookalike.files import writing
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -79,6 +82,12 @@ def figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure  # slow to import; without pyplot it draws with Agg
 
     return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+
+
+def save_figure(picture: "Figure", file: Path) -> None:
+    """Write a picture as PNG, whole or not at all."""
+    with writing(file, "wb") as stream:
+        picture.savefig(stream, format="png")
 
 
 @cache

@@ -13,7 +13,8 @@ from lookalike.reports.saved import SavedRun
 
 # groups and keys that say where a run lies, what it is called and what of it is shown
 WITHOUT_EFFECT = (
-    "callbacks.progress", "debug", "hydra", "logger", "name", "paths", "report", "resume",
+    "callbacks.progress", "checkpoint", "debug", "hydra", "logger", "name", "paths", "report",
+    "resume",
 )  # fmt: skip
 # groups and keys that say how training goes on, not from where it starts
 OF_TRAINING = (
