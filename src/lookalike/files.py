@@ -90,7 +90,10 @@ def allocate(stream: IO[bytes], size: int) -> None:
         OSError: there is no such room.
     """
     stream.flush()
-    os.posix_fallocate(stream.fileno(), 0, size)
+    if hasattr(os, "posix_fallocate"):
+        os.posix_fallocate(stream.fileno(), 0, size)
+    else:  # macOS
+        stream.truncate(size)
 
 
 def new_folder(wanted: Path) -> Path:

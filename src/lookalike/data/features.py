@@ -1,7 +1,7 @@
 """The feature cache: the features of every image from a frozen backbone, computed once.
 
 A folder holds the memory-mapped `views.npy`: (V, N, width) float32, the features of V views of
-every record. Rows of records that were not computed are zero.
+every record, and `manifest.json`, its checksums. Rows of records that were not computed are zero.
 """
 
 import inspect
