@@ -1,9 +1,12 @@
 """The disk cache: the same pixels, built once, and rebuilt when anything changes."""
 
+import errno
 import os
 import pickle
+import random
 import shutil
 from collections import namedtuple
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lookalike.data import cache
+from lookalike.data import cache, manifest
 from lookalike.data.cache import cached_images
 from lookalike.data.decoding import decode
 from lookalike.errors import InputError
@@ -76,7 +79,7 @@ def test_a_truncated_cache_is_built_anew(
     folder = cached_images(paths, 24, tmp_path / "cache").folder
     os.truncate(folder / "pixels.bin", 100)
     again = cached_images(paths, 24, tmp_path / "cache")
-    assert "damaged (100 bytes of pixels" in caplog.text
+    assert "damaged (pixels.bin has 100 bytes, expected" in caplog.text
     assert again[4].shape == (3, 31, 17)
 
 
@@ -123,9 +126,107 @@ def test_a_read_only_cache_is_read(
     cached_images(paths, 20, tmp_path)
 
     def read_only(*_: object, **__: object) -> None:
-        raise PermissionError("read-only file system")
+        raise OSError(errno.EROFS, "Read-only file system")
 
     monkeypatch.setattr("lookalike.data.cached_folder.FileLock", read_only)
     assert len(cached_images(paths, 20, tmp_path)) == len(paths)
-    with pytest.raises(PermissionError):
+    with pytest.raises(InputError, match=r"Read-only file system.*paths\.cache"):
         cached_images(paths[:1], 20, tmp_path)
+
+
+def zero_half(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2 :] = bytes(len(content) - len(content) // 2)
+    file.write_bytes(content)
+
+
+def permute(file: Path) -> None:
+    content = file.read_bytes()
+    third = len(content) // 3
+    file.write_bytes(content[third:] + content[:third])
+
+
+def flip(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[-9] ^= 1
+    file.write_bytes(content)
+
+
+def empty(file: Path) -> None:
+    file.write_bytes(b"")
+
+
+@pytest.mark.parametrize("name", ["pixels.bin", "shapes.npy", "manifest.json"])
+@pytest.mark.parametrize("damage", [zero_half, permute, flip, empty, Path.unlink])
+def test_a_damaged_cache_is_made_again(
+    damage: Callable[[Path], None],
+    name: str,
+    paths: list[str],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    folder = cached_images(paths, 24, tmp_path / "cache").folder
+    expected = [cached_images(paths, 24, tmp_path / "cache")[row].clone() for row in range(5)]
+    damage(folder / name)
+    caplog.clear()
+    again = cached_images(paths, 24, tmp_path / "cache")
+    assert all(torch.equal(again[row], image) for row, image in enumerate(expected))
+    warnings = [each.message for each in caplog.records if each.levelname == "WARNING"]
+    assert len(warnings) == 1
+    assert "is damaged" in warnings[0]
+    assert "is made again" in warnings[0]
+    caplog.clear()
+    cached_images(paths, 24, tmp_path / "cache")
+    assert not caplog.records
+
+
+def test_of_a_large_cache_a_sample_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manifest, "BLOCK", 100)
+    monkeypatch.setattr(manifest, "SAMPLED", 32)
+    (tmp_path / "pixels.bin").write_bytes(np.random.default_rng(0).bytes(100_050))
+    manifest.write_manifest(tmp_path)
+    read = []
+    checksum = manifest._checksum
+    monkeypatch.setattr(manifest, "_checksum", lambda *a: (read.append(a), checksum(*a))[1])
+    manifest.check_manifest(tmp_path)
+    first = set(read)
+    assert len(first) == 32
+    manifest.check_manifest(tmp_path)
+    assert set(read[32:]) != first
+    zero_half(tmp_path / "pixels.bin")
+    with pytest.raises(ValueError, match=r"pixels\.bin differs from its checksum"):
+        manifest.check_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 1}', '{"format": 99, "files": {}}',
+                                     '{"format": 1, "files": [1]}'])  # fmt: skip
+def test_checksums_that_can_not_be_read(content: str, tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match="its checksums"):
+        manifest.check_manifest(tmp_path)
+
+
+def test_comparing_draws_no_random_number(paths: list[str], tmp_path: Path) -> None:
+    cached_images(paths, 24, tmp_path)
+    torch.manual_seed(3)
+    random.seed(3)
+    np.random.seed(3)  # noqa: NPY002
+    before = (torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist())  # noqa: NPY002
+    cached_images(paths, 24, tmp_path)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1]
+    assert np.random.get_state()[1].tolist() == before[2]  # noqa: NPY002
+
+
+def test_a_disk_that_fills_up_meanwhile_is_explained(
+    paths: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> tuple[int, ...]:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(cache, "_append", full)
+    with pytest.raises(InputError, match=r"No space left on device.*data\.cache=none"):
+        cached_images(paths, 24, tmp_path / "cache")
+    assert not folders(tmp_path / "cache")

@@ -1,5 +1,6 @@
 """The feature cache: a frozen backbone processes every image once, and training is the same."""
 
+import shutil
 import subprocess
 import sys
 from itertools import count
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 
+from lookalike.data.features import cached_features
 from lookalike.errors import InputError
 from lookalike.training.experiment import Experiment
 
@@ -122,3 +124,58 @@ def test_the_same_views_have_the_same_features(experiment: Any, tmp_path: Path, 
     }
     assert len(shown) <= 1
     assert not any("0x" in each for each in shown)
+
+
+@pytest.mark.parametrize("damage", ["zeroed", "permuted", "empty"])
+def test_damaged_features_are_computed_again(
+    damage: str, experiment: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = experiment(*FROZEN).data.features["test"].views.copy()
+    for file in tmp_path.glob("features-*/views.npy"):
+        content = bytearray(file.read_bytes())
+        half = 128 + (len(content) - 128) // 2  # the array begins behind a header of 128 bytes
+        changed = {
+            "zeroed": content[:half] + bytes(len(content) - half),
+            "permuted": content[:128] + content[half:] + content[128:half],
+            "empty": b"",
+        }
+        file.write_bytes(changed[damage])
+    caplog.clear()
+    again = experiment(*FROZEN).data.features["test"].views
+    np.testing.assert_array_equal(again, before)
+    warnings = [each.message for each in caplog.records if "is made again" in each.message]
+    assert len(warnings) == 2  # of the train and of the test view
+
+
+def test_features_that_the_disk_has_no_room_for(tmp_path: Path) -> None:
+    """More than any disk has: an error, where filling a map of them would be a signal."""
+    shape, passes = (10**9, 10**5), [[]]
+    with pytest.raises(InputError, match=r"can't write .*features-x: .*data\.cache=none"):
+        cached_features(tmp_path, "x", lambda images: images, passes, shape)
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]
+
+
+SMALL_DISK = """
+mount -t tmpfs -o size=2m none "$1" && exec "$2" -c '
+import numpy as np, sys, torch
+from lookalike.data.features import cached_features
+from lookalike.errors import InputError
+batch, shape = (torch.zeros(1, 3, 2, 2), torch.zeros(1), torch.arange(1)), (1, 1 << 20)
+try:
+    cached_features(sys.argv[1], "x", lambda images: torch.ones(shape), [[batch]], shape)
+except InputError as error:
+    print("explained:", error)
+' "$1"
+"""
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_by_no_signal(tmp_path: Path) -> None:
+    """On a file system of 2 MB, which is mounted in a namespace of its own."""
+    command = ["unshare", "-rm", "sh", "-c", SMALL_DISK, "sh", str(tmp_path), sys.executable]
+    if shutil.which("unshare") is None or subprocess.run(["unshare", "-rm", "true"]).returncode:
+        pytest.skip("no file system can be mounted here")
+    shown = subprocess.run(command, capture_output=True, text=True)
+    assert "explained: can't write" in shown.stdout, shown.stderr
+    assert "No space left on device" in shown.stdout
+    assert shown.returncode == 0

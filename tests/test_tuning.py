@@ -228,3 +228,38 @@ def test_journal_is_optunas_own(calls: Any, triplet: Any, tmp_path: Path) -> Non
         optuna.storages.journal.JournalFileBackend(str(tmp_path / "study.journal"))
     )
     assert len(optuna.load_study(study_name=None, storage=storage).trials) == 1
+
+
+@pytest.mark.parametrize("torn", [b'{"op_code":6,"wor', bytes(40), b"\x00\x00\n", b"[1]\n"])
+def test_a_torn_end_of_the_journal_is_left_out(
+    torn: bytes,
+    calls: list[tuple[float, int]],
+    triplet: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = [trial.params for trial in tuned(tuning(trials=2), triplet, tmp_path).trials]
+    journal = tmp_path / "study.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + torn)
+    (tmp_path / "study.journal.lock").symlink_to(journal)  # of the process that was killed
+    after = tuned(tuning(trials=3), triplet, tmp_path)
+    assert [trial.params for trial in after.trials[:2]] == before
+    assert len(done(after)) == 3
+    assert journal.read_bytes().startswith(whole)
+    assert "torn end" in caplog.text
+    caplog.clear()
+    assert len(done(tuned(tuning(trials=3), triplet, tmp_path))) == 3
+    assert "torn end" not in caplog.text
+
+
+def test_a_journal_that_is_torn_inside_is_not_used(
+    calls: list[tuple[float, int]], triplet: Any, tmp_path: Path
+) -> None:
+    tuned(tuning(trials=2), triplet, tmp_path)
+    journal = tmp_path / "study.journal"
+    first, second, *others = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join([first, second[:9] + b"\n", *others]))
+    with pytest.raises(InputError, match=r"study\.journal is damaged at line 2.*name="):
+        tuned(tuning(trials=2), triplet, tmp_path)
+    assert len(journal.read_bytes().splitlines()) == 2 + len(others)

@@ -47,7 +47,7 @@ def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
     given = [*gather_overrides(verb, overrides), "hydra.mode=RUN"]
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         config = hydra.compose(verb, given, return_hydra_config=True)
-    with _hydra_running(config), read_write(config.hydra), open_dict(config):
+    with hydra_running(config), read_write(config.hydra), open_dict(config):
         config.hydra.runtime.output_dir = os.path.abspath(config.hydra.run.dir)
         for key, value in _leaves(OmegaConf.to_container(config)):
             if isinstance(value, str) and _BY_HYDRA.search(value) and not key.startswith("hydra."):
@@ -182,7 +182,7 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 @contextmanager
-def _hydra_running(config: DictConfig) -> Iterator[None]:
+def hydra_running(config: DictConfig) -> Iterator[None]:
     """Answers `${hydra:...}` from a composed configuration, as inside of Hydra's main."""
     hydra_config = HydraConfig.instance()
     before = hydra_config.cfg

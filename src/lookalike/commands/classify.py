@@ -25,6 +25,7 @@ from lookalike.reports.predictions import (
     print_predictions,
     write_predictions,
 )
+from lookalike.reports.sheet import save_sheet
 
 
 def classify(config: DictConfig) -> list[str]:
@@ -46,7 +47,8 @@ def classify(config: DictConfig) -> list[str]:
     vote = majority_vote(np.stack([p.probabilities for p in predictions])) if voting else None
     print_predictions(records, predictions, vote, config.top)
     write_predictions(folder / "predictions.csv", records, predictions, vote, config.top)
-    predictions_sheet(records, predictions, vote, config.top).save(folder / "predictions.png")
+    sheet = predictions_sheet(records, predictions, vote, config.top)
+    save_sheet(sheet, folder / "predictions.png")
     print(folder / "predictions.csv", folder / "predictions.png", sep="\n")
     chosen = vote.labels if vote else predictions[0].probabilities.argmax(1)
     return [predictions[0].class_names[label] for label in chosen]

@@ -43,8 +43,8 @@ def evaluate(config: DictConfig) -> float:
         "embedding": OmegaConf.to_container(config.embedding, resolve=True),
         "counts": tested[0].counts(),
     }
-    write_metrics(file, scores, facts)
     print_scores(scores, max(checkpoint.epochs for checkpoint in checkpoints), refit=False)
+    write_metrics(file, scores, facts)  # later: the disk may be full
     print(file)
     return scores[f"test/{plan.monitor}"]
 

@@ -9,6 +9,7 @@ from lookalike.commands.verb import run_verb
 from lookalike.config import as_list, build, check_arguments
 from lookalike.device import find_device
 from lookalike.evaluation.plan import Evaluation
+from lookalike.files import write_text
 from lookalike.inference.checkpoint import read_checkpoint
 from lookalike.inference.testing import embed_test_images, measured_images
 from lookalike.reports.comparison import monitored
@@ -36,10 +37,10 @@ def report(config: DictConfig) -> Path | str:
     kept = {run: _embeddings(run, config, device) for run in closely}
     folder = Path(config.paths.run)
     for name, text in comparison.files().items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
         print(folder / name)
     file = folder / "report.html"
-    file.write_text(page(comparison, kept, build(config.lens)), encoding="utf-8")
+    write_text(file, page(comparison, kept, build(config.lens)))
     print(file)
     return file
 

@@ -30,6 +30,7 @@ from lookalike.losses.classifier import logits_of
 from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.reports.matches import matches_sheet, print_matches, write_matches
+from lookalike.reports.sheet import save_sheet
 from lookalike.retrieval.embeddings import embed
 
 log = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ def search(config: DictConfig) -> int:
     results = search_gallery(features, queries, gallery, places, config.k, config.threshold)
     print_matches(results, config.k)
     write_matches(folder / "matches.csv", results)
-    matches_sheet(results).save(folder / "matches.png")
+    save_sheet(matches_sheet(results), folder / "matches.png")
     print(folder / "matches.csv", folder / "matches.png", sep="\n")
     return sum(bool(each) for each in results.found)
 

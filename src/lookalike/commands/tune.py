@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from lookalike.commands.verb import run_verb
 from lookalike.config import build, subject
 from lookalike.errors import InputError
+from lookalike.files import write_text
 from lookalike.studies.space import Tuning, overrides_of
 from lookalike.studies.trials import print_trials, write_trials
 from lookalike.studies.tuning import Compose, ranked, tuned
@@ -68,8 +69,7 @@ def write_benchmark(
         "metrics": ["map_at_r", "recall_at_1"],
         "reference": lines[0],
     }
-    file.parent.mkdir(exist_ok=True)
-    OmegaConf.save(OmegaConf.create(content), file)
+    write_text(file, OmegaConf.to_yaml(OmegaConf.create(content)))
 
 
 if __name__ == "__main__":

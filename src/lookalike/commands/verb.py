@@ -5,6 +5,8 @@ import re
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -13,9 +15,11 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from lookalike.commands.folders import gone_if_not_started
 from lookalike.commands.quoting import remedy, with_texts
 from lookalike.config import causes, config_folder, gather_overrides, known_names
 from lookalike.errors import InputError, did_you_mean
+from lookalike.files import explained
 from lookalike.memory import keep_freed_memory
 
 # said of every run, whatever the user does
@@ -51,11 +55,18 @@ def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach us instead of Hydra's printer
     for message in LIGHTNING_REMARKS:
         warnings.filterwarnings("ignore", message)
-    main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(task)
+    given = [with_texts(argument) for argument in sys.argv[1:]]
+
+    @wraps(task)
+    def start(config: DictConfig) -> Any:
+        with gone_if_not_started(Path(config.paths.run)):
+            return task(config)
+
+    main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(start)
     try:
-        given = [with_texts(argument) for argument in sys.argv[1:]]
         sys.argv[1:] = gather_overrides(verb, [*given, *only_what_is_swept(given)])
-        main()
+        with explained():
+            main()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         print(f"\nlookalike {verb}: {explain(error, verb)}", file=sys.stderr)
         sys.exit(2)

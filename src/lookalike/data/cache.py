@@ -1,9 +1,9 @@
 """The disk cache: images decoded and shrunk once, in one memory-mapped file.
 
 A folder holds `pixels.bin`, the bytes of all images one after the other (each height x width x 3
-uint8), and `shapes.npy`, their heights and widths. The folder's name is a digest of the short side
-and of every file's path, size and modification time, so a change of any of them leads to another
-folder.
+uint8), `shapes.npy`, their heights and widths, and `manifest.json`, the checksums of both. The
+folder's name is a digest of the short side and of every file's path, size and modification time, so
+a change of any of them leads to another folder.
 """
 
 import hashlib

@@ -1,17 +1,18 @@
 """The feature cache: the features of every image from a frozen backbone, computed once.
 
 A folder holds the memory-mapped `views.npy`: (V, N, width) float32, the features of V views of
-every record. Rows of records that were not computed are zero.
+every record, and `manifest.json`, its checksums. Rows of records that were not computed are zero.
 """
 
 import inspect
 from collections.abc import Callable, Sequence
 from enum import Enum
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.lib.format import open_memmap
+from numpy.lib.format import dtype_to_descr, open_memmap, write_array_header_1_0
 from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from torch.utils.data import DataLoader
 
 from lookalike.data.cached_folder import build_or_load
 from lookalike.data.images import Batch
+from lookalike.files import allocate
 
 FILE = "views.npy"
 
@@ -72,13 +74,23 @@ def _compute_views(
     passes: Sequence[DataLoader[Batch]],
     shape: tuple[int, int, int],
 ) -> None:
-    views = open_memmap(file, "w+", np.float32, shape)
+    views = _zeros_on_disk(file, shape)
     for view, batches in zip(views, passes, strict=True):
         for images, _, ids in track(
             batches, "Features of the frozen backbone", len(batches), transient=True
         ):
             view[ids.numpy()] = compute(images).float().cpu().numpy()
     views.flush()
+
+
+def _zeros_on_disk(file: Path, shape: tuple[int, int, int]) -> np.memmap:
+    """A mapped array whose room is taken: a full disk is an error here, and no signal later."""
+    values = np.dtype(np.float32)
+    header = {"descr": dtype_to_descr(values), "fortran_order": False, "shape": shape}
+    with open(file, "wb") as stream:
+        write_array_header_1_0(stream, header)
+        allocate(stream, stream.tell() + prod(shape) * values.itemsize)
+    return open_memmap(file, "r+")
 
 
 def _load_views(file: Path, shape: tuple[int, int, int]) -> Features:

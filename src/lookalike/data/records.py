@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError, nearest_names
+from lookalike.files import writing
 
 SPLITS = ("train", "val", "test", "")  # "" is not used at all
 ROLES = ("query", "gallery", "both")
@@ -173,7 +174,7 @@ class Records:
 
     def write(self, file: str | Path, relative_to: str | Path | None = None) -> None:
         """Write all columns as CSV; paths inside `relative_to` are written relative to it."""
-        with open(file, "w", newline="", encoding="utf-8") as stream:
+        with writing(file) as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(("id", *COLUMNS, *(BOX_COLUMNS if self.boxes is not None else ())))
             writer.writerows(self._cells(row, relative_to) for row in range(len(self)))

@@ -1,10 +1,11 @@
 """Checkpoints: each has its configuration as plain data and alone rebuilds what was trained."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,14 @@ from torch import Tensor, nn
 from lookalike.config import build
 from lookalike.data.images import Transform
 from lookalike.errors import InputError
+from lookalike.files import writing
 from lookalike.inference.trust import check_trusted
 from lookalike.models.embedder import Embedder
 from lookalike.provenance import weights_fingerprint
 
 FORMAT = 2  # raised whenever older files can't be read any more; 2: modules moved
 KEY = "lookalike"  # under which a Lightning checkpoint holds what is ours
+CHECKSUM = "checksum"  # of the weights, in what is ours
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,7 @@ class Checkpoint:
     epochs: trained until then.
     class_names: of the training classes, in the order of their labels.
     trust: packages whose parts its configuration may name, beside those that lookalike knows.
+    resumable: whether it has the optimiser's states, from which a training goes on.
     """
 
     file: Path
@@ -40,6 +44,7 @@ class Checkpoint:
     epochs: int
     class_names: tuple[str, ...] = ()
     trust: tuple[str, ...] = ()
+    resumable: bool = False
 
     def part(self, name: str) -> dict[str, Tensor]:
         """The state dict of a part of the learner alone: "embedder" or "loss"."""
@@ -111,19 +116,8 @@ def read_checkpoint(file: str | Path, trust: Sequence[str] = ()) -> Checkpoint:
             another format.
     """
     file = Path(file)
-    if not file.is_file():
-        raise InputError(f"no checkpoint at {file.resolve()}")
-    try:
-        content = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen kinds, depending on what the bytes look like
-        raise InputError(f"{file} can't be read as a checkpoint: {error}") from error
-    if not isinstance(content, dict) or KEY not in content:
-        raise InputError(
-            f"{file} was not saved by lookalike. Give checkpoint=RUN/checkpoints/best.ckpt; to "
-            "start from weights of another program, use `lookalike train backbone.weights=...`."
-        )
+    content = read_content(file)
     ours = content[KEY]
-    _check_format(file, ours["format"])
     return Checkpoint(
         file,
         ours["config"],
@@ -132,13 +126,66 @@ def read_checkpoint(file: str | Path, trust: Sequence[str] = ()) -> Checkpoint:
         ours["epochs"],
         tuple(ours["class_names"]),
         tuple(trust),
+        bool(content.get("optimizer_states")),
     )
+
+
+def read_content(file: Path) -> dict[str, Any]:
+    """All that a checkpoint holds, on the CPU, compared with its checksums.
+
+    The file has a checksum of each of its parts (CRC-32, by torch), and one of the weights.
+
+    Raises:
+        InputError: as `read_checkpoint`.
+    """
+    if not file.is_file():
+        raise InputError(f"no checkpoint at {file.resolve()}")
+    try:
+        with ZipFile(file) as parts:
+            damaged = parts.testzip()
+        content = None if damaged else torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen kinds, depending on what the bytes look like
+        raise InputError(f"{file} can't be read as a checkpoint: {error}") from error
+    if damaged:
+        raise InputError(_differs(file, damaged))
+    if not isinstance(content, dict) or KEY not in content:
+        raise InputError(
+            f"{file} was not saved by lookalike. Give checkpoint=RUN/checkpoints/best.ckpt; to "
+            "start from weights of another program, use `lookalike train backbone.weights=...`."
+        )
+    _check_format(file, content[KEY]["format"])
+    checksum = content[KEY].get(CHECKSUM)  # the first files of format 2 have none
+    if checksum not in (None, weights_fingerprint(content["state_dict"])):
+        raise InputError(_differs(file, "the weights"))
+    return content
+
+
+def write_content(file: Path, content: Mapping[str, Any]) -> None:
+    """Write a checkpoint with the checksum of its weights, whole or not at all.
+
+    Args:
+        file: replaced if it exists.
+        content: of a Lightning checkpoint, with what is ours under KEY.
+
+    Raises:
+        InputError: the disk is full, or may not be written to.
+    """
+    ours = content[KEY] | {CHECKSUM: weights_fingerprint(content["state_dict"])}
+    with writing(file, "wb") as stream:
+        torch.save({**content, KEY: ours}, stream)
 
 
 def weights_alone(file: Path) -> dict[str, Any]:
     """A checkpoint's content without what only resuming needs: `read_checkpoint` reads it too."""
-    content = torch.load(file, map_location="cpu", weights_only=True)
+    content = read_content(file)
     return {name: content[name] for name in (KEY, "state_dict", "pytorch-lightning_version")}
+
+
+def _differs(file: Path, part: str) -> str:
+    return (
+        f"{file} is damaged: {part} differs from its checksum. Use another checkpoint of the run "
+        "(best.ckpt, last.ckpt) or a copy of this one, or train again."
+    )
 
 
 def _check_format(file: Path, found: int) -> None:

@@ -7,8 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.data.records import Records
+from lookalike.files import writing
 from lookalike.reports.finished import FinishedRun
-from lookalike.reports.sheet import Tile, contact_sheet
+from lookalike.reports.sheet import Tile, contact_sheet, save_sheet
 from lookalike.retrieval.neighbours import Gallery
 
 COLUMNS = ("query", "query_class", "rank", "path", "class", "squared_distance", "right")
@@ -35,14 +36,14 @@ class Answers:
         """Search every query; the paths of the table and of the picture."""
         table, picture = run.folder / "answers.csv", run.folder / "answers.png"
         found = answers(run, self.k)
-        with table.open("w", newline="", encoding="utf-8") as stream:
+        with writing(table) as stream:
             writer = csv.writer(stream, lineterminator="\n")
             writer.writerow(COLUMNS)
             for query, ids, distances in found:
                 writer.writerows(_lines(run.records, query, ids, distances))
         rng = np.random.default_rng(self.seed)
         rows = np.sort(rng.choice(len(found), min(self.shown, len(found)), replace=False))
-        contact_sheet([tiles(run.records, *found[row]) for row in rows]).save(picture)
+        save_sheet(contact_sheet([tiles(run.records, *found[row]) for row in rows]), picture)
         return [table, picture]
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.evaluation.classification import confusion_matrix
+from lookalike.files import writing
 from lookalike.losses.classifier import classifier_of
 from lookalike.reports.finished import FinishedRun
-from lookalike.reports.style import figure, literal, shades
+from lookalike.reports.style import figure, literal, save_figure, shades
 from lookalike.reports.tables import Table, print_table
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def _print(counts: NDArray[np.int64], names: Sequence[str]) -> None:
 
 
 def _write(counts: NDArray[np.int64], names: Sequence[str], file: Path) -> None:
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with writing(file) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("class", *names))
         writer.writerows([name, *row] for name, row in zip(names, counts.tolist(), strict=True))
@@ -84,7 +85,7 @@ def _draw(counts: NDArray[np.int64], names: Sequence[str], file: Path) -> None:
     )
     if len(names) <= LARGEST:
         _name(axes, counts, names)
-    picture.savefig(file)
+    save_figure(picture, file)
 
 
 def _name(axes: "Axes", counts: NDArray[np.int64], names: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.reports.finished import FinishedRun
-from lookalike.reports.style import GRID, QUIET, figure, marker, of_line
+from lookalike.reports.style import GRID, QUIET, figure, marker, of_line, save_figure
 from lookalike.reports.tables import title
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Curves:
         )
         scores.xaxis.get_major_locator().set_params(integer=True)
         file = run.folder / "curves.png"
-        picture.savefig(file)
+        save_figure(picture, file)
         return [file]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from lookalike.files import writing
 from lookalike.inference.lookup import Match
 from lookalike.inference.search import SearchResults
 from lookalike.reports.sheet import Tile, contact_sheet
@@ -46,7 +47,7 @@ def print_matches(results: SearchResults, k: int) -> None:
 
 def write_matches(file: Path, results: SearchResults) -> None:
     """A row for each match; a query without one has a row with nothing behind it."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with writing(file) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(HEADER)
         for path, place, found in _rows(results):

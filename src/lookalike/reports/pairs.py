@@ -16,9 +16,10 @@ from lookalike.evaluation.verification import (
     roc_curve,
     verification_metrics,
 )
+from lookalike.files import write_text
 from lookalike.reports.finished import FinishedRun
-from lookalike.reports.sheet import Tile, contact_sheet
-from lookalike.reports.style import COLOURS, GRID, QUIET, figure, of_line
+from lookalike.reports.sheet import Tile, contact_sheet, save_sheet
+from lookalike.reports.style import COLOURS, GRID, QUIET, figure, of_line, save_figure
 from lookalike.retrieval.embeddings import Embeddings
 
 
@@ -54,11 +55,11 @@ class Pairs:
         numbers, curve, picture = (
             run.folder / name for name in ("verification.json", "roc.png", "pairs.png")
         )
-        numbers.write_text(json.dumps(metrics, indent=2) + "\n", encoding="utf-8")
+        write_text(numbers, json.dumps(metrics, indent=2) + "\n")
         draw_roc(curves, curve)
         show = partial(_tiles, run, metrics["threshold"])
         rows = [[*show(first), None, *show(second)] for first, second in self._some(pairs)]
-        contact_sheet(rows).save(picture)
+        save_sheet(contact_sheet(rows), picture)
         return [numbers, curve, picture]
 
     def _some(self, pairs: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -101,7 +102,7 @@ def draw_roc(curves: Mapping[str, RocCurve], file: Path) -> None:
     )
     axes.grid(color=GRID)
     axes.legend(loc="lower right", fontsize="small")
-    picture.savefig(file)
+    save_figure(picture, file)
 
 
 def _tiles(run: FinishedRun, threshold: float, pair: NDArray[np.int64]) -> tuple[Tile, Tile]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from lookalike.data.records import Records
+from lookalike.files import writing
 from lookalike.inference.classifier import Predictions
 from lookalike.inference.vote import Vote
 from lookalike.reports.sheet import Tile, contact_sheet
@@ -38,7 +39,7 @@ def write_predictions(
     top: int,
 ) -> None:
     """One row for each image, model and rank, and one for each vote."""
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with writing(file) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(("path", "model", "rank", "class_name", "probability", "agreement"))
         for image, path in enumerate(records.paths):

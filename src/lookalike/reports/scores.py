@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from lookalike.files import write_text
 from lookalike.provenance import provenance
 from lookalike.reports.tables import title
 
@@ -23,9 +24,7 @@ def write_metrics(file: Path, scores: Mapping[str, float], facts: Mapping[str, A
         facts: of the run, in JSON's types; versions, commit and hardware are added.
     """
     content = {**scores, **facts, **provenance()}
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    partial.replace(file)
+    write_text(file, json.dumps(content, indent=2) + "\n")
 
 
 def print_counts(counts: Mapping[str, int]) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from lookalike.data.decoding import as_image, decode
+from lookalike.files import writing
 from lookalike.reports.style import NEITHER, RIGHT, WRONG
 
 FRAME, GAP, FONT = 5, 10, 12  # pixels
@@ -57,6 +58,12 @@ def contact_sheet(rows: Sequence[Sequence[Tile | None]], side: int = 128) -> Ima
                 _write(sheet, tile.title, left, picture, cell)
                 sheet.paste(_framed(tile, side), (left, picture))
     return sheet
+
+
+def save_sheet(sheet: Image.Image, file: Path) -> None:
+    """Write a sheet as PNG, whole or not at all."""
+    with writing(file, "wb") as stream:
+        sheet.save(stream, "PNG")
 
 
 @cache

@@ -8,7 +8,10 @@ has its own dashes and its own marker too, so that charts are read in black and 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from lookalike.files import writing
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap
@@ -84,6 +87,12 @@ def figure(width: float, height: float) -> "Figure":
 def literal(text: str) -> str:
     """A text as matplotlib draws it sign by sign; it would take what is between $ as a formula."""
     return text.replace("$", r"\$")
+
+
+def save_figure(picture: "Figure", file: Path) -> None:
+    """Write a picture as PNG, whole or not at all."""
+    with writing(file, "wb") as stream:
+        picture.savefig(stream, format="png")
 
 
 @cache

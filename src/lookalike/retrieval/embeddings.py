@@ -1,6 +1,5 @@
 """Embeddings: a set of images as unit vectors, and how they are made from a loader."""
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -17,6 +16,7 @@ from torch.utils.data import DataLoader
 
 from lookalike.data.images import Batch
 from lookalike.errors import InputError
+from lookalike.files import writing
 from lookalike.models.racing import Racing
 
 FINITE_AT_ONCE = 4096  # rows
@@ -65,19 +65,11 @@ class Embeddings:
             file: replaced if it exists.
             more: further arrays, by name.
         """
-        file = Path(file)
-        partial = file.with_name(f".{file.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("wb") as stream:
-                arrays: dict[str, Any] = dict(zip(COLUMNS, self._columns(), strict=True))
-                arrays |= {"fingerprint": np.array(self.fingerprint), **more}
-                np.savez_compressed(stream, **arrays)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(file)
-        finally:
-            partial.unlink(missing_ok=True)
-        return file
+        arrays: dict[str, Any] = dict(zip(COLUMNS, self._columns(), strict=True))
+        arrays |= {"fingerprint": np.array(self.fingerprint), **more}
+        with writing(file, "wb") as stream:
+            np.savez_compressed(stream, **arrays)
+        return Path(file)
 
     @classmethod
     def load(cls, file: str | Path) -> "Embeddings":

@@ -7,6 +7,7 @@ from statistics import mean
 from typing import Any, get_args
 
 from lookalike.errors import InputError
+from lookalike.files import write_text
 from lookalike.reports.cell_table import explained, number_table, run_table, score_table
 from lookalike.reports.cells import Line, Setting, best_first, compare
 from lookalike.reports.saved import SavedRun, read_run
@@ -63,7 +64,7 @@ def write_results(spec: Benchmark, runs: Sequence[Run], folder: Path, command: s
         f"Command: {command}",
     ]
     for name, text in _files(lines, notes).items():
-        (folder / name).write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
     print_table(score_table(lines, notes))
     print(folder / "results.md")
 

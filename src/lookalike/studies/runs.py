@@ -22,6 +22,7 @@ from omegaconf import DictConfig
 
 from lookalike.config import build, check_arguments, words
 from lookalike.errors import InputError
+from lookalike.files import write_text
 from lookalike.reports.saved import FINISHED
 from lookalike.studies.cells import Benchmark
 from lookalike.training.identity import BEFORE_TRAINING, fingerprint, start_fingerprint
@@ -137,7 +138,7 @@ def _attempt(config: DictConfig, problem: Path) -> float:
     try:
         return train(config)
     except Exception as error:
-        problem.write_text(traceback.format_exc(), encoding="utf-8")
+        write_text(problem, traceback.format_exc())
         log.error("failed: %s (%s)", error, problem)
         return nan
 

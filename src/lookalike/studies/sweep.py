@@ -32,6 +32,7 @@ class SummariseSweep(Callback):
 def summarise(folder: Path) -> None:
     """Print the table of the finished runs in `folder`, if there are any; write summary.md."""
     # here, because every run of `train` imports this module as it starts
+    from lookalike.files import write_text
     from lookalike.reports.saved import FINISHED
     from lookalike.reports.tables import markdown, print_table
 
@@ -39,7 +40,7 @@ def summarise(folder: Path) -> None:
         return
     table = sweep_table(folder)
     print_table(table)
-    (folder / "summary.md").write_text(markdown(table), encoding="utf-8")
+    write_text(folder / "summary.md", markdown(table))
     print(folder / "summary.md")
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
+from lookalike.files import write_text
 from lookalike.reports.tables import Table, comma_separated, print_table
 from lookalike.studies.tuning import done, outcome, ranked, reason, shown
 
@@ -34,7 +35,7 @@ def write_trials(file: Path, study: optuna.Study) -> None:
     keys = list(trials[0].params)
     head = ["trial", *keys, "outcome", "score", "folds", "seconds", "error"]
     table = Table(head, [_in_full(trial, keys) for trial in trials])
-    file.write_text(comma_separated(table), encoding="utf-8")
+    write_text(file, comma_separated(table))
 
 
 def _line(trial: FrozenTrial, is_default: bool) -> list[str]:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lookalike.config import build
 from lookalike.errors import InputError
+from lookalike.studies.journal import mend_journal
 from lookalike.studies.space import Tuning, overrides_of
 from lookalike.training.experiment import Experiment
 from lookalike.training.identity import fingerprint
@@ -106,6 +107,7 @@ def _open(tuning: Tuning, config: DictConfig, folder: Path) -> optuna.Study:
     """The study in the journal of a folder, begun there if there is none."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
+    mend_journal(folder / "study.journal")
     storage = JournalStorage(JournalFileBackend(str(folder / "study.journal")))
     known = {each.study_name: each for each in optuna.get_all_study_summaries(storage)}
     begun = known[NAME].n_trials if NAME in known else 0

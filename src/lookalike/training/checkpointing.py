@@ -1,13 +1,20 @@
-"""What every checkpoint carries, so that it alone rebuilds the network."""
+"""What every checkpoint carries, so that it alone rebuilds the network, and how it is written."""
 
 from collections.abc import Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, get_args
 
+from lightning_fabric.plugins import TorchCheckpointIO
 from pytorch_lightning import Callback, LightningModule, Trainer
 
+from lookalike.errors import InputError
 from lookalike.evaluation.callback import RetrievalEvaluation
-from lookalike.inference.checkpoint import FORMAT, KEY
+from lookalike.inference.checkpoint import FORMAT, KEY, read_content, write_content
 from lookalike.inference.places import with_absolute_paths
+
+Keeps = Literal["last", "both", "none"]  # checkpoints with the optimiser's states
+START, CHOSEN = "start", ("best", "final")  # names of checkpoints
+OF_OPTIMIZER = ("optimizer_states", "lr_schedulers")  # what only resuming needs
 
 
 class CarryConfig(Callback):
@@ -40,3 +47,43 @@ class CarryConfig(Callback):
             "epochs": trainer.current_epoch + 1 if trainer.global_step else 0,
             "class_names": list(self.class_names),
         }
+
+
+class WholeCheckpoints(TorchCheckpointIO):
+    """Lightning's way to the disk: checkpoints are written whole or not at all, with checksums.
+
+    The optimiser's states are twice the network with Adam, and only a resumed training needs them.
+
+    Args:
+        optimizer: which checkpoints have its states: "last" those that are not chosen by a score,
+            "both" the chosen one too, "none" none; that of the network before training never.
+
+    Raises:
+        InputError: optimizer is something else.
+    """
+
+    def __init__(self, optimizer: Keeps = "last") -> None:
+        if optimizer not in get_args(Keeps):
+            raise InputError(
+                f"checkpoint.optimizer={optimizer} is not known; it is last, both or none."
+            )
+        self.optimizer = optimizer
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write one; Lightning calls it on rank zero."""
+        left_out = () if self._has_optimizer(Path(path).stem) else OF_OPTIMIZER
+        kept = {name: part for name, part in checkpoint.items() if name not in left_out}
+        write_content(Path(path), kept)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Read one, on the CPU, compared with its checksums; no code of the file runs."""
+        return read_content(Path(path))
+
+    def _has_optimizer(self, name: str) -> bool:
+        if self.optimizer == "none" or name == START:
+            return False
+        return self.optimizer == "both" or name not in CHOSEN

@@ -26,7 +26,7 @@ from lookalike.losses.mined import remark_on_miner
 from lookalike.models.heads import PrincipalComponents
 from lookalike.provenance import weights_fingerprint
 from lookalike.retrieval.embeddings import embed
-from lookalike.training.checkpointing import CarryConfig
+from lookalike.training.checkpointing import CarryConfig, WholeCheckpoints
 from lookalike.training.describe import DescribeRun
 from lookalike.training.learner import MetricLearner
 from lookalike.training.seeding import SeedEachStep
@@ -159,7 +159,7 @@ class Experiment:
         if not self.data.holdout:  # nothing is validated, so nothing can say when to stop
             callbacks = [each for each in callbacks if not isinstance(each, EarlyStopping)]
         epoch = len(self.data.train_dataloader())  # batches: a short epoch is logged, too
-        return build(
+        trainer = build(
             self.config.trainer,
             log_every_n_steps=min(self.config.trainer.log_every_n_steps, epoch),
             enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
@@ -174,6 +174,8 @@ class Experiment:
                 *self.model_checkpoints,
             ],
         )
+        trainer.strategy.checkpoint_io = WholeCheckpoints(self.config.checkpoint.optimizer)
+        return trainer
 
     def _keep_features(self) -> None:
         embedder = self.learner.embedder

@@ -15,7 +15,8 @@ from lookalike.reports.saved import SavedRun
 # engine measures: they agree to rounding, and `train` offers float32 alone
 WITHOUT_EFFECT = (
     "learner.embedding",  # before what it repeats
-    "callbacks.progress", "debug", "embedding", "hydra", "logger", "name", "paths", "report",
+    "callbacks.progress", "checkpoint", "debug", "embedding", "hydra", "logger", "name", "paths",
+    "report",
     "resume",
 )  # fmt: skip
 # groups and keys that say how training goes on, not from where it starts

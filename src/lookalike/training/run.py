@@ -91,8 +91,11 @@ def _checked_folder(config: DictConfig) -> Path:
         raise InputError(
             f"{folder} holds a finished run, which is kept. Choose another hydra.run.dir."
         )
-    if config.resume is not None:
-        read_checkpoint(config.resume)
+    if config.resume is not None and not read_checkpoint(config.resume).resumable:
+        raise InputError(
+            f"{config.resume} has no states of an optimiser, so no training can go on from it. "
+            "Give resume=RUN/checkpoints/last.ckpt, or train with checkpoint.optimizer=both."
+        )
     epochs = config.trainer.max_epochs
     if not isinstance(epochs, int) or epochs < 0:
         raise InputError(
@@ -217,8 +220,8 @@ def _finish(
 ) -> None:
     """Write and print the scores, have the reports written, and tell the loggers."""
     folder, fitted = experiment.folder, outcome.fitted
-    write_metrics(folder / "metrics.json", outcome.scores, facts)
     print_scores(outcome.scores, fitted.best.epochs, facts.get("refit", False))
+    write_metrics(folder / "metrics.json", outcome.scores, facts)  # later: the disk may be full
     print_outcome(facts, folder / "metrics.json")
     run = FinishedRun(
         folder=folder,

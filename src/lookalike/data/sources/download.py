@@ -21,6 +21,7 @@ from rich.progress import (
 )
 
 from lookalike.errors import InputError
+from lookalike.files import publish
 
 ATTEMPTS = 4
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
@@ -116,7 +117,7 @@ def _fetch(url: str, file: Path, checksum: str) -> None:
             f"What {url} sent is not the expected file: expected {checksum}, found {found}. "
             f"{_next_step(url, file)}"
         )
-    part.replace(file)
+    publish(part, file)
 
 
 def _transfer(url: str, part: Path) -> None:
@@ -183,7 +184,7 @@ def _unpack(archive: Path, folder: Path, names: list[str]) -> None:
         with Console(stderr=True).status(f"unpacking {archive.name}"):
             _unpack_all(archive, staging)
         for name in names:
-            (staging / name).rename(folder / Path(name).name)
+            publish(staging / name, folder / Path(name).name)
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise InputError(
             f"Could not unpack {archive}: {error}\n"
