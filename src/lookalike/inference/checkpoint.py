@@ -28,9 +28,10 @@ class Checkpoint:
     config: the resolved configuration of its run, as plain dicts and lists.
     state: the parameters and buffers of the learner, by name.
     scores: of the validation when it was saved, by name.
-    epochs: trained until then.
+    epochs: trained until then, whole ones.
     class_names: of the training classes, in the order of their labels.
     trust: packages whose parts its configuration may name, beside those that lookalike knows.
+    batches: trained of the epoch that was running.
     """
 
     file: Path
@@ -40,6 +41,7 @@ class Checkpoint:
     epochs: int
     class_names: tuple[str, ...] = ()
     trust: tuple[str, ...] = ()
+    batches: int = 0
 
     def part(self, name: str) -> dict[str, Tensor]:
         """The state dict of a part of the learner alone: "embedder" or "loss"."""
@@ -132,6 +134,7 @@ def read_checkpoint(file: str | Path, trust: Sequence[str] = ()) -> Checkpoint:
         ours["epochs"],
         tuple(ours["class_names"]),
         tuple(trust),
+        ours.get("batches", 0),
     )
 
 
