@@ -1,0 +1,140 @@
+"""A run that was cut off goes on as if it had not been; what it trains can't change unnoticed."""
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from lookalike.data.sampling import UniformBatches
+from lookalike.data.seeding import SeededDraws
+from lookalike.inference.checkpoint import read_checkpoint
+from lookalike.interruption import Interrupted
+from lookalike.losses.cross_batch_memory import CrossBatchMemory
+from lookalike.training.experiment import Experiment
+from lookalike.training.resume import newest
+from lookalike.training.settings import obey
+
+Cli = Callable[..., Any]
+
+
+class Killed(BaseException):
+    """Ends a training as a power cut would: nothing is saved any more."""
+
+
+def weights_of(experiment: Experiment) -> Tensor:
+    return torch.cat([part.detach().flatten() for part in experiment.learner.state_dict().values()])
+
+
+def cut(experiment: Experiment, hook: str, call: int, error: BaseException) -> None:
+    """Let a hook of the learner raise in its n-th call, counted from 1."""
+    original, calls = getattr(experiment.learner, hook), []
+
+    def counted(*given: Any) -> Any:
+        calls.append(1)
+        if len(calls) == call:
+            raise error
+        return original(*given)
+
+    setattr(experiment.learner, hook, counted)
+
+
+@pytest.fixture
+def make(compose: Any, tiny: tuple[str, ...], tmp_path: Path) -> Callable[..., Experiment]:
+    """make("folder", overrides) -> two epochs of five batches with dropout, saved after each."""
+
+    def experiment(folder: str, *overrides: str) -> Experiment:
+        config = compose(
+            "train", *tiny, "backbone=tiny_batch_norm", "head=mlp", "head.dropout=0.3",
+            "trainer.max_epochs=2", "data.sampler.batches_per_epoch=5",
+            "checkpoint.every_minutes=0", *overrides,
+        )  # fmt: skip
+        return Experiment(config, tmp_path / folder)
+
+    return experiment
+
+
+@pytest.mark.parametrize(
+    ("hook", "call", "error", "position", "workers"),
+    [
+        ("training_step", 4, Killed(), (0, 3), 0),
+        ("training_step", 8, Killed(), (1, 2), 2),
+        ("validation_step", 3, Killed(), (1, 5), 0),  # saved as the validation began
+        ("validation_step", 3, Interrupted(15), (1, 5), 2),
+        ("training_step", 6, Killed(), (1, 0), 0),
+    ],
+)
+def test_a_run_goes_on_with_the_next_batch(
+    make: Any, hook: str, call: int, error: BaseException, position: tuple[int, int], workers: int
+) -> None:
+    reading = (f"data.num_workers={workers}", "data.eval_batch_size=6")
+    whole = make("whole", *reading)
+    best = whole.fit()
+    begun = make("run", *reading)
+    cut(begun, hook, call, error)
+    with pytest.raises(type(error)):
+        begun.fit()
+    saved = read_checkpoint(newest(begun.folder) or "")
+    assert (saved.epochs, saved.batches) == position
+    again = make("run", *reading)
+    found = again.fit(str(saved.file))
+    assert torch.equal(weights_of(again), weights_of(whole))
+    assert (found.epochs, found.scores) == (best.epochs, best.scores)
+    one, other = (
+        torch.load(each.folder / "checkpoints" / "last.ckpt", weights_only=True)
+        for each in (whole, again)
+    )
+    assert one["global_step"] == other["global_step"] == 10
+    assert str(one["optimizer_states"]) == str(other["optimizer_states"])
+
+
+def test_only_the_first_epoch_begins_behind_its_start() -> None:
+    whole = SeededDraws(UniformBatches(np.arange(20), np.arange(20), 4), seed=3, epoch=2)
+    later = SeededDraws(UniformBatches(np.arange(20), np.arange(20), 4), 3, epoch=2, skipped=3)
+    assert [*later] == [*whole][3:]
+    assert len(later) == len(whole) == 5
+    for draws in (whole, later):
+        draws.set_epoch(3)
+    assert [*later] == [*whole]
+
+
+def test_the_memory_of_earlier_batches_is_saved() -> None:
+    def made() -> CrossBatchMemory:
+        from pytorch_metric_learning.losses import ContrastiveLoss
+
+        return CrossBatchMemory(ContrastiveLoss(), embedding_size=4, memory_size=20)
+
+    torch.manual_seed(0)
+    batches = [(torch.randn(6, 4), torch.randint(0, 3, (6,))) for _ in range(5)]
+    for cut_off in (2, 4):  # before and after all places are filled
+        whole, begun, again = made(), made(), made()
+        values = [whole(*batch) for batch in batches]
+        for batch in batches[:cut_off]:
+            begun(*batch)
+        again.load_state_dict(begun.state_dict())
+        assert [again(*batch) for batch in batches[cut_off:]] == values[cut_off:]
+
+
+def test_a_new_learning_rate_counts_and_an_old_one_changes_nothing() -> None:
+    def made(rate: float, length: int, decay: float = 0.1) -> tuple[Any, Any]:
+        optimizer = torch.optim.AdamW([torch.ones(2, requires_grad=True)], rate, weight_decay=decay)
+        return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda n: 1 - n / length)
+
+    trained, schedule = made(0.5, 10)
+    for _ in range(4):
+        trained.step()
+        schedule.step()
+    for rate, length, expected in ((0.5, 10, 0.5 * 0.6), (0.1, 10, 0.1 * 0.6), (0.5, 40, 0.45)):
+        optimizer, scheduler = made(rate, length)
+        optimizer.load_state_dict(trained.state_dict())
+        scheduler.load_state_dict(schedule.state_dict())
+        obey(optimizer, scheduler, made(rate, length, decay=0.2)[0])
+        assert optimizer.param_groups[0]["lr"] == expected
+        assert optimizer.param_groups[0]["weight_decay"] == 0.2
+        optimizer.step()
+        scheduler.step()
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(rate * (1 - 5 / length))
