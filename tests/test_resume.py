@@ -138,3 +138,89 @@ def test_a_new_learning_rate_counts_and_an_old_one_changes_nothing() -> None:
         optimizer.step()
         scheduler.step()
         assert optimizer.param_groups[0]["lr"] == pytest.approx(rate * (1 - 5 / length))
+
+
+def checkpoint_of(run: str, name: str = "last") -> dict[str, Any]:
+    return torch.load(Path(run) / "checkpoints" / f"{name}.ckpt", weights_only=True)
+
+
+def curve(run: str) -> list[dict[str, str]]:
+    """The lines of training and validation in metrics.csv, as dicts of what they have."""
+    rows = csv.DictReader((Path(run) / "metrics.csv").read_text().splitlines())
+    lines = [{name: value for name, value in row.items() if value} for row in rows]
+    return [line for line in lines if any(name.startswith(("train/", "val/")) for name in line)]
+
+
+LONG = (
+    "trainer.log_every_n_steps=1",
+    "checkpoint.every_minutes=0",
+    "evaluation.whole_ranking=false",
+)
+
+
+def start(cli: Cli, monkeypatch: pytest.MonkeyPatch, step: int, *overrides: str) -> None:
+    """A run that is killed in one of its training steps."""
+    with monkeypatch.context() as patch:
+        make = Experiment._make_learner
+
+        def breaking(self: Experiment) -> Any:
+            self.learner = make(self)
+            cut(self, "training_step", step, Killed())
+            return self.learner
+
+        patch.setattr(Experiment, "_make_learner", breaking)
+        with pytest.raises(Killed):
+            cli("train", *overrides)
+
+
+def test_resume_brings_its_own_configuration_and_folder(
+    cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    own = (*tiny, *LONG, "loss=triplet", "loss.margin=0.3", "seed=3", "trainer.max_epochs=2")
+    cli("train", *own, "hydra.run.dir=whole")
+    start(cli, monkeypatch, 7, *own, "hydra.run.dir='outputs/train/my run'")
+    for change, message in (
+        ("loss=multi_similarity", "loss._target_"),
+        ("seed=1", "seed: 3 -> 1"),
+        ("data.fold=1", "data.fold: 0 -> 1"),
+        ("embedding_size=16", "embedding_size: 8 -> 16"),
+        ("loss.margin=0.2", "loss.margin: 0.3 -> 0.2"),
+    ):
+        with pytest.raises(SystemExit) as exit_:
+            cli("train", tiny[0], "resume=last", change)
+        assert exit_.value.code == 2
+        error = capsys.readouterr().err
+        assert message in error
+        assert "resume.change=true" in error
+    cli("train", tiny[0], "resume=outputs/train/my run")
+    run = "outputs/train/my run"
+    one, other = checkpoint_of("whole"), checkpoint_of(run)
+    assert other["lookalike"]["config"]["loss"]["margin"] == 0.3
+    for name, value in one["state_dict"].items():
+        assert torch.equal(value, other["state_dict"][name])
+    assert curve(run) == curve("whole")
+    assert len(curve(run)) > 4
+    assert (Path(run) / "metrics.json").is_file()
+
+
+def test_a_chain_of_runs_keeps_its_best(cli: Cli, tiny: tuple[str, ...], capsys: Any) -> None:
+    """B and C learn far too fast, so that an earlier network is the best."""
+    cli("train", *tiny, *LONG, "trainer.max_epochs=1", "hydra.run.dir=a")
+    with pytest.raises(SystemExit):
+        cli("train", tiny[0], "resume=a")
+    assert "raise trainer.max_epochs" in capsys.readouterr().err
+    spoilt = ("learning_rate.head=10", "learning_rate.backbone=10", "scheduler=constant")
+    for before, run, epochs in (("a", "b", 2), ("b", "c", 3)):
+        cli("train", tiny[0], f"resume={before}", f"trainer.max_epochs={epochs}", *spoilt,
+            f"hydra.run.dir={run}")  # fmt: skip
+        rates = checkpoint_of(run)["optimizer_states"][0]["param_groups"]
+        assert [group["lr"] for group in rates] == [10, 10]
+        kept = checkpoint_of(run, "best")
+        scores = [float(line["val/map_at_r"]) for line in curve(run) if "val/map_at_r" in line]
+        assert len(scores) == epochs
+        assert kept["lookalike"]["scores"]["val/map_at_r"] == pytest.approx(max(scores))
+    assert kept["lookalike"]["epochs"] < 3
+    (Path("a")).rename("elsewhere")
+    cli("train", tiny[0], "resume=elsewhere/checkpoints/last.ckpt", "trainer.max_epochs=2",
+        "hydra.run.dir=d")  # fmt: skip
+    assert checkpoint_of("d")["lookalike"]["epochs"] == 2

@@ -71,6 +71,8 @@ class Interruption:
     def _hear(self, signum: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a process that reads images ends with the one that trains
+        # a signal to the whole group ends what reads images; torch would raise in any line here
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         if not self.deferred or self.received is not None:
             raise Interrupted(signum)
         self.received = signum
@@ -81,14 +83,13 @@ class Interruption:
 interruption = Interruption()  # a process has one
 
 
-def ignore_interruption(worker: int = 0) -> None:
-    """In a process that reads images: a signal to the whole group is for the one that trains.
+def ignore_ctrl_c(worker: int = 0) -> None:
+    """In a process that reads images: Ctrl-C is for the one that trains, which ends the others.
 
     Args:
         worker: its number, which torch gives.
     """
-    for each in ENDING:
-        signal.signal(each, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _is_slurm_job() -> bool:

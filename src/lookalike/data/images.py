@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lookalike.data.decoding import decode
 from lookalike.data.records import Records
 from lookalike.device import usable_workers
-from lookalike.interruption import ignore_interruption
+from lookalike.interruption import ignore_ctrl_c
 
 
 class Batch(NamedTuple):
@@ -133,6 +133,6 @@ def batch_loader(
         num_workers=workers,
         pin_memory=torch.cuda.is_available(),  # lets copies to the GPU overlap with its work
         persistent_workers=persistent and workers > 0,  # not restarted every epoch
-        worker_init_fn=ignore_interruption,
+        worker_init_fn=ignore_ctrl_c,
         generator=torch.Generator(),  # of its own: reading must not change what others draw
     )
