@@ -16,6 +16,7 @@ from lookalike.inference.checkpoint import read_checkpoint
 from lookalike.interruption import Interrupted
 from lookalike.losses.cross_batch_memory import CrossBatchMemory
 from lookalike.training.experiment import Experiment
+from lookalike.training.learner import MetricLearner
 from lookalike.training.resume import newest
 from lookalike.training.settings import obey
 
@@ -158,19 +159,29 @@ LONG = (
 )
 
 
-def start(cli: Cli, monkeypatch: pytest.MonkeyPatch, step: int, *overrides: str) -> None:
-    """A run that is killed in one of its training steps."""
+def start(
+    cli: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    *command: str,
+    error: BaseException | None = None,
+) -> None:
+    """A command that ends in one of its training steps, counted over all runs."""
+    steps: list[int] = []
+    training_step = MetricLearner.training_step
+
+    def breaking(self: MetricLearner, *given: Any) -> Tensor:
+        steps.append(1)
+        if len(steps) == step:
+            raise error or Killed()
+        return training_step(self, *given)
+
     with monkeypatch.context() as patch:
-        make = Experiment._make_learner
-
-        def breaking(self: Experiment) -> Any:
-            self.learner = make(self)
-            cut(self, "training_step", step, Killed())
-            return self.learner
-
-        patch.setattr(Experiment, "_make_learner", breaking)
-        with pytest.raises(Killed):
-            cli("train", *overrides)
+        patch.setattr(MetricLearner, "training_step", breaking)
+        with pytest.raises(SystemExit if error else Killed) as ended:
+            cli(*command)
+    if isinstance(ended.value, SystemExit):
+        assert ended.value.code == 143
 
 
 def test_resume_brings_its_own_configuration_and_folder(
@@ -178,7 +189,7 @@ def test_resume_brings_its_own_configuration_and_folder(
 ) -> None:
     own = (*tiny, *LONG, "loss=triplet", "loss.margin=0.3", "seed=3", "trainer.max_epochs=2")
     cli("train", *own, "hydra.run.dir=whole")
-    start(cli, monkeypatch, 7, *own, "hydra.run.dir='outputs/train/my run'")
+    start(cli, monkeypatch, 7, "train", *own, "hydra.run.dir='outputs/train/my run'")
     for change, message in (
         ("loss=multi_similarity", "loss._target_"),
         ("seed=1", "seed: 3 -> 1"),
@@ -224,3 +235,56 @@ def test_a_chain_of_runs_keeps_its_best(cli: Cli, tiny: tuple[str, ...], capsys:
     cli("train", tiny[0], "resume=elsewhere/checkpoints/last.ckpt", "trainer.max_epochs=2",
         "hydra.run.dir=d")  # fmt: skip
     assert checkpoint_of("d")["lookalike"]["epochs"] == 2
+
+
+FIVE = ("data.sampler.batches_per_epoch=5", "evaluation.before_training=false")
+
+
+def test_a_multirun_does_what_is_left(
+    cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    command = ("train", "-m", *tiny, *LONG, *FIVE, "seed=0,1")
+    cli(*command, "hydra.sweep.dir=whole")
+    start(cli, monkeypatch, 8, *command, "hydra.sweep.dir=sweep", error=Interrupted(15))
+    said = capsys.readouterr().err
+    assert "1 of 2 runs are done. Go on: lookalike train -m " in said
+    assert said.count("hydra.sweep.dir") == 1
+    first = Path("sweep/0__seed0/metrics.json").read_bytes()
+    cli(*command, "hydra.sweep.dir=sweep")
+    assert Path("sweep/0__seed0/metrics.json").read_bytes() == first
+    assert "resumed after 0 epochs and 2 batches" in Path("sweep/1__seed1/train.log").read_text()
+    one, other = (checkpoint_of(f"{each}/1__seed1")["state_dict"] for each in ("whole", "sweep"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+def test_a_refit_goes_on_after_the_fit_that_chose_its_epochs(
+    cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("train", *tiny, *LONG, *FIVE, "evaluation.refit=true", "trainer.max_epochs=2")
+    cli(*command, "hydra.run.dir=whole")
+    refitted = checkpoint_of("whole/refit", "final")
+    assert refitted["lookalike"]["batches"] == 0
+    for step in (8, 13):  # in the fit, and in the refit after ten steps
+        start(cli, monkeypatch, step, *command, f"hydra.run.dir=run{step}")
+        cli("train", tiny[0], f"resume=run{step}")
+        again = checkpoint_of(f"run{step}/refit", "final")
+        assert again["lookalike"]["epochs"] == refitted["lookalike"]["epochs"]
+        for name, value in refitted["state_dict"].items():
+            assert torch.equal(value, again["state_dict"][name])
+
+
+def test_early_stopping_counts_on(
+    cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """Nothing improves after the first epoch, so that three without are the end."""
+    still = ("learning_rate.head=0", "learning_rate.backbone=0", "callbacks=early_stopping",
+             "callbacks.early_stopping.patience=3", "trainer.max_epochs=9")  # fmt: skip
+    start(cli, monkeypatch, 13, "train", *tiny, *LONG, *FIVE, *still, "hydra.run.dir=run")
+    cli("train", tiny[0], "resume=run")
+    assert checkpoint_of("run")["lookalike"]["epochs"] == 4
+    with pytest.raises(SystemExit):
+        cli("train", tiny[0], "resume=run", "trainer.max_epochs=20")
+    assert "stopped early, after 4 epochs" in capsys.readouterr().err
+    cli("train", tiny[0], "resume=run", "callbacks.early_stopping.patience=5",
+        "hydra.run.dir=more")  # fmt: skip
+    assert checkpoint_of("more")["lookalike"]["epochs"] == 6

@@ -54,8 +54,8 @@ def _advice_to_several() -> str:
     """How many runs of a multirun are done, and the command that does the rest."""
     sweep = HydraConfig.get().sweep.dir
     done = len(list(Path(sweep).glob("*/metrics.json")))
-    place = f"hydra.sweep.dir='{sweep}'"
-    more = [] if place in sys.argv else [place]
+    named = any(each.startswith("hydra.sweep.dir=") for each in sys.argv)
+    more = [] if named else [f"hydra.sweep.dir='{sweep}'"]
     return f"{done} of {planned_jobs()} runs are done. Go on: {again('train', more)}"
 
 
