@@ -1,6 +1,11 @@
 """A run that was cut off goes on as if it had not been; what it trains can't change unnoticed."""
 
 import csv
+import os
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -288,3 +293,75 @@ def test_early_stopping_counts_on(
     cli("train", tiny[0], "resume=run", "callbacks.early_stopping.patience=5",
         "hydra.run.dir=more")  # fmt: skip
     assert checkpoint_of("more")["lookalike"]["epochs"] == 6
+
+
+def test_a_benchmark_and_a_search_tell_what_is_done_and_go_on(
+    cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
+) -> None:
+    mine = tmp_path / "mine"
+    for group, lines in {
+        "benchmark": "_target_: lookalike.studies.cells.Benchmark\nevery: []\n"
+        "axes: [[loss=triplet, loss=contrastive]]\nfolds: [0]\nseeds: [0]\nmetrics: [map_at_r]\n",
+        "tune": "defaults: [/base/tune@_here_, _self_]\nevery: [loss=triplet]\n"
+        "space: {loss.margin: {low: 0.1, high: 1.0}}\nfolds: [0]\ntrials: 2\n",
+    }.items():
+        (mine / group).mkdir(parents=True)
+        (mine / group / "two.yaml").write_text(lines)
+    for verb, told in (("benchmark", "2 of 3 runs are done"), ("tune", "1 of 2 trials are done")):
+        command = (verb, "--config-dir", str(mine), f"{verb}=two", *tiny, *LONG, *FIVE)
+        start(cli, monkeypatch, 8, *command, error=Interrupted(15))
+        said = capsys.readouterr().err
+        assert f"{told}. Go on: lookalike {verb} " in said
+        assert str(mine) in said
+        cli(*command)
+        assert "lookalike benchmark" in capsys.readouterr().out
+    (log,) = Path("outputs/benchmark/two/cells").glob("loss-contrastive_*/train.log")
+    assert "resumed after 0 epochs and 2 batches" in log.read_text()
+
+
+def test_a_checkpoint_does_not_choose_what_a_resumed_run_builds(
+    cli: Cli, tiny: tuple[str, ...], tmp_path: Path, capsys: Any
+) -> None:
+    cli("train", *tiny, *FIVE, "hydra.run.dir=run")
+    file = Path("run/checkpoints/last.ckpt")
+    content = torch.load(file, weights_only=True)
+    config, command = content["lookalike"]["config"], f"touch {tmp_path / 'pwned'}"
+    named = f"{{_target_:os.system,command:'{command}'}}"
+    own = list(config["resume"]["overrides"])
+    for key in ("loss._target_", "callbacks.x", "hydra.callbacks.x"):
+        config["resume"]["overrides"] = [*own, f"++{key}={named}"]
+        if key == "loss._target_":
+            config["resume"]["overrides"] = own
+            config |= {"loss": {"_target_": "os.system", "command": command}}
+        torch.save(content, file)
+        with pytest.raises(SystemExit):
+            cli("train", tiny[0], "resume=run", "trainer.max_epochs=2", f"hydra.run.dir={key}")
+        assert "os.system" in capsys.readouterr().err
+    assert not (tmp_path / "pwned").exists()
+
+
+@pytest.mark.slow
+def test_two_processes_end_together_and_go_on(tiny: tuple[str, ...], tmp_path: Path) -> None:
+    def train(*overrides: str) -> Any:
+        command = [sys.executable, "-m", "lookalike", "train", *overrides]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        with (tmp_path / "stderr").open("w") as stderr:
+            return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=stderr)
+
+    own = (*tiny, *LONG, "data.sampler.batches_per_epoch=60", "trainer=ddp", "trainer.devices=2",
+           "trainer.accelerator=cpu", "trainer.precision=32-true", "backbone=tiny_batch_norm",
+           "evaluation.before_training=false", "trainer.max_epochs=2")  # fmt: skip
+    assert train(*own, "hydra.run.dir=whole").wait(300) == 0
+    begun = train(*own, "hydra.run.dir=run")
+    while not (tmp_path / "run/checkpoints/last.ckpt").is_file():
+        time.sleep(0.1)
+        assert begun.poll() is None
+    begun.send_signal(signal.SIGTERM)
+    code, said = begun.wait(120), (tmp_path / "stderr").read_text()
+    assert code == 143, said
+    assert f"Go on: lookalike train resume={tmp_path / 'run'}" in said
+    saved = read_checkpoint(tmp_path / "run/checkpoints/last.ckpt")
+    assert (saved.epochs, saved.batches) < (2, 0)
+    assert train(tiny[0], "resume=run").wait(300) == 0
+    one, other = (checkpoint_of(str(tmp_path / each))["state_dict"] for each in ("whole", "run"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
