@@ -55,8 +55,8 @@ class SaveInsideEpochs(Callback):
         ours = checkpoint[KEY]
         ours["batches"] = 0
         if self._inside:
-            progress = trainer.fit_loop.epoch_loop.batch_progress
-            ours |= {"epochs": trainer.current_epoch, "batches": progress.current.processed}
+            trained: Any = trainer.fit_loop.epoch_loop.batch_progress.current
+            ours |= {"epochs": trainer.current_epoch, "batches": trained.processed}
             ours["scores"] = {}
             if trainer.validating:
                 checkpoint["loops"]["fit_loop"][VALIDATION] = UNFINISHED
