@@ -365,3 +365,41 @@ def test_two_processes_end_together_and_go_on(tiny: tuple[str, ...], tmp_path: P
     assert train(tiny[0], "resume=run").wait(300) == 0
     one, other = (checkpoint_of(str(tmp_path / each))["state_dict"] for each in ("whole", "run"))
     assert all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("freeze=thaw", "freeze.thaw.from_layer=0", "freeze.thaw.epoch=1"),
+        ("freeze=all", "data.cache=features", "data.feature_views=2", "loss=softmax", "miner=none"),
+        ("trainer.accumulate_grad_batches=2", "loss=cross_batch_memory", "loss.memory_size=20"),
+    ],
+    ids=["thawed", "features", "accumulated"],
+)  # fmt: skip
+def test_parts_with_a_state_of_their_own_go_on(
+    make: Any, overrides: tuple[str, ...], tmp_path: Path
+) -> None:
+    cached = (*overrides, f"data.cache_folder={tmp_path}")
+    whole, begun = make("whole", *cached), make("run", *cached)
+    whole.fit()
+    cut(begun, "training_step", 9, Killed())
+    with pytest.raises(Killed):
+        begun.fit()
+    again = make("run", *cached)
+    saved = newest(begun.folder)
+    assert read_checkpoint(saved or "").batches == (2 if overrides[0].endswith("=2") else 3)
+    again.fit(str(saved))
+    assert torch.equal(weights_of(again), weights_of(whole))
+
+
+def test_a_network_that_was_only_measured_can_be_trained_later(
+    cli: Cli, tiny: tuple[str, ...], capsys: Any
+) -> None:
+    cli("train", *tiny, *FIVE, "trainer.max_epochs=1", "hydra.run.dir=whole")
+    cli("train", *tiny, *FIVE, "trainer.max_epochs=0", "hydra.run.dir=measured")
+    with pytest.raises(SystemExit):
+        cli("train", tiny[0], "resume=measured")
+    assert "raise trainer.max_epochs" in capsys.readouterr().err
+    cli("train", tiny[0], "resume=measured", "trainer.max_epochs=1", "hydra.run.dir=trained")
+    one, other = (checkpoint_of(each)["state_dict"] for each in ("whole", "trained"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
