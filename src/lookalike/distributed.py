@@ -30,6 +30,20 @@ def gather(value: T) -> list[T]:
     return values
 
 
+def highest(value: int, device: torch.device) -> int:
+    """The highest value of all ranks; every rank must call this.
+
+    Args:
+        value: of this rank.
+        device: on which it is exchanged.
+    """
+    if not torch.distributed.is_initialized():
+        return value
+    exchanged = torch.tensor(value, device=device)
+    torch.distributed.all_reduce(exchanged, torch.distributed.ReduceOp.MAX)
+    return int(exchanged)
+
+
 def make_buffers_equal(module: nn.Module) -> None:
     """Give every rank the buffers of rank 0, whose network is saved; every rank must call this.
 

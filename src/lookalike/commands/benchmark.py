@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from lookalike.commands.verb import run_verb
 from lookalike.compatibility import launch
 from lookalike.config import build, subject
+from lookalike.interruption import Interrupted
 from lookalike.studies.benchmark import summary, write_results
 from lookalike.studies.cells import Benchmark
 from lookalike.studies.runs import Run, State, planned_runs, run_cell
@@ -31,8 +32,14 @@ def benchmark(config: DictConfig) -> int:
     print(summary(runs, states))
     if not config.status:
         left = [run for run, state in zip(runs, states, strict=True) if state in ("left", "failed")]
-        if left:
-            _launch(left, list(given.hydra), folder / "cells")
+        try:
+            if left:
+                _launch(left, list(given.hydra), folder / "cells")
+        except Interrupted as stop:
+            done = sum(run.result() is not None for run in runs)
+            command = _command(config.more)
+            stop.advice = f"{done} of {len(runs)} runs are done. Go on: {command}"
+            raise
         write_results(spec, runs, folder, _command(config.more))
     return sum(run.result() is not None for run in runs)
 

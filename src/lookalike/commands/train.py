@@ -1,5 +1,7 @@
 """lookalike train: fit, choose by validation, test once; writes a run folder."""
 
+import shlex
+import sys
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
@@ -9,19 +11,57 @@ from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
 from lookalike.commands.folders import used_alone
-from lookalike.commands.verb import run_verb
+from lookalike.commands.resume import check_parts
+from lookalike.commands.verb import again, config_folders, planned_jobs, run_verb
 from lookalike.config import subject
 from lookalike.errors import InputError, did_you_mean
+from lookalike.interruption import Interrupted
+from lookalike.training.resume import is_resumable, score_of_same
 from lookalike.training.run import train as train_once
 
 
 def train(config: DictConfig) -> float:
-    """One run; what Hydra alone knows is checked first. Returns the monitored score."""
+    """One run; what Hydra alone knows is checked first. Returns the monitored score.
+
+    A run of a multirun that was started before is left as it is if it is finished, and goes on if
+    it was cut off.
+    """
     _check_choices()
-    if rank_zero_only.rank:  # it joins the process that has the folder
-        return train_once(config)
-    with used_alone(Path(config.paths.run)):
-        return train_once(config)
+    several = HydraConfig.get().mode == RunMode.MULTIRUN
+    folder = Path(config.paths.run)
+    try:
+        if several and (score := score_of_same(config, folder)) is not None:
+            print(f"{folder} is finished already")
+            return score
+        if several and is_resumable(folder):
+            config.resume.path = str(folder)
+        elif config.resume.path is not None:
+            check_parts(config)
+        if rank_zero_only.rank:  # it joins the process that has the folder
+            return train_once(config)
+        with used_alone(folder):
+            return train_once(config)
+    except Interrupted as stop:
+        stop.advice = _advice_to_several() if several else _advice(folder)
+        raise
+
+
+def _advice(folder: Path) -> str:
+    """The command that goes on with a run."""
+    if not is_resumable(folder):
+        return f"Nothing was trained yet. Start it again: {again('train')}"
+    beside = [each for each in sys.argv[1:] if each.startswith(("paths.", "trust=", "hydra.s"))]
+    beside += config_folders()
+    return f"Go on: {shlex.join(['lookalike', 'train', f'resume={folder}', *beside])}"
+
+
+def _advice_to_several() -> str:
+    """How many runs of a multirun are done, and the command that does the rest."""
+    sweep = HydraConfig.get().sweep.dir
+    done = len(list(Path(sweep).glob("*/metrics.json")))
+    named = any(each.startswith("hydra.sweep.dir=") for each in sys.argv)
+    more = [] if named else [f"hydra.sweep.dir='{sweep}'"]
+    return f"{done} of {planned_jobs()} runs are done. Go on: {again('train', more)}"
 
 
 def _check_choices() -> None:

@@ -9,10 +9,11 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from lookalike.commands.verb import run_verb
+from lookalike.commands.verb import again, run_verb
 from lookalike.config import build, subject
 from lookalike.errors import InputError
 from lookalike.files import write_text
+from lookalike.interruption import Interrupted
 from lookalike.studies.space import Tuning, overrides_of
 from lookalike.studies.trials import print_trials, write_trials
 from lookalike.studies.tuning import Compose, ranked, tuned
@@ -29,6 +30,9 @@ def tune(config: DictConfig) -> float:
     try:
         with FileLock(folder / ".lock").acquire(timeout=0):
             study = tuned(tuning, composer(every), folder)
+    except Interrupted as stop:
+        stop.advice = f"{stop.advice} Go on: {again('tune')}".lstrip()
+        raise
     except Timeout:
         raise InputError(
             f"another process is searching in {folder}; name=<another> searches beside it"

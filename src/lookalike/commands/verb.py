@@ -2,14 +2,17 @@
 
 import os
 import re
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
@@ -20,6 +23,7 @@ from lookalike.commands.quoting import remedy, with_texts
 from lookalike.config import causes, config_folder, gather_overrides, known_names
 from lookalike.errors import InputError, did_you_mean
 from lookalike.files import explained
+from lookalike.interruption import Interrupted, interruption
 from lookalike.memory import keep_freed_memory
 
 # said of every run, whatever the user does
@@ -31,7 +35,7 @@ LIGHTNING_REMARKS = (
     "The '.*_dataloader' does not have many workers",  # the cores decide, or the user
     "Found .* module\\(s\\) in eval mode at the start of training",  # what is frozen
     "It is recommended to use .*sync_dist=True",  # our scores are the same on every rank
-    "The dirpath has changed from",  # a resumed run has its own folder
+    "You're resuming from a checkpoint that ended before the epoch",  # with its next batch
 )
 REPEATING = ("seed", "data.fold", "logger")  # keys that only repeat a cell of a sweep
 ELSEWHERE = {  # names that other programs have, and what is meant here
@@ -48,14 +52,14 @@ ELSEWHERE = {  # names that other programs have, and what is meant here
 def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
     """Compose conf/<verb>.yaml with the command line, run the task, and explain a user's mistakes.
 
-    Exits with 2 where the command, a file or a checkpoint does not fit.
+    Exits with 2 where the command, a file or a checkpoint does not fit, and with 128 + its number
+    after a signal.
     """
     keep_freed_memory()
     sys.path.append(os.getcwd())  # a user's own package lies where the command is given
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach us instead of Hydra's printer
     for message in LIGHTNING_REMARKS:
         warnings.filterwarnings("ignore", message)
-    given = [with_texts(argument) for argument in sys.argv[1:]]
 
     @wraps(task)
     def start(config: DictConfig) -> Any:
@@ -64,12 +68,27 @@ def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
 
     main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(start)
     try:
-        sys.argv[1:] = gather_overrides(verb, [*given, *only_what_is_swept(given)])
-        with explained():
+        with interruption.heard(), explained():
+            sys.argv[1:] = _as_hydra_takes_them(verb, sys.argv[1:])
             main()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         print(f"\nlookalike {verb}: {explain(error, verb)}", file=sys.stderr)
         sys.exit(2)
+    except Interrupted as stop:
+        if os.environ.get("LOCAL_RANK", "0") != "0":
+            sys.exit(0)  # the first process tells, and Lightning kills it if another one fails
+        print(f"\nlookalike {verb}: stopped by {stop}. {stop.advice}".rstrip(), file=sys.stderr)
+        sys.exit(128 + stop.signum)
+
+
+def _as_hydra_takes_them(verb: str, arguments: Sequence[str]) -> list[str]:
+    texts = [with_texts(argument) for argument in arguments]
+    given = gather_overrides(verb, [*texts, *only_what_is_swept(texts)])
+    if verb == "train" and any(each.startswith("resume=") for each in given):
+        from lookalike.commands.resume import expanded  # reads a checkpoint, with torch
+
+        return expanded(given)
+    return given
 
 
 def explain(error: Exception, verb: str) -> str:
@@ -94,6 +113,34 @@ def explain(error: Exception, verb: str) -> str:
         name = misspelt[1].rstrip(".")
         return f"there is no {name!r} in the configuration.{_hint(name, verb)}"
     return message
+
+
+def again(verb: str, more: Sequence[str] = ()) -> str:
+    """The command that was given, with further overrides, to be copied.
+
+    Args:
+        verb: such as "train".
+        more: overrides that follow.
+    """
+    own = [each for each in sys.argv[1:] if not each.startswith("hydra.job.config.")]
+    return shlex.join(["lookalike", verb, *own, *more])
+
+
+def config_folders() -> list[str]:
+    """The arguments by which a user added folders of configurations."""
+    sources = HydraConfig.get().runtime.config_sources
+    return [f"--config-dir={each.path}" for each in sources if each.provider == "command-line"]
+
+
+def planned_jobs() -> int:
+    """How many jobs a multirun has, by the command line and what a sweep chose."""
+    swept = HydraConfig.get().sweeper.get("params") or {}
+    parser = OverridesParser.create()
+    given = [f"{key}={value}" for key, value in swept.items()]
+    given += [each for each in sys.argv[1:] if re.match(r"[+~]*[\w./@]+=", each)]
+    overrides = {each.key_or_group: each for each in parser.parse_overrides(given)}
+    sweeps = [each for each in overrides.values() if each.is_sweep_override()]
+    return prod(len(list(each.sweep_iterator())) for each in sweeps)
 
 
 def _hint(name: str, verb: str) -> str:

@@ -108,7 +108,7 @@ class RetrievalData(LightningDataModule):
         self.view_seed = view_seed
         self.exclude = exclude
         self.features: dict[str, Features] = {}  # of the "train" and the "test" view
-        self.first_epoch = 0  # of a training that is resumed
+        self.first_epoch, self.first_batch = 0, 0  # of a training that is resumed
         self._measured: MeasuredImages | None = None
 
     def prepare_data(self) -> None:
@@ -233,7 +233,9 @@ class RetrievalData(LightningDataModule):
         on what was read before.
         """
         # Lightning sets the epoch of a resumed training after workers have begun to read
-        seeded = SeededDraws(self.sampler, self.view_seed, self.first_epoch)
+        seeded = SeededDraws(
+            self.sampler, self.view_seed, self.first_epoch, skipped=self.first_batch
+        )
         return self._loader("train", self.training_labels, seeded, persistent=True)
 
     def train_dataloader_in_order(self) -> DataLoader[Batch]:

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from lookalike.data.decoding import decode
 from lookalike.data.records import Records
 from lookalike.device import usable_workers
+from lookalike.interruption import ignore_ctrl_c
 from lookalike.memory import keep_freed_memory
 
 
@@ -139,4 +140,5 @@ def batch_loader(
 
 
 def _begin_worker(number: int) -> None:
+    ignore_ctrl_c()
     keep_freed_memory()  # a fork has it from its parent; Python 3.14 starts workers anew

@@ -7,6 +7,7 @@ measured before the training, and on where a training was resumed.
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
@@ -35,14 +36,21 @@ class SeededDraws(Sampler[SeededIds]):
         seed: of all random views.
         epoch: whose batches are drawn, until `set_epoch` is called.
         shared: whether the sampler yields this rank's share of the batches, and not all.
+        skipped: batches of the epoch given here that are left out, because they were trained on.
     """
 
     def __init__(
-        self, sampler: Sampler[list[int]], seed: int, epoch: int = 0, shared: bool = True
+        self,
+        sampler: Sampler[list[int]],
+        seed: int,
+        epoch: int = 0,
+        shared: bool = True,
+        skipped: int = 0,
     ) -> None:
         self.sampler = sampler
         self.seed = seed
         self.shared = shared
+        self.skipped = {epoch: skipped}
         self.set_epoch(epoch)
 
     def set_epoch(self, epoch: int) -> None:
@@ -52,11 +60,12 @@ class SeededDraws(Sampler[SeededIds]):
             self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
 
     def __len__(self) -> int:
-        """Batches an epoch on each rank."""
+        """Batches an epoch on each rank, those that are left out, too."""
         return len(self.sampler)  # type: ignore[arg-type]  # ours and Lightning's know their length
 
     def __iter__(self) -> Iterator[SeededIds]:
-        for number, ids in enumerate(self.sampler):
+        first = self.skipped.get(self.epoch, 0)
+        for number, ids in enumerate(islice(self.sampler, first, None), first):
             over_all_ranks = number * world_size() + rank() if self.shared else number
             yield SeededIds(ids, seed_of(self.seed, self.epoch, over_all_ranks))
 

@@ -80,4 +80,21 @@ class RetrievalEvaluation(Callback):
 
 def stop_early(plan: Evaluation, patience: int) -> EarlyStopping:
     """The callback that ends training after `patience` epochs without a better monitored score."""
-    return EarlyStopping(plan.monitored, mode=plan.mode, patience=patience)
+    return StopEarly(plan.monitored, mode=plan.mode, patience=patience)
+
+
+class StopEarly(EarlyStopping):
+    """Lightning's, for runs that may be resumed: arguments are Lightning's.
+
+    It counts before checkpoints are saved, so that they hold the count, and obeys a new patience.
+    """
+
+    def __init__(self, monitor: str, mode: str, patience: int) -> None:
+        super().__init__(monitor, mode=mode, patience=patience, check_on_train_epoch_end=False)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict({**state_dict, "patience": self.patience})
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that had stopped, and was cut off in its test, doesn't train any further."""
+        trainer.should_stop |= self.wait_count >= self.patience

@@ -31,9 +31,10 @@ class Checkpoint:
     config: the resolved configuration of its run, as plain dicts and lists.
     state: the parameters and buffers of the learner, by name.
     scores: of the validation when it was saved, by name.
-    epochs: trained until then.
+    epochs: trained until then, whole ones.
     class_names: of the training classes, in the order of their labels.
     trust: packages whose parts its configuration may name, beside those that lookalike knows.
+    batches: trained of the epoch that was running.
     resumable: whether it has the optimiser's states, from which a training goes on.
     """
 
@@ -44,6 +45,7 @@ class Checkpoint:
     epochs: int
     class_names: tuple[str, ...] = ()
     trust: tuple[str, ...] = ()
+    batches: int = 0
     resumable: bool = False
 
     def part(self, name: str) -> dict[str, Tensor]:
@@ -126,6 +128,7 @@ def read_checkpoint(file: str | Path, trust: Sequence[str] = ()) -> Checkpoint:
         ours["epochs"],
         tuple(ours["class_names"]),
         tuple(trust),
+        ours.get("batches", 0),
         bool(content.get("optimizer_states")),
     )
 

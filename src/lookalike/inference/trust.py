@@ -5,7 +5,7 @@ name anything. What a file says must be a known part: a class of lookalike's own
 torch, torchvision or timm, a part of a loss of pytorch-metric-learning.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from hydra.utils import get_object
@@ -28,7 +28,7 @@ FUNCTIONS = (
 LAYERS_OF = ("pytorch_metric_learning", "timm", "torch.nn", "torchvision")
 
 
-def check_trusted(config: Any, trust: Sequence[str] = ()) -> None:
+def check_trusted(config: Any, trust: Sequence[str] = (), known: Collection[str] = ()) -> None:
     """Raises InputError where plain data from a file name a part that is not known.
 
     The object counts and not its name: `torch.nn.os.system` is no part of torch. Only packages of
@@ -37,9 +37,10 @@ def check_trusted(config: Any, trust: Sequence[str] = ()) -> None:
     Args:
         config: every `_target_` in it, at any depth, is checked.
         trust: further packages whose parts may be named; a user's decision.
+        known: further parts of lookalike's, for a room that builds more than a network.
     """
     for key, value in _strings(config):
-        if key == "_target_" and not _is_known(value, trust):
+        if key == "_target_" and value not in known and not _is_known(value, trust):
             raise InputError(
                 f"the checkpoint names {value}, which is no part that lookalike knows, and a file "
                 "must not choose what code runs. If you trust where it comes from, say so: "

@@ -26,6 +26,7 @@ from lookalike.files import write_text
 from lookalike.reports.saved import FINISHED
 from lookalike.studies.cells import Benchmark
 from lookalike.training.identity import BEFORE_TRAINING, fingerprint, start_fingerprint
+from lookalike.training.resume import is_resumable
 from lookalike.training.run import train
 
 State = Literal["done", "running", "failed", "left"]
@@ -133,9 +134,12 @@ _Start = tuple[tuple[str, ...], _Cell]  # entries of the axes, and the cell with
 
 
 def _attempt(config: DictConfig, problem: Path) -> float:
-    """One run; an exception is written to a file and logged."""
+    """One run, which goes on if it was cut off; an exception is written to a file and logged."""
+    failed = problem.exists()  # a checkpoint may be what it failed by
     problem.unlink(missing_ok=True)
     try:
+        if is_resumable(problem.parent) and not failed:
+            config.resume.path = str(problem.parent)
         return train(config)
     except Exception as error:
         write_text(problem, traceback.format_exc())

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lookalike.config import build
 from lookalike.errors import InputError
+from lookalike.interruption import Interrupted
 from lookalike.studies.journal import mend_journal
 from lookalike.studies.space import Tuning, overrides_of
 from lookalike.training.experiment import Experiment
@@ -27,6 +28,7 @@ FEWEST = 4  # trials on a fold before any is pruned for being below their median
 STARTUP = 5  # trials with values drawn at random, before others are proposed from their scores
 ATTEMPTS = 3  # at the same values, if the process is killed each time
 NAME = "lookalike"  # of the study in the journal
+BY_USER = "interrupted"  # of a trial that a signal cut off, which says nothing of its values
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +56,12 @@ def tuned(tuning: Tuning, compose: Compose, folder: Path) -> optuna.Study:
         study.enqueue_trial(tuning.defaults(config))
     while len(done(study)) < tuning.trials:
         trial = study.ask(tuning.distributions())
-        value, state = _try(trial, tuning, compose)
+        try:
+            value, state = _try(trial, tuning, compose)
+        except Interrupted as stop:
+            trial.set_user_attr(BY_USER, True)
+            stop.advice = f"{len(done(study))} of {tuning.trials} trials are done."
+            raise
         log.info(_line(study, study.tell(trial, value, state)))
     return study
 
@@ -149,7 +156,7 @@ def _repeat_interrupted(study: optuna.Study) -> None:
 
 def _times_cut_off(study: optuna.Study, params: Mapping[str, Any]) -> int:
     return sum(
-        trial.params == params and "error" not in trial.user_attrs
+        trial.params == params and not {"error", BY_USER} & set(trial.user_attrs)
         for trial in study.get_trials(states=(TrialState.FAIL,))
     )
 

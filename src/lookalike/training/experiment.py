@@ -26,9 +26,11 @@ from lookalike.losses.mined import remark_on_miner
 from lookalike.models.heads import PrincipalComponents
 from lookalike.provenance import weights_fingerprint
 from lookalike.retrieval.embeddings import embed
+from lookalike.training.best import KeptCheckpoint
 from lookalike.training.checkpointing import CarryConfig, WholeCheckpoints
 from lookalike.training.describe import DescribeRun
 from lookalike.training.learner import MetricLearner
+from lookalike.training.saving import SaveInsideEpochs
 from lookalike.training.seeding import SeedEachStep
 from lookalike.training.throughput import Throughput
 
@@ -82,6 +84,13 @@ class Experiment:
         """The checkpoint of the network before training, where that was measured."""
         return self.folder / "checkpoints" / "start.ckpt"
 
+    def begin_curve(self, rows: list[dict[str, str]]) -> None:
+        """Let metrics.csv begin with lines of the training that goes on here."""
+        logger = self.trainer.loggers[0]
+        assert isinstance(logger, CSVLogger)
+        logger.experiment.metrics = [{k: v for k, v in row.items() if v} for row in rows]
+        logger.save()
+
     def measure(self, prefix: str) -> dict[str, float]:
         """Validation and test scores of the weights as they are, under prefixed names.
 
@@ -99,10 +108,11 @@ class Experiment:
         """Train; the checkpoint with the best validation score, or the last one without any.
 
         Args:
-            resume: a checkpoint to continue from. If the run that it comes from had a better one
-                than all that follow, that one is returned.
+            resume: a checkpoint to continue from. A best.ckpt that lies in the folder counts
+                if it is the best of the training that goes on.
         """
-        self.data.first_epoch = read_checkpoint(resume).epochs if resume else 0
+        if resume is not None:
+            self._check_fits(read_checkpoint(resume))
         self.trainer.fit(self.learner, datamodule=self.data, ckpt_path=resume, weights_only=True)
         kept = self.model_checkpoints[0].best_model_path
         if not kept:
@@ -110,14 +120,23 @@ class Experiment:
                 "no epoch was validated, so there is no checkpoint. Set trainer.max_epochs above "
                 "the epochs already done."
             )
-        files = [self.folder / "checkpoints" / Path(kept).name]
-        if resume and (earlier := Path(resume).with_name("best.ckpt")).is_file():
-            files.append(earlier)
-        best_of = max if self.plan.mode == "max" else min
-        return best_of(
-            map(read_checkpoint, files),
-            key=lambda checkpoint: checkpoint.scores.get(self.plan.monitored, 0.0),
-        )
+        return read_checkpoint(self.folder / "checkpoints" / Path(kept).name)
+
+    def _check_fits(self, checkpoint: Checkpoint) -> None:
+        """The training classes and the sizes of the network are those of a checkpoint."""
+        if set(checkpoint.class_names) != set(self.data.training_class_names):
+            raise InputError(
+                f"{checkpoint.file} was trained on other classes than the data have for training "
+                "now. Resume it with its own data, split and fold."
+            )
+        own = self.learner.state_dict()
+        for name, value in checkpoint.state.items():
+            shape = tuple(own[name].shape) if name in own else "not there"
+            if shape != tuple(value.shape):
+                raise InputError(
+                    f"{checkpoint.file} does not fit this network: {name} is "
+                    f"{tuple(value.shape)} in the checkpoint, and {shape} here."
+                )
 
     def test(self, checkpoint: Checkpoint) -> dict[str, float]:
         """Test scores of a checkpoint, of this fit or a refit, told to this fit's loggers."""
@@ -149,8 +168,7 @@ class Experiment:
         return [best, self._model_checkpoint("last")]
 
     def _model_checkpoint(self, name: str, **choice: Any) -> ModelCheckpoint:
-        folder = self.folder / "checkpoints"
-        return ModelCheckpoint(folder, filename=name, enable_version_counter=False, **choice)
+        return KeptCheckpoint(self.folder / "checkpoints", name, **choice)
 
     def _make_trainer(self) -> pl.Trainer:
         resolved: Any = OmegaConf.to_container(self.config, resolve=True)
@@ -170,6 +188,11 @@ class Experiment:
                 SeedEachStep(self.config.seed),
                 DescribeRun(resolved, self.plan),
                 self.throughput,
+                SaveInsideEpochs(
+                    self.folder / "checkpoints" / "last.ckpt",
+                    self.config.checkpoint.every_minutes,
+                    self.data,
+                ),
                 *callbacks,
                 *self.model_checkpoints,
             ],

@@ -1,7 +1,8 @@
 """What makes two runs the same: which keys of a configuration decide its result."""
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from hashlib import sha256
 from typing import Any
@@ -9,15 +10,22 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from lookalike.device import best_precision
+from lookalike.inference.places import PATHS
 from lookalike.reports.saved import SavedRun
 
 # groups and keys that say where a run lies, what it is called and what of it is shown, and which
 # engine measures: they agree to rounding, and `train` offers float32 alone
 WITHOUT_EFFECT = (
     "learner.embedding",  # before what it repeats
-    "callbacks.progress", "checkpoint", "debug", "embedding", "hydra", "logger", "name", "paths",
-    "report",
-    "resume",
+    "callbacks.progress", "checkpoint", "debug", "embedding", "evaluation.engine", "hydra",
+    "logger", "name", "paths", "report", "resume", "trust",
+)  # fmt: skip
+# what may differ when a run is resumed: how long and how fast it trains, and on what machine
+OF_RESUMING = (
+    *WITHOUT_EFFECT, "callbacks", "learning_rate", "scheduler", "threads", "warmup",
+    "data.cache_folder", "data.num_workers", "evaluation.before_training",
+    "learner.planned_epochs", "trainer.accelerator", "trainer.enable_model_summary",
+    "trainer.log_every_n_steps", "trainer.max_epochs", "trainer.max_steps",
 )  # fmt: skip
 # groups and keys that say how training goes on, not from where it starts
 OF_TRAINING = (
@@ -27,6 +35,7 @@ OF_TRAINING = (
 )  # fmt: skip
 REPEATED = ("embedder", "learner")  # they only put together what other keys say
 BEFORE_TRAINING = "before training"
+ABSENT = "(not set)"
 
 
 def fingerprint(config: DictConfig, without: Sequence[str] = ()) -> str:
@@ -43,19 +52,79 @@ def fingerprint(config: DictConfig, without: Sequence[str] = ()) -> str:
         if OmegaConf.select(neutral, "trainer.precision") == "auto":
             neutral.trainer.precision = best_precision(neutral.trainer.accelerator)
         neutral.paths = {name: name for name in config.paths}  # other keys refer to them
-        for key in (*WITHOUT_EFFECT, *without):
-            parent, _, name = key.rpartition(".")
-            node = OmegaConf.select(neutral, parent) if parent else neutral
-            if node is not None and key != "paths":
-                node.pop(name, None)
+        for key in WITHOUT_EFFECT:
+            if key != "paths":
+                _drop(neutral, key)
     content: Any = OmegaConf.to_container(neutral, resolve=True)
-    del content["paths"]
+    for key in ("paths", *without):  # now that nothing refers to them
+        _drop(content, key)
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _drop(config: Any, key: str) -> None:
+    """Remove a dotted key, if it is there."""
+    *above, name = key.split(".")
+    for part in above:
+        config = config.get(part) or {}
+    config.pop(name, None)
+
+
+def resume_fingerprint(config: DictConfig) -> str:
+    """The same of what may not differ when a run is resumed."""
+    return fingerprint(config, (*OF_RESUMING, *REPEATED))
 
 
 def start_fingerprint(config: DictConfig) -> str:
     """The same of a starting point, which losses, miners and optimisers share."""
     return fingerprint(config, OF_TRAINING)
+
+
+def differences(
+    config: DictConfig, saved: dict[str, Any], without: Sequence[str]
+) -> dict[str, tuple[Any, Any]]:
+    """What is set otherwise than in a saved run: key -> (here, there), or `ABSENT` for a value.
+
+    Keys that only refer to others are left out.
+
+    Args:
+        config: of `train`, not yet resolved.
+        saved: the resolved configuration in a checkpoint.
+        without: keys, dotted, that don't count.
+    """
+    own = dict(_leaves(OmegaConf.to_container(config)))
+    there = dict(_leaves(saved))
+    pairs = {key: (own.get(key, ABSENT), there.get(key, ABSENT)) for key in {**own, **there}}
+    return {
+        key: (one, other)
+        for key, (one, other) in pairs.items()
+        if one != other
+        and not _is_of(key, without)
+        and not _refers(key, own)
+        and not _is_same_place(key, one, other)
+    }
+
+
+def _is_same_place(key: str, here: Any, there: Any) -> bool:
+    """Whether two values are one path; a checkpoint has those of its data absolute."""
+    named = key.startswith("data.") and key.rpartition(".")[2] in PATHS
+    texts = isinstance(here, str) and isinstance(there, str)
+    return named and texts and os.path.abspath(here) == os.path.abspath(there)
+
+
+def _leaves(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value that is no dict with its dotted key; a list is one value."""
+    for key, value in node.items():
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
+
+
+def _refers(key: str, leaves: Mapping[str, Any]) -> bool:
+    """Whether a key, or one above it, only repeats what others say."""
+    parts = key.split(".")
+    above = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+    return any("${" in str(leaves.get(each, "")) for each in above)
 
 
 def compared(runs: Iterable[SavedRun]) -> list[SavedRun]:

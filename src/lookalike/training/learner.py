@@ -17,6 +17,7 @@ from lookalike.losses.unsupported import translate_errors
 from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.models.racing import Racing
+from lookalike.training.settings import obey, same_groups
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +71,22 @@ class MetricLearner(LightningModule):
         now = any(parameter.requires_grad for parameter in self.parameters())
         return now or bool(self.embedder.freeze.thawing(self.embedder.backbone))
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """An optimiser of another kind, or of other parameters, begins anew."""
+        fresh = self.make_optimizer(self._parameter_groups())
+        saved = checkpoint["optimizer_states"]
+        if saved and not same_groups(saved[0], fresh.state_dict()):
+            log.warning("the optimiser is another one than in the checkpoint, and begins anew")
+            checkpoint["optimizer_states"] = []
+
     def on_train_start(self) -> None:
+        optimizer: Any = self.optimizers(use_pl_optimizer=False)
+        scheduler: Any = self.lr_schedulers()
+        obey(optimizer, scheduler, self.make_optimizer(self._parameter_groups()))
+        self.embedder.thaw(self.current_epoch)  # a resumed epoch doesn't start
+        self._warn_of_no_thaw()
+
+    def _warn_of_no_thaw(self) -> None:
         thaw, epochs = self.embedder.freeze.thaw, self.trainer.max_epochs
         if thaw is not None and epochs is not None and 0 < epochs <= thaw.epoch:
             log.warning(

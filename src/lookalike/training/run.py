@@ -22,6 +22,15 @@ from lookalike.reports.scores import print_counts, print_outcome, print_scores, 
 from lookalike.reports.tables import title
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.training.experiment import Experiment, refitting
+from lookalike.training.resume import (
+    Resumed,
+    carry_over,
+    check_resumed,
+    earlier_rows,
+    find,
+    mark,
+    newest,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +53,14 @@ def train(config: DictConfig) -> float:
     keep_freed_memory()  # a launcher's process, or a program of the user's, begins here
     watch_peak()
     folder = _checked_folder(config)
+    resumed = _resumed(config)
+    mark(config)
     experiment = Experiment(config, folder)
     reports = build(config.report)  # now: their arguments are checked before any work
     _announce(experiment)
-    outcome = _trained(experiment) if _trains(experiment) else _measured(experiment)
+    if resumed:
+        _go_on(experiment, resumed)
+    outcome = _trained(experiment, resumed) if _trains(experiment) else _measured(experiment)
     facts = _facts(experiment, outcome)
     facts["wall_time_seconds"] = round(perf_counter() - started, 1)
     _finish(experiment, outcome, facts, reports)
@@ -91,11 +104,6 @@ def _checked_folder(config: DictConfig) -> Path:
         raise InputError(
             f"{folder} holds a finished run, which is kept. Choose another hydra.run.dir."
         )
-    if config.resume is not None and not read_checkpoint(config.resume).resumable:
-        raise InputError(
-            f"{config.resume} has no states of an optimiser, so no training can go on from it. "
-            "Give resume=RUN/checkpoints/last.ckpt, or train with checkpoint.optimizer=both."
-        )
     epochs = config.trainer.max_epochs
     if not isinstance(epochs, int) or epochs < 0:
         raise InputError(
@@ -108,6 +116,28 @@ def _checked_folder(config: DictConfig) -> Path:
             "evaluation.refit=true trains on everything once the epochs are chosen."
         )
     return folder
+
+
+def _resumed(config: DictConfig) -> Resumed | None:
+    """The training that goes on, checked; null for one that begins."""
+    if config.resume.path is None:
+        return None
+    resumed = find(config.resume.path, Path(config.paths.outputs))
+    check_resumed(config, resumed)
+    return resumed
+
+
+@rank_zero_only
+def _go_on(experiment: Experiment, resumed: Resumed) -> None:
+    """Bring along what is known of the training, and say where it goes on."""
+    carry_over(resumed, experiment.folder)
+    experiment.begin_curve(earlier_rows(resumed))
+    checkpoint = resumed.checkpoint
+    inside = f" and {checkpoint.batches} batches" if checkpoint.batches else ""
+    log.info(
+        "resumed after %d epochs%s, from %s; written to %s",
+        checkpoint.epochs, inside, checkpoint.file, experiment.folder,
+    )  # fmt: skip
 
 
 @rank_zero_only
@@ -137,27 +167,39 @@ def _measured(experiment: Experiment) -> _Outcome:
     return _Outcome(scores, _Fitted(start, start, experiment))
 
 
-def _trained(experiment: Experiment) -> _Outcome:
+def _trained(experiment: Experiment, resumed: Resumed | None) -> _Outcome:
     """The network before training, where the plan says so, and the best one after it."""
     before, untrained = {}, None
     if experiment.plan.before_training:
         before = experiment.measure("epoch_0/")
         untrained = _tested(experiment)
-    fitted = _fit(experiment)
+    fitted = _fit(experiment, resumed)
     scores = before | fitted.best.scores | experiment.test(fitted.chosen)
     return _Outcome(scores, fitted, untrained)
 
 
-def _fit(experiment: Experiment) -> _Fitted:
+def _fit(experiment: Experiment, resumed: Resumed | None) -> _Fitted:
     """Train; where the plan says so, once more on training and validation classes together."""
     config = experiment.config
-    best = experiment.fit(config.resume)
+    best = experiment.fit(str(resumed.checkpoint.file) if resumed else None)
     if not experiment.plan.refit:
         return _Fitted(best, best, experiment)
     _keep_first_fit(experiment, best)
     log.info("refit on training and validation classes together, %d epochs", best.epochs)
     again = Experiment(refitting(config, best.epochs), experiment.folder / "refit")
-    return _Fitted(best, again.fit(), again)
+    return _Fitted(best, again.fit(_begun(again) if resumed else None), again)
+
+
+def _begun(refit: Experiment) -> str | None:
+    """The checkpoint of a refit of as many epochs that was cut off."""
+    file = newest(refit.folder)
+    if file is None:
+        return None
+    planned = read_checkpoint(file).config["trainer"]["max_epochs"]
+    if planned != refit.config.trainer.max_epochs:
+        return None
+    refit.begin_curve(earlier_rows(Resumed(read_checkpoint(file), refit.folder)))
+    return str(file)
 
 
 @rank_zero_only

@@ -23,6 +23,9 @@ class Throughput(Callback):
         """0 before the first batch."""
         return self.images / self.seconds if self.seconds else 0.0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = perf_counter()  # a resumed epoch doesn't start
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = perf_counter()
 
