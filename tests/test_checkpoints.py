@@ -95,13 +95,16 @@ def test_which_checkpoints_have_the_optimiser(
     optimizer: Any, with_states: set[str], tmp_path: Path
 ) -> None:
     content = torch.load(FIXTURE, weights_only=True)
-    for name in ("start", "best", "final", "last", "epoch=3"):
+    for name in ("best", "final", "last", "epoch=3"):
         file = tmp_path / f"{name}.ckpt"
         WholeCheckpoints(optimizer).save_checkpoint(content, file)
         kept = WholeCheckpoints().load_checkpoint(file)
         assert all((state in kept) == (name in with_states) for state in STATES), name
         assert read_checkpoint(file).resumable == (name in with_states)
         torch.testing.assert_close(kept["state_dict"], content["state_dict"], rtol=0, atol=0)
+    WholeCheckpoints(optimizer).save_checkpoint(content, tmp_path / "start.ckpt")
+    start = WholeCheckpoints().load_checkpoint(tmp_path / "start.ckpt")
+    assert [start[state] for state in STATES] == [[], []]  # nothing was trained
     assert set(STATES) <= set(content)  # what Lightning handed over is not changed
 
 

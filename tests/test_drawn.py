@@ -87,7 +87,7 @@ def test_any_number_of_workers_draws_what_the_records_say(
     records = flowers.records()
     assert records.labels.tolist() == [0, 0, 1, 1, 2, 2]
     assert records.class_names == tuple(botany.species(0, number).name for number in range(3))
-    assert set(records.paths) == {str(file) for file in flowers.folder.rglob("*.*")}
+    assert set(records.paths) == {str(file) for file in flowers.folder.rglob("*.png")}
     for row, path in enumerate(records.paths):
         with Image.open(path) as image:
             assert np.array_equal(np.asarray(image), draw(0, row // 2, row % 2, 16))

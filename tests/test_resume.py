@@ -219,6 +219,7 @@ def test_resume_brings_its_own_configuration_and_folder(
     assert (Path(run) / "metrics.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_chain_of_runs_keeps_its_best(cli: Cli, tiny: tuple[str, ...], capsys: Any) -> None:
     """B and C learn far too fast, so that an earlier network is the best."""
     cli("train", *tiny, *LONG, "trainer.max_epochs=1", "hydra.run.dir=a")
@@ -245,6 +246,7 @@ def test_a_chain_of_runs_keeps_its_best(cli: Cli, tiny: tuple[str, ...], capsys:
 FIVE = ("data.sampler.batches_per_epoch=5", "evaluation.before_training=false")
 
 
+@pytest.mark.slow
 def test_a_multirun_does_what_is_left(
     cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -262,6 +264,7 @@ def test_a_multirun_does_what_is_left(
     assert all(torch.equal(value, other[name]) for name, value in one.items())
 
 
+@pytest.mark.slow
 def test_a_refit_goes_on_after_the_fit_that_chose_its_epochs(
     cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +281,7 @@ def test_a_refit_goes_on_after_the_fit_that_chose_its_epochs(
             assert torch.equal(value, again["state_dict"][name])
 
 
+@pytest.mark.slow
 def test_early_stopping_counts_on(
     cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -295,6 +299,7 @@ def test_early_stopping_counts_on(
     assert checkpoint_of("more")["lookalike"]["epochs"] == 6
 
 
+@pytest.mark.slow
 def test_a_benchmark_and_a_search_tell_what_is_done_and_go_on(
     cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
 ) -> None:

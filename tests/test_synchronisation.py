@@ -37,6 +37,7 @@ LARGEST = "the most positives of an anchor set the size of a table"
 # ours that ask: how often in a step, forward and backward, and what for
 OURS: dict[str, tuple[int, str]] = {
     "loss=centroid_triplet": (1, "the classes of the batch"),
+    "loss=cross_batch_memory": (12, "PML's memory and the loss inside it list pairs"),
     "loss=dynamic_soft_margin": (3, PAIRS),
     "loss=histogram": (4, "lists the pairs of each of two histograms"),
     "loss=lifted_structure": (2, PAIRS),

@@ -10,14 +10,14 @@ import numpy as np
 
 from lookalike.data.records import Records
 from lookalike.data.sources.cells import read_columns
+from lookalike.files import writing
 
 log = logging.getLogger(__name__)
 
 
 def write_list(file: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write rows under the names of their columns; the first column, path, is made absolute."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("w", newline="", encoding="utf-8") as stream:
+    with writing(file) as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(columns)
         writer.writerows((os.path.abspath(str(path)), *more) for path, *more in rows)

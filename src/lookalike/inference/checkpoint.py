@@ -129,7 +129,7 @@ def read_checkpoint(file: str | Path, trust: Sequence[str] = ()) -> Checkpoint:
         tuple(ours["class_names"]),
         tuple(trust),
         ours.get("batches", 0),
-        bool(content.get("optimizer_states")),
+        "optimizer_states" in content,
     )
 
 

@@ -56,7 +56,8 @@ class WholeCheckpoints(TorchCheckpointIO):
 
     Args:
         optimizer: which checkpoints have its states: "last" those that are not chosen by a score,
-            "both" the chosen one too, "none" none; that of the network before training never.
+            "both" the chosen one too, "none" none; that of the network before training has empty
+            ones, so that a training can begin from it.
 
     Raises:
         InputError: optimizer is something else.
@@ -73,8 +74,13 @@ class WholeCheckpoints(TorchCheckpointIO):
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
         """Write one; Lightning calls it on rank zero."""
-        left_out = () if self._has_optimizer(Path(path).stem) else OF_OPTIMIZER
-        kept = {name: part for name, part in checkpoint.items() if name not in left_out}
+        name = Path(path).stem
+        kept = dict(checkpoint)
+        for part in OF_OPTIMIZER:
+            if name == START:
+                kept[part] = []
+            elif not self._has_optimizer(name):
+                kept.pop(part, None)
         write_content(Path(path), kept)
 
     def load_checkpoint(
@@ -84,6 +90,4 @@ class WholeCheckpoints(TorchCheckpointIO):
         return read_content(Path(path))
 
     def _has_optimizer(self, name: str) -> bool:
-        if self.optimizer == "none" or name == START:
-            return False
-        return self.optimizer == "both" or name not in CHOSEN
+        return self.optimizer == "both" or (self.optimizer == "last" and name not in CHOSEN)

@@ -1,5 +1,6 @@
 """An experiment: what a configuration describes, built and ready to fit and measure."""
 
+import csv
 import logging
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from lookalike.errors import InputError
 from lookalike.evaluation.callback import RetrievalEvaluation
 from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.scoring import check_monitor
+from lookalike.files import writing
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.losses.classifier import classifier_of
 from lookalike.losses.mined import remark_on_miner
@@ -88,8 +90,14 @@ class Experiment:
         """Let metrics.csv begin with lines of the training that goes on here."""
         logger = self.trainer.loggers[0]
         assert isinstance(logger, CSVLogger)
-        logger.experiment.metrics = [{k: v for k, v in row.items() if v} for row in rows]
-        logger.save()
+        kept = [{name: value for name, value in row.items() if value} for row in rows]
+        curve = logger.experiment
+        curve.metrics_keys = sorted({name for row in kept for name in row})
+        if kept:
+            with writing(curve.metrics_file_path) as stream:
+                lines = csv.DictWriter(stream, curve.metrics_keys, lineterminator="\r\n")
+                lines.writeheader()
+                lines.writerows(kept)
 
     def measure(self, prefix: str) -> dict[str, float]:
         """Validation and test scores of the weights as they are, under prefixed names.

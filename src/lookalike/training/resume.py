@@ -166,8 +166,7 @@ def _check_state(checkpoint: Checkpoint) -> None:
     if not checkpoint.resumable:
         raise InputError(
             f"{checkpoint.file} has no states of an optimiser, so no training can go on from it. "
-            "Resume the run's folder or its checkpoints/last.ckpt, or train with "
-            "checkpoint.optimizer=last or both."
+            "Give resume=RUN/checkpoints/last.ckpt, or train with checkpoint.optimizer=last or both."
         )
 
 
