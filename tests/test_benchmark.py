@@ -62,6 +62,7 @@ def test_cells_are_a_product_and_starting_points_are_shared(
     assert runs[0].overrides[-3:] == ["trainer.max_epochs=0", "data.fold=0", "seed=0"]
 
 
+@pytest.mark.slow
 def test_on_wandb_a_benchmark_is_a_group_and_a_cell_a_job_type(
     compose: Compose, tiny: tuple[str, ...], tmp_path: Path
 ) -> None:

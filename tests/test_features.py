@@ -107,7 +107,10 @@ def test_other_settings_have_other_features(
     assert set(tmp_path.glob("features-*/")) > before
 
 
-@pytest.mark.parametrize("view", ["four_views", "crop", "rotate_flip", "none"])
+SLOW_VIEWS = [pytest.param(view, marks=pytest.mark.slow) for view in ("four_views", "rotate_flip")]
+
+
+@pytest.mark.parametrize("view", ["crop", "none", *SLOW_VIEWS])
 def test_the_same_views_have_the_same_features(experiment: Any, tmp_path: Path, view: str) -> None:
     experiment(*FROZEN, f"transform={view}")
     before = set(tmp_path.glob("features-*/"))

@@ -51,7 +51,7 @@ def test_verbs_that_use_a_network_import_no_lightning(
         assert not found - {"pytorch_metric_learning"}, command
 
 
-@pytest.mark.parametrize("name", ["", "transforms.v2"])
+@pytest.mark.parametrize("name", ["", pytest.param("transforms.v2", marks=pytest.mark.slow)])
 def test_torchvision_is_whole_without_dynamo(name: str, tmp_path: Path) -> None:
     code = (
         "import torch\n"
@@ -73,6 +73,7 @@ def test_torchvision_is_whole_without_dynamo(name: str, tmp_path: Path) -> None:
     assert "torch._dynamo" in imported(f"import sys\n{code}", tmp_path)
 
 
+@pytest.mark.slow
 def test_torchvision_that_asks_for_more_is_imported_plainly(tmp_path: Path) -> None:
     code = (
         "from lookalike import compatibility\n"

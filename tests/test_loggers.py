@@ -57,6 +57,7 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WANDB_SILENT", "true")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("offline")
 def test_a_sweep_is_one_group_of_whole_runs_on_wandb(cli: Cli, tiny: tuple[str, ...]) -> None:
     cli(

@@ -55,6 +55,7 @@ def faults(environment: dict[str, str]) -> int:
     return int(shown.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not platform.libc_ver()[0], reason="needs glibc")
 def test_freed_memory_is_used_again_unless_it_is_switched_off() -> None:
     mapped_anew = faults({SWITCH: "0"})

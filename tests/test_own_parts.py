@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from conftest import CHECKOUT
 
 PAGE = (CHECKOUT / "docs" / "own_parts.md").read_text()
@@ -21,6 +23,7 @@ QUICK = [
 ]
 
 
+@pytest.mark.slow
 def test_the_page_works(tmp_path: Path) -> None:
     files = re.findall(r"`([\w/]+\.(?:py|yaml))`:\n\n```\w+\n(.*?)```", PAGE, re.DOTALL)
     assert len(files) == 4

@@ -397,6 +397,7 @@ def test_parts_with_a_state_of_their_own_go_on(
     assert torch.equal(weights_of(again), weights_of(whole))
 
 
+@pytest.mark.slow
 def test_a_network_that_was_only_measured_can_be_trained_later(
     cli: Cli, tiny: tuple[str, ...], capsys: Any
 ) -> None:

@@ -39,6 +39,7 @@ def test_runs_of_one_moment_get_folders_of_their_own(cli: Cli, short: tuple[str,
         assert Path(kept) == folder / "checkpoints" / "best.ckpt"
 
 
+@pytest.mark.slow
 def test_sweeps_of_one_moment_get_folders_of_their_own(
     cli: Cli, short: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -70,8 +71,14 @@ def test_processes_of_one_moment_get_folders_of_their_own(
 @pytest.mark.parametrize(
     "mistake",
     [
-        "loss.margn=1", "data.root=nowhere", "data.fold=99", "trainer.max_epochs=-1",
-        "checkpoint.optimizer=some", "embedding_size=0", "name='${nothing}'", "resume=nothing.ckpt",
+        "loss.margn=1", "data.root=nowhere", "resume=nothing.ckpt",
+        *(
+            pytest.param(each, marks=pytest.mark.slow)
+            for each in (
+                "data.fold=99", "trainer.max_epochs=-1", "checkpoint.optimizer=some",
+                "embedding_size=0", "name='${nothing}'",
+            )
+        ),
     ],
 )  # fmt: skip
 def test_a_start_that_fails_leaves_no_folder(

@@ -138,6 +138,7 @@ def test_evaluate_repeats_the_test_score(
     assert 0 <= other <= 1
 
 
+@pytest.mark.slow
 def test_several_checkpoints_are_measured_as_one(
     cli: Cli, tiny: tuple[str, ...], capsys: Any
 ) -> None:
@@ -218,6 +219,7 @@ def test_the_same_seed_gives_the_same_run(cli: Cli, tiny: tuple[str, ...]) -> No
     assert Path("run0/split.csv").read_text() == Path("run2/split.csv").read_text()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_where_it_was_cut_off(cli: Cli, tiny: tuple[str, ...]) -> None:
     longer = (*tiny, "learner.planned_epochs=4")
     cli("train", *longer, "trainer.max_epochs=4", "hydra.run.dir=whole")
@@ -249,6 +251,7 @@ def test_a_thaw_that_never_comes_is_told(cli: Cli, tiny: tuple[str, ...]) -> Non
     assert told in Path("run/train.log").read_text()
 
 
+@pytest.mark.slow
 def test_what_thaws_learns_from_its_epoch_on_resumed_or_not(
     cli: Cli, tiny: tuple[str, ...]
 ) -> None:

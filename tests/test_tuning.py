@@ -230,7 +230,16 @@ def test_journal_is_optunas_own(calls: Any, triplet: Any, tmp_path: Path) -> Non
     assert len(optuna.load_study(study_name=None, storage=storage).trials) == 1
 
 
-@pytest.mark.parametrize("torn", [b'{"op_code":6,"wor', bytes(40), b"\x00\x00\n", b"[1]\n"])
+@pytest.mark.parametrize(
+    "torn",
+    [
+        b'{"op_code":6,"wor',
+        *(
+            pytest.param(torn, marks=pytest.mark.slow)
+            for torn in (bytes(40), b"\x00\x00\n", b"[1]\n")
+        ),
+    ],
+)
 def test_a_torn_end_of_the_journal_is_left_out(
     torn: bytes,
     calls: list[tuple[float, int]],
