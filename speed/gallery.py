@@ -11,9 +11,12 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from threading import Event, Thread
 from time import perf_counter
 
 import faiss
@@ -66,10 +69,11 @@ def measure(name: str, folder: Path) -> None:
     assert np.isfinite(warm_up)
     labels, asked = np.load(folder / "labels.npy"), np.load(folder / "asked.npy")
     before = _anonymous()
-    started = perf_counter()
-    recall = _run(name, queries, asked, gallery, labels)
-    seconds = perf_counter() - started
-    print(json.dumps({"seconds": seconds, "MiB": _anonymous() - before, "recall": recall}))
+    with _watched() as seen:
+        started = perf_counter()
+        recall = _run(name, queries, asked, gallery, labels)
+        seconds = perf_counter() - started
+    print(json.dumps({"seconds": seconds, "MiB": max(seen) - before, "recall": recall}))
 
 
 def _run(
@@ -87,11 +91,26 @@ def _run(
     return float(values[f"recall_at_{EACH}"].mean())
 
 
+@contextmanager
+def _watched() -> Iterator[list[int]]:
+    """What `_anonymous` tells, every 10 ms."""
+    seen, ended = [_anonymous()], Event()
+
+    def watch() -> None:
+        while not ended.wait(0.01):
+            seen.append(_anonymous())
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    yield seen
+    ended.set()
+    watcher.join()
+
+
 def _anonymous() -> int:
-    """MiB of this process's own memory at its peak, without what a file fills."""
+    """MiB of this process's own memory, without the pages of a mapped file."""
     status = Path("/proc/self/status").read_text()
-    peak, shared = (int(status.partition(name)[2].split()[0]) for name in ("VmHWM:", "RssFile:"))
-    return (peak - shared) // 1024
+    return int(status.partition("RssAnon:")[2].split()[0]) // 1024
 
 
 def main() -> None:
