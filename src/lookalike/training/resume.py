@@ -166,7 +166,8 @@ def _check_state(checkpoint: Checkpoint) -> None:
     if not checkpoint.resumable:
         raise InputError(
             f"{checkpoint.file} has no states of an optimiser, so no training can go on from it. "
-            "Give resume=RUN/checkpoints/last.ckpt, or train with checkpoint.optimizer=last or both."
+            "Give resume=RUN/checkpoints/last.ckpt, or train with checkpoint.optimizer=last "
+            "or both."
         )
 
 
