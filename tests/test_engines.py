@@ -486,3 +486,26 @@ def test_real_networks_agree(choice: list[str], engine: Any, compose: Compose) -
     compute = EmbeddingEngine(engine).faster(network)
     for count in (4, 1):
         np.testing.assert_allclose(compute(images[:count]), network(images[:count]), atol=TOLERANCE)
+
+
+def test_signals_arrive_after_openvino_has_run_a_network() -> None:
+    """Its CPU plugin lends signal handlers a stack, and must not take that away."""
+    pytest.importorskip("openvino", reason='pip install "lookalike[openvino]"')
+    code = """
+import gc, signal, subprocess, torch
+from torch import nn
+from lookalike.models.exporting import to_onnx
+from lookalike.models.runtimes import open_openvino
+seen = []
+signal.signal(signal.SIGCHLD, lambda *given: seen.append(given))
+network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
+network.features = lambda images: network(images.float())
+images = torch.zeros(2, 3, 2, 2, dtype=torch.uint8)
+for _ in range(2):
+    assert open_openvino(to_onnx(network, images, "features"), 1)(images).shape == (2, 2)
+    gc.collect()
+    subprocess.run(["true"], check=True)
+assert seen
+"""
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert shown.returncode == 0, shown.stderr

@@ -7,6 +7,7 @@ No thread then waits for another within a layer: with MobileNetV2 at 160 px on 2
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from importlib import import_module
 from threading import local
 from typing import Any, Literal
@@ -59,6 +60,16 @@ def open_onnxruntime(model: bytes, threads: int) -> InParts:
     return InParts(lambda images: session.run(None, {IMAGES: images})[0], threads)
 
 
+@cache
+def _core() -> Any:
+    """One for the life of the process.
+
+    The CPU plugin gives signal handlers a stack of its own, and frees it when it is unloaded with
+    the last core: the next signal, such as that of a process that ends, would then end this one.
+    """
+    return openvino_module().Core()
+
+
 def open_openvino(model: bytes, threads: int, precision: Precision = "float32") -> InParts:
     """A network in OpenVINO.
 
@@ -67,7 +78,7 @@ def open_openvino(model: bytes, threads: int, precision: Precision = "float32") 
         threads: of the CPU.
         precision: in which it computes; left to itself, OpenVINO takes bfloat16 where it can.
     """
-    core = openvino_module().Core()
+    core = _core()
     hint = {"float32": "f32", "bfloat16": "bf16"}[precision]
     compiled = core.compile_model(
         core.read_model(model),
