@@ -32,6 +32,7 @@ def test_loading_a_network_imports_no_lightning(tmp_path: Path) -> None:
     assert "pytorch_lightning" in imported("import lookalike; lookalike.train", tmp_path)
 
 
+@pytest.mark.slow
 def test_verbs_that_use_a_network_import_no_lightning(
     cli: Callable[..., Any], tiny: tuple[str, ...], class_folders: Path, tmp_path: Path
 ) -> None:

@@ -181,6 +181,7 @@ def wandb_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
 
 
 @QUIET
+@pytest.mark.slow
 def test_a_workspace_shows_what_runs_log(
     cli: Cli,
     tiny: tuple[str, ...],
