@@ -11,17 +11,14 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from threading import Event, Thread
 from time import perf_counter
 
 import faiss
 import numpy as np
-from side_by_side import ROUNDS, Table, rows, take_turns, write
+from side_by_side import ROUNDS, Table, rows, take_turns, watched, write
 
 from lookalike.evaluation.metrics import values_of
 from lookalike.memory import keep_freed_memory
@@ -69,7 +66,7 @@ def measure(name: str, folder: Path) -> None:
     assert np.isfinite(warm_up)
     labels, asked = np.load(folder / "labels.npy"), np.load(folder / "asked.npy")
     before = _anonymous()
-    with _watched() as seen:
+    with watched(_anonymous) as seen:
         started = perf_counter()
         recall = _run(name, queries, asked, gallery, labels)
         seconds = perf_counter() - started
@@ -89,22 +86,6 @@ def _run(
     engines = Engines(NAMES.get(name, "auto"))
     values = values_of(these, everything, (1, EACH), name == WHOLE, engines=engines)
     return float(values[f"recall_at_{EACH}"].mean())
-
-
-@contextmanager
-def _watched() -> Iterator[list[int]]:
-    """What `_anonymous` tells, every 10 ms."""
-    seen, ended = [_anonymous()], Event()
-
-    def watch() -> None:
-        while not ended.wait(0.01):
-            seen.append(_anonymous())
-
-    watcher = Thread(target=watch)
-    watcher.start()
-    yield seen
-    ended.set()
-    watcher.join()
 
 
 def _anonymous() -> int:

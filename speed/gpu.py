@@ -9,13 +9,11 @@ cache of decoded images. Without a GPU every row is "not measured".
 import argparse
 import gc
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
-from threading import Event, Thread
 from time import perf_counter
 from typing import Any
 
@@ -28,7 +26,7 @@ from evaluation import K, clusters
 from omegaconf import DictConfig
 from plain_script import NORMALIZE
 from pytorch_lightning import Callback, LightningModule, Trainer
-from side_by_side import ROUNDS, Row, Table, rows, take_turns, write
+from side_by_side import ROUNDS, Row, Table, rows, take_turns, watched, write
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
@@ -244,24 +242,9 @@ def peak_of(run: Callable[[], object]) -> int:
     gc.collect()
     torch.cuda.empty_cache()
     before = _taken()
-    with _watched() as seen:
+    with watched(_taken) as seen:
         run()
     return (max(seen) - before) // 2**20
-
-
-@contextmanager
-def _watched() -> Iterator[list[int]]:
-    seen, ended = [_taken()], Event()
-
-    def watch() -> None:
-        while not ended.wait(0.005):
-            seen.append(_taken())
-
-    watcher = Thread(target=watch)
-    watcher.start()
-    yield seen
-    ended.set()
-    watcher.join()
 
 
 def _taken() -> int:

@@ -4,12 +4,14 @@ A benchmark script fills a `Table` and calls `write`; `report.py` makes RESULTS.
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
+from threading import Event, Thread
 from time import perf_counter
 from typing import Any
 
@@ -86,6 +88,24 @@ def take_turns(
                     seconds[name].append(elapsed)
                 progress.advance(task)
     return {name: tuple(values) for name, values in seconds.items()}
+
+
+@contextmanager
+def watched(measure: Callable[[], int]) -> Iterator[list[int]]:
+    """What `measure` tells every 5 ms, such as the memory in use, while a block runs."""
+    seen, ended = [measure()], Event()
+
+    def watch() -> None:
+        while not ended.wait(0.005):
+            seen.append(measure())
+
+    watcher = Thread(target=watch)
+    watcher.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        watcher.join()
 
 
 def rows(

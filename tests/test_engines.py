@@ -297,7 +297,7 @@ def test_processes_that_measure_together_stay_with_pytorch(
     monkeypatch.setattr(racing, "world_size", lambda: 2)
     embed_batches(EmbeddingEngine().faster(Timed(0.01)))
     assert other.batches == 0
-    assert said() == ["Embedding with PyTorch: several processes measure alike."]
+    assert said() == ["Embedding with PyTorch: several processes must use one engine."]
 
 
 @pytest.mark.parametrize("engine", OTHERS)

@@ -135,7 +135,7 @@ class PretendedGpus:
 
 @pytest.mark.parametrize(
     ("device", "count", "used"),
-    [("cuda", 1, (0,)), ("cuda", 3, (0, 1, 2)), ("cuda:1", 3, (1,))],
+    [("cuda", 1, (0,)), ("cuda", 3, (0, 1, 2)), ("cuda:1", 3, (1,)), ("cuda:0", 3, (0,))],
 )
 def test_faiss_on_gpus_lists_the_same_and_frees_them(
     device: str, count: int, used: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
@@ -187,3 +187,20 @@ def test_a_gpu_gives_the_scores_of_the_cpu(name: Any, whole: bool) -> None:
     found = values_of(everything, everything, (1, 4), whole, engines=Engines(name, CUDA))
     for key, value in expected.items():
         assert value.tolist() == found[key].tolist()
+
+
+def test_nothing_is_known_of_vectors_too_long_for_float32_products() -> None:
+    everything = clusters()
+    long = Embeddings(everything.vectors * np.float32(1e20), everything.labels, everything.ids)
+    listed = FaissFlat(long.vectors).candidates(long.vectors[:9], np.full(9, 3))
+    assert np.isinf(listed.bound).all()
+    assert len(listed.only(listed.bound[listed.query] < np.inf).query) == 0
+
+
+def test_the_log_tells_how_whole_rankings_are_made(caplog: pytest.LogCaptureFixture) -> None:
+    engines._say.cache_clear()
+    with caplog.at_level(logging.INFO):
+        values_of(clusters(), clusters(), (1,), True)
+    assert [each.getMessage() for each in caplog.records] == [
+        "Whole rankings: counted from float32 products on cpu"
+    ]

@@ -21,7 +21,7 @@ class Racing:
     PyTorch embeds the first batch. If what follows would take it `WORTH` seconds, or what it has
     done took them, every engine that is installed is opened and compared with PyTorch on that
     batch. Those that agree embed one of the next batches each, and the fastest embeds the rest.
-    PyTorch stays on a GPU, and where several processes measure together: they must measure alike.
+    PyTorch stays on a GPU, and where several processes measure together: all must use one engine.
 
     Args:
         network: in evaluation mode and float32.
@@ -66,7 +66,7 @@ class Racing:
         if images.device.type != "cpu":
             self._settle(TORCH, f"it computes on {images.device}")
         elif world_size() > 1:
-            self._settle(TORCH, "several processes measure alike")
+            self._settle(TORCH, "several processes must use one engine")
         elif max(self.spent, ahead) < WORTH:
             self._say(TORCH, "for so few images another engine takes longer to start")
         else:

@@ -7,7 +7,7 @@ error. A query whose last place is not above its bound is compared with the whol
 engine gives the same ranking to the last digit.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -32,6 +32,11 @@ class Candidates:
     bound: NDArray[np.float64]
     score: NDArray[np.float32] | None = None
     error: NDArray[np.float64] | None = None
+
+    def only(self, kept: NDArray[np.bool_]) -> "Candidates":
+        """Some of the pairs, by a mask (P,)."""
+        score = None if self.score is None else self.score[kept]
+        return replace(self, query=self.query[kept], row=self.row[kept], score=score)
 
     def proven(self, last: NDArray[np.floating]) -> NDArray[np.bool_]:
         """For which queries no missing item scores as high as the last place that is wanted, (Q,).

@@ -60,6 +60,10 @@ class Engines:
         _say(f"Nearest images: evaluation.engine={name} on {where} ({reason})")
         return FaissFlat(gallery, gpus=gpus) if name == "faiss" else Bounded(gallery, self.device)
 
+    def say_whole(self) -> None:
+        """The log tells that no engine lists candidates where whole rankings are asked for."""
+        _say(f"Whole rankings: counted from float32 products on {self.device}")
+
     def _choice(self, gallery: NDArray[np.float32]) -> tuple[Name, str]:
         if self.device.type == "cuda":
             if gpus_of_faiss():
@@ -75,8 +79,10 @@ class Engines:
         """That of this process, or all if it is the only one; none where FAISS sees none."""
         if self.device.type != "cuda" or not gpus_of_faiss():
             return []
-        if self.device.index is not None or world_size() > 1:
-            return [self.device.index or torch.cuda.current_device()]
+        if self.device.index is not None:
+            return [self.device.index]
+        if world_size() > 1:
+            return [torch.cuda.current_device()]
         return list(range(gpus_of_faiss()))
 
 

@@ -74,7 +74,9 @@ def rank_relevant(
     if _equal(queries, gallery):
         queries = gallery
     rows = np.arange(len(queries))
-    if depth is not None and len(gallery):
+    if depth is None:
+        engines.say_whole()
+    elif len(gallery):
         shallow = rows[depth < max(SHALLOW, len(gallery) * DEEPEST)]
         engine = engines.of(gallery.vectors)
         done = np.zeros(len(queries), bool)
@@ -116,9 +118,10 @@ def _near(
     asked = queries[rows] if alone else gallery
     listed = engine.candidates(asked.vectors, depth[rows] + largest_exclusion(gallery))
     other = asked.exclusion_ids[listed.query] != gallery.exclusion_ids[listed.row]
+    listed = listed.only(other & (listed.bound[listed.query] < np.inf))
     order = _by_exact_scores if listed.score is None else _by_their_scores
-    query, relevant, last = order(asked, gallery, listed, other, depth[rows])
-    complete = listed.proven(last)
+    query, relevant, scores = order(asked, gallery, listed)
+    complete = listed.proven(_at_depth(query, scores, depth[rows]))
     rank = _place_in_query(query, len(rows))
     kept = relevant & (rank <= depth[rows][query]) & complete[query]
     number = np.cumsum(complete) - 1
@@ -126,35 +129,22 @@ def _near(
     return done, Ranks(number[query[kept]], rank[kept], count_relevant(queries[done], gallery))
 
 
-# Candidates in order: the query of each (P,), whether it is relevant (P,), and the least score that
-# each query's `depth`-th has, (Q,)
+# Candidates in order, (P,) each: the query, whether it is relevant, the least score that it has
 _Ordered = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]
 
 
-def _by_exact_scores(
-    asked: Embeddings,
-    gallery: Embeddings,
-    listed: Candidates,
-    other: NDArray[np.bool_],
-    depth: NDArray[np.int64],
-) -> _Ordered:
-    query, row = listed.query[other], listed.row[other]
+def _by_exact_scores(asked: Embeddings, gallery: Embeddings, listed: Candidates) -> _Ordered:
+    query, row = listed.query, listed.row
     keys = query.astype(np.uint64) << np.uint64(33)
     keys |= descending(pair_scores(asked.vectors, gallery.vectors, query, row)) << np.uint64(1)
     keys |= (asked.labels[query] == gallery.labels[row]).astype(np.uint64)  # irrelevant ones first
     keys.sort()
     query = (keys >> np.uint64(33)).astype(np.int64)
     scores = ascending((keys >> np.uint64(1)) & np.uint64(2**32 - 1))
-    return query, (keys & np.uint64(1)).astype(bool), _at_depth(query, scores, depth)
+    return query, (keys & np.uint64(1)).astype(bool), scores
 
 
-def _by_their_scores(
-    asked: Embeddings,
-    gallery: Embeddings,
-    listed: Candidates,
-    other: NDArray[np.bool_],
-    depth: NDArray[np.int64],
-) -> _Ordered:
+def _by_their_scores(asked: Embeddings, gallery: Embeddings, listed: Candidates) -> _Ordered:
     """By the engine's scores; where these are closer than they err, by exact ones.
 
     Places whose scores are too close to be in a certain order are a run. Only runs that hold both
@@ -162,7 +152,7 @@ def _by_their_scores(
     """
     assert listed.score is not None
     assert listed.error is not None
-    query, row, score = listed.query[other], listed.row[other], listed.score[other]
+    query, row, score = listed.query, listed.row, listed.score
     relevant = asked.labels[query] == gallery.labels[row]
     error = listed.error[query]
     least = (score - error).astype(np.float32)
@@ -178,7 +168,7 @@ def _by_their_scores(
     keys |= relevant[unsure].astype(np.uint64)  # irrelevant ones first
     keys.sort()
     relevant[unsure] = (keys & np.uint64(1)).astype(bool)
-    return query, relevant, _at_depth(query, least, depth)
+    return query, relevant, least
 
 
 def _at_depth(

@@ -13,15 +13,15 @@ log = logging.getLogger(__name__)
 
 
 def warn_of_twins(names: Iterable[str]) -> None:
-    """Log which classes differ in nothing but case, white space or signs that look alike.
+    """Log which classes differ in nothing but case, white space or characters that look the same.
 
     Args:
         names: of classes, each once or more often.
     """
-    alike = defaultdict(set)
+    similar = defaultdict(set)
     for name in {class_text(name) for name in names}:
-        alike[_essence(name)].add(name)
-    twins = sorted(sorted(several) for several in alike.values() if len(several) > 1)
+        similar[_essence(name)].add(name)
+    twins = sorted(sorted(several) for several in similar.values() if len(several) > 1)
     if twins:
         log.warning(
             "classes whose names are nearly the same, and which may be one: %s",
