@@ -15,6 +15,7 @@ from PIL import Image
 
 from lookalike.inference.index import Index
 from lookalike.retrieval.faiss_folder import FaissFolder
+from lookalike.retrieval.generation import parsed
 from lookalike.retrieval.where import where as rows_where
 
 LOOK_AGAIN = 2.0  # seconds between looks at whether the folder has changed
@@ -44,6 +45,11 @@ class Served:
                 self._looked = monotonic()
                 self.index = newest(self.index)
             return self.index
+
+    def warm_up(self) -> None:
+        """Read the network and embed an image, so that the first search waits for neither."""
+        index = self.current()
+        index.embed([np.zeros((64, 64, 3), np.uint8)])
 
     def card(self) -> dict[str, Any]:
         """What the index and its network are, for people."""
@@ -84,8 +90,6 @@ def jpeg(image: Image.Image, size: int) -> bytes:
 
 def newest(index: Index) -> Index:
     """The same index, or it opened again if its folder has changed."""
-    from lookalike.retrieval.generation import parsed
-
     if parsed(index.store.folder).number == index.store.generation.number:
         return index
     store = FaissFolder(index.store.folder, index.device)

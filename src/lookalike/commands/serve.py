@@ -1,7 +1,6 @@
 """lookalike serve: a web page and an API that search one or several indexes."""
 
-import secrets
-import socket
+from importlib.util import find_spec
 
 from omegaconf import DictConfig
 
@@ -10,36 +9,33 @@ from lookalike.config import as_list, build, check_arguments
 from lookalike.errors import InputError
 from lookalike.inference.index import Index
 
-try:
-    import uvicorn
-
-    from lookalike.app.access import Door, is_local
-    from lookalike.app.served import named
-    from lookalike.app.server import create_app
-except ModuleNotFoundError as error:
-    missing = error.name
-else:
-    missing = None
+EXTRA = ("fastapi", "uvicorn", "python_multipart", "prometheus_client")
 
 
 def serve(config: DictConfig) -> None:
     """Serves until it is stopped."""
     folders = as_list(config.index)
-    _check(folders)
+    if not folders:
+        raise InputError("give index=<folder>, which `lookalike index build` makes")
+    missing = [name for name in EXTRA if find_spec(name) is None]
+    if missing:
+        raise InputError(
+            f"serving needs {', '.join(missing)}: pip install \"lookalike[serve]\""
+        )
+    from lookalike.app.running import run_server  # imports the extra
+
     check_arguments(config.limits)
-    listener = _listener(config.host, config.port)
-    token = config.token or (None if is_local(config.host) else secrets.token_urlsafe(16))
-    door = Door(
-        (*as_list(config.hosts), config.host), config.host in ("0.0.0.0", "::"), token
-    )
     trust = as_list(config.trust)
-    indexes = named([Index.load(each, config.device, config.root, trust) for each in folders])
-    for each in indexes.values():
-        each.warm_up()
-    app = create_app(indexes, door, build(config.limits), config.waiting, config.batch_size)
-    print(_greeting(list(indexes), config.host, listener.getsockname()[1], token))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, server_header=False))
-    server.run([listener])
+    run_server(
+        [Index.load(each, config.device, config.root, trust) for each in folders],
+        config.host,
+        config.port,
+        as_list(config.hosts),
+        config.token,
+        build(config.limits),
+        config.waiting,
+        config.batch_size,
+    )
 
 
 if __name__ == "__main__":
