@@ -156,13 +156,13 @@ def hits_of_items(items: pa.Table, scores: Sequence[float]) -> list[Hit]:
     more = [name for name in items.column_names if name not in OWN.names]
     return [
         Hit(
-            item["id"],
-            item["path"],
-            item["class"],
-            float(score),
-            rank,
-            {name: item[name] for name in more},
-        )  # fmt: skip
+            id=item["id"],
+            path=item["path"],
+            class_name=item["class"],
+            score=float(score),
+            rank=rank,
+            columns={name: item[name] for name in more},
+        )
         for rank, (item, score) in enumerate(zip(items.to_pylist(), scores, strict=True), 1)
     ]
 

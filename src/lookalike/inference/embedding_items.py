@@ -36,6 +36,9 @@ class Reading:
     kept_after: int = 1024
 
 
+READING = Reading()
+
+
 def embed_items(
     compute: Callable[[Tensor], Tensor],
     transform: Transform,

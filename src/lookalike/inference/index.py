@@ -28,9 +28,10 @@ from lookalike.inference.asking import Question, ask
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.inference.combining import combined
 from lookalike.inference.embedder import AUTO, AnyImage, ImageEmbedder
-from lookalike.inference.embedding_items import Reading, normalised
+from lookalike.inference.embedding_items import READING, Reading, normalised
 from lookalike.inference.hits import Hits
-from lookalike.inference.index_changes import NETWORK, add, build, remove, update
+from lookalike.inference.index_building import NETWORK, build
+from lookalike.inference.index_changes import add, remove, update
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.retrieval.faiss_folder import FaissFolder
 from lookalike.retrieval.rerank import Rerank
@@ -63,7 +64,7 @@ class Index:
         self.root = Path(root or store.generation.about["root"])
         self.trust = tuple(trust)
         self.engine = engine
-        self.reading = Reading()
+        self.reading = READING
 
     @classmethod
     def load(
@@ -98,7 +99,7 @@ class Index:
         device: str = "auto",
         trust: Sequence[str] = (),
         engine: EmbeddingEngine = AUTO,
-        reading: Reading = Reading(),
+        reading: Reading = READING,
     ) -> Self:
         """Embed images and write a new index; if it is killed, the same call goes on from there.
 

@@ -21,7 +21,7 @@ from lookalike.retrieval.generation import Generation, check, read_generation
 from lookalike.retrieval.item_files import read_items
 from lookalike.retrieval.vector_file import open_vectors
 from lookalike.retrieval.where import where as rows_where
-from lookalike.retrieval.writing import commit, held
+from lookalike.retrieval.writing import begin, commit, held
 
 Vectors = NDArray[np.float32]
 
@@ -41,6 +41,21 @@ class FaissFolder:
         self.folder = Path(folder)
         self.device = device
         self.refresh()
+
+    @classmethod
+    def create(cls, folder: str | Path, dimensions: int, device: Any = CPU) -> Self:
+        """A new store that holds nothing yet.
+
+        Args:
+            folder: that is made.
+            dimensions: D of a vector.
+            device: where vectors are compared.
+        """
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        with held(place, 0, "making it"):
+            begin(place, dimensions, [], pa.table({"id": pa.array([], pa.int64())}), [], {})
+        return cls(place, device)
 
     def refresh(self) -> None:
         """Read the newest generation, after another process has changed the index."""
