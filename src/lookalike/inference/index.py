@@ -100,6 +100,9 @@ class Index:
         trust: Sequence[str] = (),
         engine: EmbeddingEngine = AUTO,
         reading: Reading = READING,
+        kind: str = "auto",
+        lists: int | None = None,
+        wait: float = 10.0,
     ) -> Self:
         """Embed images and write a new index; if it is killed, the same call goes on from there.
 
@@ -112,12 +115,18 @@ class Index:
             trust: as in `load`.
             engine: as in `load`.
             reading: how images are read.
+            kind: "flat" compares all; "ivf" and "ivfpq" are FAISS's inverted lists; "auto" is
+                "flat" up to a million images.
+            lists: cells of inverted lists; by default by the number of images.
+            wait: seconds, for another process that builds the same index.
 
         Raises:
             InputError: there is an index already, or no image can be read.
         """
         where = find_device(device)
-        build(Path(path), _places(images), network, where, trust, engine, reading)
+        build(
+            Path(path), _places(images), network, where, trust, engine, reading, (kind, lists), wait
+        )
         return cls.load(path, device, None, trust, engine)
 
     def __len__(self) -> int:
@@ -342,6 +351,11 @@ class Index:
         """
         self.store.check()
         _ = self.checkpoint
+
+    def missing(self) -> list[Path]:
+        """The image files that are not where they were, each once."""
+        paths = (self.root / path for path in pc.unique(self.items["path"]).to_pylist())
+        return [path for path in paths if not path.is_file()]
 
     def close(self) -> None:
         """Give back the mapped files."""

@@ -26,6 +26,7 @@ from lookalike.inference.items import (
 from lookalike.inference.parts import Parts
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.retrieval.generation import FILE
+from lookalike.retrieval.structure import first_structure
 from lookalike.retrieval.writing import begin, held
 
 NETWORK = "network.ckpt"  # in the folder
@@ -41,10 +42,12 @@ def build(
     trust: Sequence[str],
     engine: EmbeddingEngine,
     reading: Reading,
-    wait: float = 10.0,
+    structure: tuple[str, int | None],
+    wait: float,
 ) -> None:
     """Write a new index; see `Index.build`."""
     content = network if isinstance(network, Mapping) else weights_alone(Path(network))
+    first = first_structure(*structure)
     _check_place(folder)
     items = listed_items(places)
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,7 +68,8 @@ def build(
         }
         new = with_ids(completed(facts, items), np.arange(facts.num_rows))
         dimensions = next(iter(vectors)).shape[1]
-        begin(folder, dimensions, [NETWORK], relative_paths(new, root), vectors, about)
+        named = relative_paths(new, root)
+        begin(folder, dimensions, [NETWORK], named, vectors, about, first)
         parts.clear()
 
 
