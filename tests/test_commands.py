@@ -19,8 +19,12 @@ from lookalike.commands.verb import only_what_is_swept
 from lookalike.config import check_arguments, config_folder, gather_overrides, words
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-VERBS = ("benchmark", "classify", "evaluate", "prepare", "report", "search", "train", "tune")
-COMMAND = re.compile(rf"lookalike ({'|'.join(VERBS)})\b((?:\\\n#?|[^`\n])*)")
+VERBS = (
+    "benchmark", "classify", "duplicates", "evaluate", "index", "prepare", "report", "search",
+    "train", "tune",
+)  # fmt: skip
+ACTION = r"(?: (?:build|add|remove|update|info|check|tune)\b)?"  # of `lookalike index`
+COMMAND = re.compile(rf"lookalike ({'|'.join(VERBS)})\b{ACTION}((?:\\\n#?|[^`\n])*)")
 EXPERIMENTS = sorted(file.stem for file in (config_folder() / "experiment").glob("*.yaml"))
 # groups whose node is one choice alone; what an experiment says of it must not reach another choice
 OWN = {

@@ -97,7 +97,10 @@ def _in_index(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> SearchRe
         unwanted = features_of(find_records(as_list(config.negatives))) if config.negatives else []
         queries, features = together(queries, features, np.array(unwanted))
         places = places[:1]
-    return search_index(index, queries, features, places, question)
+    results = search_index(index, queries, features, places, question)
+    for path in results.gallery.paths.tolist():
+        index.check_there(Path(path))
+    return results
 
 
 def _features(

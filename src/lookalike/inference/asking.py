@@ -17,11 +17,10 @@ from lookalike.inference.lookup import check_threshold
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.exact import pair_scores
 from lookalike.retrieval.faiss_folder import FaissFolder
+from lookalike.retrieval.near_copies import NEAR
 from lookalike.retrieval.neighbours import Gallery
 from lookalike.retrieval.rerank import Rerank
 from lookalike.retrieval.where import where as rows_where
-
-FOLDED = 0.98  # cosine similarity from which two hits count as near-duplicates
 
 Vectors = NDArray[np.float32]
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows (Q, K), -1 for none, scores (Q, K)
@@ -170,7 +169,7 @@ def hits_of_items(items: pa.Table, scores: Sequence[float]) -> list[Hit]:
 def _folded(store: FaissFolder, rows: NDArray[np.int64]) -> list[list[int]]:
     """Places of hits in groups of near-duplicates: each is near to the first of its group."""
     vectors = store.vectors[rows]
-    near = vectors @ vectors.T >= FOLDED  # (K, K)
+    near = vectors @ vectors.T >= NEAR  # (K, K)
     groups, taken = [], np.zeros(len(rows), bool)
     for place in range(len(rows)):
         if not taken[place]:

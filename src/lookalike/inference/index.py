@@ -283,13 +283,16 @@ class Index:
             InputError: there is no such item, or its file can't be read.
         """
         path, row = self.path(id), self._row(id)
+        self.check_there(path)
+        return as_image(decode(path, box=[self.items[name][row].as_py() for name in BOX_COLUMNS]))
+
+    def check_there(self, path: Path) -> None:
+        """Raises InputError where an image of the index is missing."""
         if not path.is_file():
             raise InputError(
-                f"the image {path} is missing. If the images have moved, give their folder: "
-                f"Index.load(..., root=<folder>), root=<folder> on the command line; it was "
-                f"{self.root}."
+                f"the image {path} of {self.store.folder} is missing. If the images have moved, "
+                f"give their new folder for {self.root}: root=<folder> (search: data.root=<folder>)"
             )
-        return as_image(decode(path, box=[self.items[name][row].as_py() for name in BOX_COLUMNS]))
 
     def own_ids(self, images: Sequence[AnyImage]) -> list[set[int]]:
         """Of each image the ids of the items that are the same file as a whole."""

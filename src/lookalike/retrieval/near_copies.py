@@ -7,6 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_array, csr_array
 
+# Cosine similarity from which images count as near-copies. With MobileNetV2's pretrained features
+# copies of 100 photographs in JPEG quality 75 have 0.954 and more, half of those of 2/3 the size
+# 0.942 and more; of all other pairs of 339 photographs of furniture one has more than 0.93.
+NEAR = 0.95
 BLOCK = 1024  # vectors that are compared with all others at once
 
 Vectors = NDArray[np.float32]

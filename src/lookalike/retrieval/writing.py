@@ -48,8 +48,8 @@ def held(folder: Path, wait: float, purpose: str) -> Iterator[None]:
                 f"{_holder(folder)} holds {folder}. Wait until it has ended, or give "
                 f"wait=<seconds>, more than {wait:g}."
             ) from None
+        about = {"process": os.getpid(), "machine": platform.node(), "purpose": purpose}
         try:
-            about = {"process": os.getpid(), "machine": platform.node(), "purpose": purpose}
             write_text(folder / HOLDER, json.dumps(about))
             yield
         finally:
