@@ -9,7 +9,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lookalike.data.records import check_class
 from lookalike.errors import InputError
 from lookalike.inference.hits import Hit
 from lookalike.inference.items import OWN
@@ -87,14 +86,9 @@ def kept_rows(store: FaissFolder, where: str | None) -> NDArray[np.bool_] | None
 def narrowed(
     store: FaissFolder, kept: NDArray[np.bool_] | None, class_name: str | None
 ) -> NDArray[np.bool_] | None:
-    """The same, of one class only.
-
-    Raises:
-        InputError: no item has this class.
-    """
+    """The same, of one class only; a network may predict one that no item has."""
     if class_name is None:
         return kept
-    check_class(class_name, pc.unique(store.columns["class"]).to_pylist())
     of_class = pc.equal(store.columns["class"], class_name).to_numpy(zero_copy_only=False)
     return of_class if kept is None else of_class & kept
 
@@ -110,7 +104,7 @@ def _ask(
     most = max(map(len, excluded), default=0)
     depth = question.k + most
     while True:
-        rows, _ = (
+        rows, scores = (
             store.nearest(vectors, min(depth, size), kept)
             if question.rerank is None
             else _reranked(store, vectors, min(depth, size), kept, question.rerank)
@@ -119,13 +113,11 @@ def _ask(
             _hits_of(store, vector, line[line >= 0], question, store.rows_of(_array(out)))
             for vector, line, out in zip(vectors, rows, excluded, strict=True)
         ]
-        if not question.fold_duplicates or depth >= size or not _some_want_more(hits, question):
+        more = [len(found) < question.k for found in hits]
+        above = scores[:, -1:].max(axis=1, initial=-np.inf) >= question.threshold
+        if not question.fold_duplicates or depth >= size or not (more & above).any():
             return hits
         depth *= 2
-
-
-def _some_want_more(hits: list[list[Hit]], question: Question) -> bool:
-    return any(len(each) < question.k for each in hits)
 
 
 def _hits_of(
