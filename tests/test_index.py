@@ -4,10 +4,8 @@ import csv
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -352,76 +350,115 @@ def test_an_index_of_a_checkpoint_votes_on_the_class_and_refuses_another_network
     assert "is not the network of i" in capsys.readouterr().err
 
 
-CHILD = """
-import sys
-from lookalike import Index
+# A process that has imported everything forks the changes. Half of the kills are at a random time,
+# the others inside of writes: the change kills itself at the n-th call that makes a file durable.
+KILLING = """
+import json, os, random, shutil, signal, sys, time
+from pathlib import Path
+from PIL import Image
+import lookalike.retrieval.rerank
+from lookalike import Index, InputError
 from lookalike.inference.embedding_items import Reading
-action, images, folder, network = sys.argv[1:]
-print("ready", flush=True)
-if action == "build":
-    Index.build(images, folder, network, "cpu", reading=Reading(4, 0, 8))
-else:
+
+photos, network, kills = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+changing = photos / "class01"
+draw, reading = random.Random(0), Reading(4, 0, 8)
+
+def change(action, folder):
+    if action in ("build", "base"):
+        images = photos if action == "build" else changing
+        Index.build(images, folder, network, "cpu", reading=reading)
+        return
     index = Index.load(folder, "cpu")
-    index.reading = Reading(4, 0, 8)
+    index.reading = reading
     if action == "add":
-        index.add(images)
+        index.add(photos)
     elif action == "update":
         index.update()
     else:
         index.remove(where="class == 'class01'")
+
+def killing(call, countdown):
+    def counted(*given):
+        countdown[0] -= 1
+        if countdown[0] == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*given)
+    return counted
+
+def start(action, folder, writes=None):
+    child = os.fork()
+    if child == 0:
+        if writes is not None:
+            countdown = [writes]
+            os.fsync, os.replace = killing(os.fsync, countdown), killing(os.replace, countdown)
+        change(action, folder)
+        os._exit(0)
+    return child
+
+def ended(child):
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+bases = {"add": Path("base"), "update": Path("base"), "remove": Path("complete")}
+sizes = {"build": (96, 96), "add": (6, 96), "update": (6, 12), "remove": (96, 90)}
+began = time.monotonic()
+assert ended(start("build", Path("complete"))) == 0
+length = time.monotonic() - began
+assert ended(start("base", Path("base"))) == 0  # a child: threads do not survive a fork
+told = []
+while len(told) < kills:
+    number = len(told)
+    action, folder = list(sizes)[draw.randrange(4)], Path(f"kill{number}")
+    if action != "build":
+        shutil.copytree(bases[action], folder)
+    if action == "update":
+        for n in range(6):
+            Image.new("RGB", (30, 30), (40 * n, number, 9)).save(changing / f"new{n}.png")
+    if draw.random() < 0.5:
+        child = start(action, folder, draw.randrange(1, 40 if action == "build" else 14))
+    else:
+        child = start(action, folder)
+        time.sleep(draw.uniform(0, length))
+        os.kill(child, signal.SIGKILL)
+    killed = ended(child) != 0
+    before, after = sizes[action]
+    if (folder / "manifest.json").exists():
+        opened = Index.load(folder, "cpu")
+        opened.check()
+        assert len(opened) in (before, after), (action, len(opened))
+        state = "new" if len(opened) == after else "old"
+    else:
+        assert action == "build"
+        state = "none"
+    if not (action == "build" and state == "new"):
+        assert ended(start(action, folder)) == 0, action
+    opened = Index.load(folder, "cpu")
+    opened.check()
+    assert len(opened) == after
+    assert len(set(opened.items["path"].to_pylist())) == after
+    for extra in changing.glob("new*.png"):
+        extra.unlink()
+    shutil.rmtree(folder)
+    if killed:
+        told.append(f"{action} {state}")
+print("TOLD", json.dumps(told))
 """
 
 
 @pytest.mark.slow
-def test_kill_at_random_moments(photos: Path, network: dict[str, Any], tmp_path: Path) -> None:
-    """kill -9: the index opens as the old or the new one, and the same command goes on."""
-    rng = np.random.default_rng(0)
-    complete = Index.build(photos, tmp_path / "complete", network, "cpu")
-    file = tmp_path / "complete" / "network.ckpt"
-    base = Index.build(photos / "class01", tmp_path / "base", file, "cpu")
-    whole = {"build": {96}, "add": {6, 96}, "update": {6, 12}, "remove": {90, 96}}
-    last = {"build": 96, "add": 96, "update": 12, "remove": 90}
-    outcomes = set()
-
-    def run(action: str, folder: Path) -> subprocess.Popen[str]:
-        arguments = [action, str(photos), str(folder), str(file)]
-        child = subprocess.Popen([sys.executable, "-c", CHILD, *arguments], text=True,
-                                 stdout=subprocess.PIPE, stderr=subprocess.PIPE)  # fmt: skip
-        assert child.stdout is not None
-        child.stdout.readline()
-        return child
-
-    for number in range(50):
-        action = ("build", "add", "update", "remove")[number % 4]
-        folder = tmp_path / f"kill{number}"
-        if action != "build":
-            shutil.copytree(
-                complete.store.folder if action == "remove" else base.store.folder, folder
-            )
-        if action == "update":
-            for n in range(6):
-                Image.new("RGB", (30, 30), (n, number, 9)).save(photos / "class01" / f"new{n}.png")
-        child = run(action, folder)
-        time.sleep(rng.uniform(0, 0.8))
-        child.send_signal(signal.SIGKILL)
-        child.communicate()
-        if action != "build" or (folder / "manifest.json").exists():
-            opened = Index.load(folder)
-            opened.check()
-            assert len(opened) in whole[action]
-            outcomes.add((action, len(opened)))
-        again = run(action, folder)
-        _, error = again.communicate()
-        finished = action == "build" and "already" in error
-        assert again.returncode == 0 or finished, error
-        opened = Index.load(folder)
-        opened.check()
-        assert not (folder / "parts").exists()
-        assert len(opened) == last[action]
-        for extra in (photos / "class01").glob("new*.png"):
-            extra.unlink()
-        shutil.rmtree(folder)
-    assert {action for action, _ in outcomes} >= {"add", "update", "remove"}
+def test_kill_at_random_moments(photos: Path, weights: Path, index: Index, tmp_path: Path) -> None:
+    """The index opens as the old or the new one, and the same command goes on."""
+    (tmp_path / "killed").mkdir()
+    shown = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", KILLING, str(photos),
+         str(index.store.folder / "network.ckpt"), "50"],
+        cwd=tmp_path / "killed", capture_output=True, text=True,
+    )  # fmt: skip
+    assert shown.returncode == 0, shown.stdout + shown.stderr
+    told = json.loads(shown.stdout.rpartition("TOLD ")[2])
+    assert len(told) == 50
+    assert {each.split()[0] for each in told} == {"build", "add", "update", "remove"}
+    assert {each.split()[1] for each in told} >= {"old", "none"}
 
 
 @pytest.mark.real

@@ -17,7 +17,14 @@ from lookalike.errors import InputError
 from lookalike.inference.embedding_items import embed_items, size_and_time, tell_problems
 from lookalike.inference.index_building import PARTS
 from lookalike.inference.item_columns import completed, inherited, refreshed, with_ids
-from lookalike.inference.items import Key, joined, keys_of_items, listed_items, relative_paths
+from lookalike.inference.items import (
+    Key,
+    joined,
+    keys_of_items,
+    listed_items,
+    relative_paths,
+    without_repeats,
+)
 from lookalike.inference.parts import Parts
 from lookalike.inference.streaming import read_with_facts
 from lookalike.retrieval.where import where as rows_where
@@ -39,7 +46,7 @@ def update(index: "Index", wait: float) -> dict[str, int]:
     """Look again at the sources; see `Index.update`."""
     with index.store.alone(wait, "updating it"):
         sources = [_moved(index, each) for each in index.store.generation.about["sources"]]
-        items = joined([listed_items(places) for places in sources])
+        items = without_repeats(joined([listed_items(places) for places in sources]))
         here = set(keys_of_items(items))
         gone = [number for key, number in _ids_by_key(index).items() if key not in here]
         return _change(index, items, gone, sources)
