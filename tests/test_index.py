@@ -116,8 +116,8 @@ def test_duplicates_are_folded_and_reranking_orders(index: Index, photos: Path) 
     best = index.path(hit.id)
     shutil.copy(best, photos / "class02" / "copy.png")
     index.update()
-    plain = index.search(query, k=90)[0]
-    folded = index.search(query, k=90, fold_duplicates=True)[0]
+    plain = index.search(query, k=500)[0]
+    folded = index.search(query, k=500, fold_duplicates=True)[0]
     assert len(folded) + sum(len(h.copies) for h in folded) == len(plain)
     for one in folded:  # each copy is near to the hit it was folded into
         assert all(index.vector(n) @ index.vector(one.id) >= 0.95 - 1e-6 for n in one.copies)
@@ -329,6 +329,7 @@ def test_the_verbs(cli: Cli, photos: Path, weights: Path, class_folders: Path, c
         assert message in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_an_index_of_a_checkpoint_votes_on_the_class_and_refuses_another_network(
     cli: Cli, tiny: tuple[str, ...], class_folders: Path, capsys: Any
 ) -> None:

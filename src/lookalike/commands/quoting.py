@@ -23,8 +23,8 @@ def with_texts(argument: str) -> str:
 
     >>> with_texts("data.classes=[7,bed]"), with_texts("seed=7")
     ('data.classes=["7",bed]', 'seed=7')
-    >>> with_texts("where=class in ('bed', 'sofa') and price < 200")
-    'where="class in (\'bed\', \'sofa\') and price < 200"'
+    >>> print(with_texts("where=class in ('bed', 'sofa') and price < 200"))
+    where="class in ('bed', 'sofa') and price < 200"
     """
     key, equals, value = argument.partition("=")
     if key in WHOLE and value not in ("", "null") and not _is_quoted(value):

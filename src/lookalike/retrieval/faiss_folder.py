@@ -105,11 +105,11 @@ class FaissFolder:
         return self.generation.rows
 
     def add(self, ids: NDArray[np.int64], vectors: Vectors, columns: pa.Table) -> None:
-        """Hold N new vectors; see `Store`. The columns have the id, too."""
+        """Hold N new vectors; see `Store`."""
+        rest = columns.select([name for name in columns.column_names if name != "id"])
+        items = rest.add_column(0, "id", pa.array(ids, pa.int64()))
         with self.alone():
-            self.change(
-                np.zeros(0, np.int64), columns.set_column(0, "id", pa.array(ids)), [vectors]
-            )
+            self.change(np.zeros(0, np.int64), items, [vectors])
 
     def remove(self, ids: NDArray[np.int64]) -> None:
         """Forget the vectors of these ids; see `Store`."""

@@ -93,7 +93,7 @@ def read_faiss(file: Path, mapped: bool = True) -> Any:
     faiss = import_faiss()
     flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if mapped else 0
     try:
-        return faiss.downcast_index(faiss.read_index(str(file), flags))
+        return faiss.read_index(str(file), flags)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1]
         raise InputError(
