@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
+import pyarrow.compute
 import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
@@ -43,6 +43,8 @@ from lookalike.reports.matches import (
 from lookalike.reports.sheet import save_sheet
 from lookalike.retrieval.embeddings import embed
 from lookalike.retrieval.rerank import NoReranking
+
+pc: Any = pyarrow.compute  # its functions are made at run time
 
 log = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
@@ -20,6 +20,8 @@ from lookalike.retrieval.near_copies import NEAR
 from lookalike.retrieval.neighbours import Gallery
 from lookalike.retrieval.rerank import Rerank
 from lookalike.retrieval.where import where as rows_where
+
+pc: Any = pyarrow.compute  # its functions are made at run time
 
 Vectors = NDArray[np.float32]
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows (Q, K), -1 for none, scores (Q, K)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pyarrow.compute as pc
+import pyarrow.compute
 import torch
 from numpy.typing import NDArray
 
@@ -33,6 +33,8 @@ from lookalike.inference.indexed_images import IndexedImages
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.retrieval.faiss_folder import FaissFolder
 from lookalike.retrieval.rerank import Rerank
+
+pc: Any = pyarrow.compute  # its functions are made at run time
 
 Vectors = NDArray[np.float32]
 Images = AnyImage | Sequence[AnyImage]
@@ -230,8 +232,11 @@ class Index(IndexedImages):
         excluded: Sequence[Collection[int]],
         names: Sequence[str],
     ) -> Hits:
-        one = within is None or isinstance(within, str)
-        places = [within] * len(vectors) if one else list(within)
+        places: list[str | None]
+        if within is None or isinstance(within, str):
+            places = [within] * len(vectors)
+        else:
+            places = list(within)
         for place in {place for place in places if place is not None}:
             check_class(place, pc.unique(self.items["class"]).to_pylist())
         return Hits(ask(self.store, vectors, question, places, excluded), names, self.image)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -16,6 +16,8 @@ from lookalike.data.records import BOX_COLUMNS
 from lookalike.errors import InputError
 from lookalike.inference.embedder import AnyImage
 from lookalike.retrieval.faiss_folder import FaissFolder
+
+pc: Any = pyarrow.compute  # its functions are made at run time
 
 Vectors = NDArray[np.float32]
 

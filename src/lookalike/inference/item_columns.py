@@ -1,15 +1,18 @@
 """Columns of items: put together from a listing and from what was read, or set for some rows."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
 from lookalike.inference.items import LISTED, OWN, keys_of_items
 from lookalike.inference.parts import KEPT
+
+pc: Any = pyarrow.compute  # its functions are made at run time
 
 
 def completed(facts: pa.Table, items: pa.Table) -> pa.Table:

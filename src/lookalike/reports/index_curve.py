@@ -1,6 +1,7 @@
 """What the tuning of an index measured: a table on the terminal, and recall over latency."""
 
 from pathlib import Path
+from typing import Any
 
 from lookalike.inference.index_tuning import Curve
 from lookalike.reports.style import GRID, QUIET, figure, marker, of_line, save_figure
@@ -33,7 +34,7 @@ def draw_curve(curve: Curve, file: Path) -> None:
         axes.annotate(str(point.probes), (time, point.recall), xytext=(4, -12),
                       textcoords="offset points", fontsize=8)  # fmt: skip
     exact = [1000 * curve.exact_seconds]
-    alone = {"linestyle": "none", "marker": marker(1).plot, "color": "black"}
+    alone: dict[str, Any] = {"linestyle": "none", "marker": marker(1).plot, "color": "black"}
     axes.plot(exact, [1.0], label="all items", **alone)
     axes.axhline(curve.target, color=QUIET, linewidth=0.8, linestyle="dotted")
     axes.set(xscale="log", xlabel="milliseconds a query", ylabel=f"recall@{curve.k}",

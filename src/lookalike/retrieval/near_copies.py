@@ -67,8 +67,8 @@ def groups_around_best(pairs: csr_array, order: NDArray[np.int64]) -> list[Group
         if not free[row]:
             continue
         free[row] = False
-        span = slice(pairs.indptr[row], pairs.indptr[row + 1])
-        near, similarity = pairs.indices[span], pairs.data[span]
+        line = pairs[[row]].tocoo()
+        near, similarity = line.coords[1], line.data
         new = free[near]
         if new.any():
             free[near[new]] = False

@@ -49,6 +49,6 @@ def check_finite(vectors: Vectors) -> None:
         )
 
 
-def _bytes(part: Vectors) -> memoryview:
+def _bytes(part: Vectors) -> bytes | memoryview:
     check_finite(part)
-    return memoryview(np.ascontiguousarray(part, "<f4")).cast("B")
+    return np.ascontiguousarray(part, "<f4").data.cast("B")
