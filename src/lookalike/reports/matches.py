@@ -43,7 +43,11 @@ def print_matches(results: SearchResults, k: int) -> None:
     more = len(results.queries) - PRINTED
     notes = [f"and {more} more queries"] if more > 0 else []
     best = "The best" if k == 1 else f"The best {k}"
-    notes.append(f"{best} by each of the two measures; an image found by both stands there once.")
+    if any(match.euclidean_rank for found in results.found for match in found):
+        both = "by each of the two measures; an image found by both stands there once."
+        notes.append(f"{best} {both}")
+    else:
+        notes.append(f"{best} by cosine.")
     print_table(Table(head, lines, len(head), notes))
 
 

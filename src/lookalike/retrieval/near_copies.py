@@ -61,7 +61,7 @@ def groups_around_best(pairs: csr_array, order: NDArray[np.int64]) -> list[Group
         pairs: (N, N), similarities of near pairs.
         order: (N,), all rows, the best to keep first.
     """
-    free = np.ones(pairs.shape[0], bool)
+    free = np.ones(len(order), bool)
     groups = []
     for row in order.tolist():
         if not free[row]:
