@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from lookalike.commands.quoting import with_texts
 from lookalike.commands.verb import only_what_is_swept
 from lookalike.config import check_arguments, config_folder, gather_overrides, words
 
@@ -144,15 +146,16 @@ def arguments(written: str) -> list[str]:
         .replace("=...", "=A")
     )
     line = re.sub(r"(?<=\S) # .*|\s{2,}#.*", "", line)
-    try:
-        words = shlex.split(line.rstrip("\"'),.;"), comments=True)
-    except ValueError:
-        words = line.split()
+    words = line.split()
+    for ends in ("),.;", "\"'),.;"):  # a quote at the end may be that of a text around the command
+        with suppress(ValueError):
+            words = shlex.split(line.rstrip(ends), comments=True)
+            break
     taken = []
     for word in words:
         if not re.match(r"[-+~]|[\w./@]+=", word):
             break
-        taken.append(word.rstrip(",;.)"))
+        taken.append(with_texts(word.rstrip(",;.)")))
     return taken
 
 

@@ -37,7 +37,8 @@ def _build(config: DictConfig) -> int:
         config.index or "auto", config.lists, config.wait,
     )  # fmt: skip
     _tell(made)
-    print(f"Ask it: lookalike search index={config.out} images=<photo>")
+    folder = config.out
+    print(f"Ask it: lookalike search index={folder} images=photo.jpg")
     return len(made)
 
 
@@ -71,8 +72,8 @@ def _check(config: DictConfig) -> int:
     if missing:
         raise InputError(
             f"{len(missing)} of {len(opened)} image files are not there, such as {missing[0]}. If "
-            "they have moved, give their folder: lookalike index update root=<folder>; if they are "
-            "gone, lookalike index update takes them out."
+            "they have moved, update the index with root= their folder; if they are gone, update "
+            "it, which takes them out."
         )
     return len(opened)
 
