@@ -25,7 +25,7 @@ VERBS = (
     "benchmark", "classify", "duplicates", "evaluate", "index", "prepare", "report", "search",
     "train", "tune",
 )  # fmt: skip
-ACTION = r"(?: (?:build|add|remove|update|info|check|tune)\b)?"  # of `lookalike index`
+ACTION = r"(?:(?<=index) (?:build|add|remove|update|info|check|tune)\b)?"  # of `lookalike index`
 COMMAND = re.compile(rf"lookalike ({'|'.join(VERBS)})\b{ACTION}((?:\\\n#?|[^`\n])*)")
 EXPERIMENTS = sorted(file.stem for file in (config_folder() / "experiment").glob("*.yaml"))
 # groups whose node is one choice alone; what an experiment says of it must not reach another choice
