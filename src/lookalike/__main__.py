@@ -11,6 +11,8 @@ VERBS = {
     "evaluate": "score a checkpoint: lookalike evaluate checkpoint=RUN/checkpoints/best.ckpt",
     "classify": "name what is on any images: lookalike classify images=photos",
     "search": "find similar images: lookalike search images=photo.jpg checkpoint=...",
+    "index": "a searchable folder of images: lookalike index build images=photos out=photos.index",
+    "duplicates": "groups of near-duplicates in an index: lookalike duplicates index=...",
     "serve": "a web page that searches an index: lookalike serve index=photos.index",
     "report": "a page on runs, with pictures: lookalike report runs=outputs/train",
     "benchmark": "cells x folds x seeds with intervals, resumable: benchmark=smoke",
@@ -45,7 +47,7 @@ def main() -> None:
     """
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help", "help"):
-        verbs = "\n".join(f"  {name:<10}{purpose}" for name, purpose in VERBS.items())
+        verbs = "\n".join(f"  {name:<12}{purpose}" for name, purpose in VERBS.items())
         print(HELP.format(verbs=verbs))
     elif arguments[0] == "--version":
         print(f"lookalike {version('lookalike')}")

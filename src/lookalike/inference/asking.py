@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 from numpy.typing import NDArray
 
-from lookalike.data.records import check_class
 from lookalike.errors import InputError
 from lookalike.inference.hits import Hit
 from lookalike.inference.items import OWN
@@ -17,11 +16,12 @@ from lookalike.inference.lookup import check_threshold
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.exact import pair_scores
 from lookalike.retrieval.faiss_folder import FaissFolder
+from lookalike.retrieval.near_copies import NEAR
 from lookalike.retrieval.neighbours import Gallery
 from lookalike.retrieval.rerank import Rerank
 from lookalike.retrieval.where import where as rows_where
 
-FOLDED = 0.98  # cosine similarity from which two hits count as near-duplicates
+pc: Any = pyarrow.compute  # its functions are made at run time
 
 Vectors = NDArray[np.float32]
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows (Q, K), -1 for none, scores (Q, K)
@@ -88,14 +88,9 @@ def kept_rows(store: FaissFolder, where: str | None) -> NDArray[np.bool_] | None
 def narrowed(
     store: FaissFolder, kept: NDArray[np.bool_] | None, class_name: str | None
 ) -> NDArray[np.bool_] | None:
-    """The same, of one class only.
-
-    Raises:
-        InputError: no item has this class.
-    """
+    """The same, of one class only; a network may predict one that no item has."""
     if class_name is None:
         return kept
-    check_class(class_name, pc.unique(store.columns["class"]).to_pylist())
     of_class = pc.equal(store.columns["class"], class_name).to_numpy(zero_copy_only=False)
     return of_class if kept is None else of_class & kept
 
@@ -111,7 +106,7 @@ def _ask(
     most = max(map(len, excluded), default=0)
     depth = question.k + most
     while True:
-        rows, _ = (
+        rows, scores = (
             store.nearest(vectors, min(depth, size), kept)
             if question.rerank is None
             else _reranked(store, vectors, min(depth, size), kept, question.rerank)
@@ -120,13 +115,11 @@ def _ask(
             _hits_of(store, vector, line[line >= 0], question, store.rows_of(_array(out)))
             for vector, line, out in zip(vectors, rows, excluded, strict=True)
         ]
-        if not question.fold_duplicates or depth >= size or not _some_want_more(hits, question):
+        more = [len(found) < question.k for found in hits]
+        above = scores[:, -1:].max(axis=1, initial=-np.inf) >= question.threshold
+        if not question.fold_duplicates or depth >= size or not (more & above).any():
             return hits
         depth *= 2
-
-
-def _some_want_more(hits: list[list[Hit]], question: Question) -> bool:
-    return any(len(each) < question.k for each in hits)
 
 
 def _hits_of(
@@ -156,13 +149,13 @@ def hits_of_items(items: pa.Table, scores: Sequence[float]) -> list[Hit]:
     more = [name for name in items.column_names if name not in OWN.names]
     return [
         Hit(
-            item["id"],
-            item["path"],
-            item["class"],
-            float(score),
-            rank,
-            {name: item[name] for name in more},
-        )  # fmt: skip
+            id=item["id"],
+            path=item["path"],
+            class_name=item["class"],
+            score=float(score),
+            rank=rank,
+            columns={name: item[name] for name in more},
+        )
         for rank, (item, score) in enumerate(zip(items.to_pylist(), scores, strict=True), 1)
     ]
 
@@ -170,7 +163,7 @@ def hits_of_items(items: pa.Table, scores: Sequence[float]) -> list[Hit]:
 def _folded(store: FaissFolder, rows: NDArray[np.int64]) -> list[list[int]]:
     """Places of hits in groups of near-duplicates: each is near to the first of its group."""
     vectors = store.vectors[rows]
-    near = vectors @ vectors.T >= FOLDED  # (K, K)
+    near = vectors @ vectors.T >= NEAR  # (K, K)
     groups, taken = [], np.zeros(len(rows), bool)
     for place in range(len(rows)):
         if not taken[place]:

@@ -18,6 +18,7 @@ from lookalike.inference.items import Key, keys_of_items, records_of
 from lookalike.inference.parts import KEPT, Parts
 from lookalike.inference.streaming import EmbeddedBatch, embedded_batches
 from lookalike.retrieval.faiss_flat import lengths_of
+from lookalike.retrieval.vector_file import check_finite
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,9 @@ class Reading:
     batch_size: int = 64
     num_workers: int | None = 0
     kept_after: int = 1024
+
+
+READING = Reading()
 
 
 def embed_items(
@@ -116,6 +120,7 @@ def _keep(parts: Parts, items: pa.Table, batches: list[EmbeddedBatch]) -> None:
     if not len(rows):
         return
     features = np.concatenate([each.features for each in batches if len(each.rows)])
+    check_finite(features)  # now, and not after all others are embedded
     facts = [fact for each in batches for fact in each.facts]
     table = items.take(pa.array(rows))
     known = {

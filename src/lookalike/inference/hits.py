@@ -1,4 +1,4 @@
-"""What a search in an index found: a list of hits for each query, which shows and exports itself."""
+"""What a search in an index found: hits for each query, which show and export themselves."""
 
 import csv
 import json

@@ -14,32 +14,33 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-from lookalike.data.decoding import as_image, decode
-from lookalike.data.records import BOX_COLUMNS
+from lookalike.data.records import check_class
 from lookalike.device import find_device
 from lookalike.errors import InputError
 from lookalike.inference.asking import Question, ask
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.inference.combining import combined
 from lookalike.inference.embedder import AUTO, AnyImage, ImageEmbedder
-from lookalike.inference.embedding_items import Reading, normalised
+from lookalike.inference.embedding_items import READING, Reading, normalised
 from lookalike.inference.hits import Hits
-from lookalike.inference.index_changes import NETWORK, add, build, remove, update
+from lookalike.inference.index_building import NETWORK, build
+from lookalike.inference.index_changes import add, remove, update
+from lookalike.inference.indexed_images import IndexedImages
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.retrieval.faiss_folder import FaissFolder
 from lookalike.retrieval.rerank import Rerank
+
+pc: Any = pyarrow.compute  # its functions are made at run time
 
 Vectors = NDArray[np.float32]
 Images = AnyImage | Sequence[AnyImage]
 
 
-class Index:
+class Index(IndexedImages):
     """Images that can be searched.
 
     Args:
@@ -58,12 +59,11 @@ class Index:
         trust: Sequence[str] = (),
         engine: EmbeddingEngine = AUTO,
     ) -> None:
-        self.store = store
+        super().__init__(store, root)
         self.device = device
-        self.root = Path(root or store.generation.about["root"])
         self.trust = tuple(trust)
         self.engine = engine
-        self.reading = Reading()
+        self.reading = READING
 
     @classmethod
     def load(
@@ -98,7 +98,10 @@ class Index:
         device: str = "auto",
         trust: Sequence[str] = (),
         engine: EmbeddingEngine = AUTO,
-        reading: Reading = Reading(),
+        reading: Reading = READING,
+        kind: str = "auto",
+        lists: int | None = None,
+        wait: float = 10.0,
     ) -> Self:
         """Embed images and write a new index; if it is killed, the same call goes on from there.
 
@@ -111,44 +114,19 @@ class Index:
             trust: as in `load`.
             engine: as in `load`.
             reading: how images are read.
+            kind: "flat" compares all; "ivf" and "ivfpq" are FAISS's inverted lists; "auto" is
+                "flat" up to a million images.
+            lists: cells of inverted lists; by default by the number of images.
+            wait: seconds, for another process that builds the same index.
 
         Raises:
             InputError: there is an index already, or no image can be read.
         """
         where = find_device(device)
-        build(Path(path), _places(images), network, where, trust, engine, reading)
+        build(
+            Path(path), _places(images), network, where, trust, engine, reading, (kind, lists), wait
+        )
         return cls.load(path, device, None, trust, engine)
-
-    def __len__(self) -> int:
-        return len(self.store)
-
-    def __repr__(self) -> str:
-        about = self.info()
-        return f"<Index {about['path']}: {about['images']} images by {about['network']}>"
-
-    @property
-    def items(self) -> pa.Table:
-        """One row for each image: id, path, class, the box, the columns of a table, and more."""
-        return self.store.columns
-
-    def info(self) -> dict[str, Any]:
-        """What the index is: path, network, fingerprint, images, classes, dimensions, structure."""
-        generation = self.store.generation
-        return {
-            "path": str(self.store.folder),
-            "network": generation.about["network"],
-            "fingerprint": generation.about["fingerprint"],
-            "images": len(self),
-            "classes": len(pc.unique(self.items["class"])),
-            "dimensions": generation.dimensions,
-            "metric": "cosine",
-            "structure": generation.structure,
-            "columns": self.items.column_names,
-            "root": str(self.root),
-            "sources": generation.about["sources"],
-            "generation": generation.number,
-            "bytes": sum(size for size, _ in generation.files.values()),
-        }
 
     @cached_property
     def checkpoint(self) -> Checkpoint:
@@ -254,51 +232,14 @@ class Index:
         excluded: Sequence[Collection[int]],
         names: Sequence[str],
     ) -> Hits:
-        one = within is None or isinstance(within, str)
-        places: Sequence[str | None] = [within] * len(vectors) if one else within  # type: ignore
+        places: list[str | None]
+        if within is None or isinstance(within, str):
+            places = [within] * len(vectors)
+        else:
+            places = list(within)
+        for place in {place for place in places if place is not None}:
+            check_class(place, pc.unique(self.items["class"]).to_pylist())
         return Hits(ask(self.store, vectors, question, places, excluded), names, self.image)
-
-    def vector(self, id: int) -> Vectors:
-        """The vector (D,) of an item."""
-        return self.store.vectors[self._row(id)]
-
-    def path(self, id: int) -> Path:
-        """Where the image of an item is."""
-        return self.root / self.items["path"][self._row(id)].as_py()
-
-    def image(self, id: int) -> Image.Image:
-        """The picture of an item, cropped to its box.
-
-        Raises:
-            InputError: there is no such item, or its file can't be read.
-        """
-        path, row = self.path(id), self._row(id)
-        if not path.is_file():
-            raise InputError(
-                f"the image {path} is missing. If the images have moved, give their folder: "
-                f"Index.load(..., root=<folder>), root=<folder> on the command line; it was "
-                f"{self.root}."
-            )
-        return as_image(decode(path, box=[self.items[name][row].as_py() for name in BOX_COLUMNS]))
-
-    def own_ids(self, images: Sequence[AnyImage]) -> list[set[int]]:
-        """Of each image the ids of the items that are the same file as a whole."""
-        return [self._own(image) if isinstance(image, str | Path) else set() for image in images]
-
-    def _own(self, path: str | Path) -> set[int]:
-        names = {os.path.abspath(path), os.path.realpath(path)}
-        above = {f"{self.root}{os.sep}", f"{os.path.realpath(self.root)}{os.sep}"}
-        names |= {name.removeprefix(root) for name in names for root in above}
-        same = pc.is_in(self.items["path"], pa.array(sorted(names)))
-        rows = np.flatnonzero(same.to_numpy(zero_copy_only=False))
-        whole = [row for row in rows.tolist() if not self.items["right"][row].as_py()]
-        return set(self.store.ids[whole].tolist())
-
-    def _row(self, id: int) -> int:
-        row = int(self.store.rows_of(np.array([id], np.int64))[0])
-        if row < 0:
-            raise InputError(f"no item has the id {id}; there are {len(self)} items")
-        return row
 
     def add(self, images: str | Path | Sequence[str | Path], wait: float = 10.0) -> dict[str, int]:
         """Embed more images; durable when it returns. Those that have changed are embedded again.
@@ -341,10 +282,6 @@ class Index:
         """
         self.store.check()
         _ = self.checkpoint
-
-    def close(self) -> None:
-        """Give back the mapped files."""
-        self.store.close()
 
 
 def _places(images: str | Path | Sequence[str | Path]) -> list[str]:

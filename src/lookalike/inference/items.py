@@ -85,7 +85,8 @@ def records_of(items: pa.Table, root: str | Path = "") -> Records:
     """
     boxes = np.stack([items[name].to_numpy() for name in BOX_COLUMNS], axis=1)
     paths = [os.path.join(root, path) for path in items["path"].to_pylist()]
-    return Records.create(paths, items["class"].to_pylist(), boxes=boxes if boxes.any() else None)
+    given = boxes.tolist() if boxes.any() else None
+    return Records.create(paths, items["class"].to_pylist(), boxes=given)
 
 
 def relative_paths(items: pa.Table, root: str) -> pa.Table:
@@ -144,7 +145,7 @@ def _read(file: Path) -> pa.Table:
 
     try:
         if file.suffix.lower() == ".parquet":
-            return parquet.read_table(file, partitioning=None)
+            return parquet.ParquetFile(file).read()
         table = csv.read_csv(file)
         return table.rename_columns([name.strip() for name in table.column_names])
     except (OSError, pa.ArrowException) as error:

@@ -59,8 +59,11 @@ class FaissFlat:
         self.size, dimensions = vectors.shape
         self.deepest = DEEPEST_ON_GPU if gpus else self.size
         self._search = _on_gpus(vectors, measure, gpus) if gpus else _on_cpu(vectors, measure)
-        self.lengths = self._lengths(vectors) if longest is None else None
-        self.longest = float(self.lengths.max(initial=0)) if longest is None else longest
+        self.lengths: NDArray[np.float64] | None = None
+        if longest is None:
+            self.lengths = self._lengths(vectors)
+            longest = float(self.lengths.max(initial=0))
+        self.longest = longest
         terms = (dimensions + 2) * UNIT_ROUNDOFF
         self.gamma = 1.001 * terms / (1 - terms)  # lengths err too, by far less
         self.lost = dimensions * SMALLEST

@@ -18,10 +18,13 @@ from lookalike.device import CPU
 from lookalike.errors import InputError
 from lookalike.retrieval import flat_search
 from lookalike.retrieval.generation import Generation, check, read_generation
+from lookalike.retrieval.inverted import read_faiss
+from lookalike.retrieval.inverted_search import InvertedSearch
 from lookalike.retrieval.item_files import read_items
+from lookalike.retrieval.structure import first_structure
 from lookalike.retrieval.vector_file import open_vectors
 from lookalike.retrieval.where import where as rows_where
-from lookalike.retrieval.writing import commit, held
+from lookalike.retrieval.writing import begin, commit, held, restructure
 
 Vectors = NDArray[np.float32]
 
@@ -42,6 +45,25 @@ class FaissFolder:
         self.device = device
         self.refresh()
 
+    @classmethod
+    def create(
+        cls, folder: str | Path, dimensions: int, kind: str = "auto", device: Any = CPU
+    ) -> Self:
+        """A new store that holds nothing yet.
+
+        Args:
+            folder: that is made.
+            dimensions: D of a vector.
+            kind: "auto", "flat", "ivf" or "ivfpq".
+            device: where vectors are compared.
+        """
+        place = Path(folder)
+        place.mkdir(parents=True, exist_ok=True)
+        with held(place, 0, "making it"):
+            items = pa.table({"id": pa.array([], pa.int64())})
+            begin(place, dimensions, [], items, [], {}, first_structure(kind))
+        return cls(place, device)
+
     def refresh(self) -> None:
         """Read the newest generation, after another process has changed the index."""
         for _ in range(4):
@@ -58,6 +80,11 @@ class FaissFolder:
         self.vectors: Vectors = open_vectors(self.folder / generation.vectors, shape)
         self.generation = generation
         self._flat = flat_search.FlatSearch(self.vectors, self.device)
+        self.lists = None if generation.faiss is None else self._inverted(generation)
+
+    def _inverted(self, generation: Generation) -> InvertedSearch:
+        index = read_faiss(self.folder / str(generation.faiss))
+        return InvertedSearch(index, self.vectors, self.ids, generation.structure)
 
     @contextmanager
     def alone(self, wait: float = 10.0, purpose: str = "changing it") -> Iterator[Self]:
@@ -78,11 +105,11 @@ class FaissFolder:
         return self.generation.rows
 
     def add(self, ids: NDArray[np.int64], vectors: Vectors, columns: pa.Table) -> None:
-        """Hold N new vectors; see `Store`. The columns have the id, too."""
+        """Hold N new vectors; see `Store`."""
+        rest = columns.select([name for name in columns.column_names if name != "id"])
+        items = rest.add_column(0, "id", pa.array(ids, pa.int64()))
         with self.alone():
-            self.change(
-                np.zeros(0, np.int64), columns.set_column(0, "id", pa.array(ids)), [vectors]
-            )
+            self.change(np.zeros(0, np.int64), items, [vectors])
 
     def remove(self, ids: NDArray[np.int64]) -> None:
         """Forget the vectors of these ids; see `Store`."""
@@ -134,7 +161,20 @@ class FaissFolder:
             k: of each query.
             kept: (N,), the rows that count; by default all.
         """
-        return self._flat.nearest(vectors, k, kept)
+        if self.lists is None:
+            return self._flat.nearest(vectors, k, kept)
+        return self.lists.nearest(vectors, k, kept)
+
+    def exactly(self, vectors: Vectors, k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """The same of all rows, whatever the structure, by comparing all."""
+        return self._flat.nearest(vectors, k)
+
+    def restructure(self, **settings: Any) -> None:
+        """Change settings of the structure ("wanted", "lists", "probes"); only while it is held
+        `alone`."""
+        structure = {**self.generation.structure, **settings}
+        restructure(self.folder, self.generation, self.columns, structure)
+        self.refresh()
 
     def closest(
         self, features: Vectors, k: int, kept: NDArray[np.bool_] | None = None
@@ -169,4 +209,4 @@ class FaissFolder:
 
     def close(self) -> None:
         """Give back the mapped files."""
-        del self.vectors, self._flat
+        del self.vectors, self._flat, self.lists

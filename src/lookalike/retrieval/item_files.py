@@ -22,7 +22,7 @@ def read_items(file: Path, rows: int) -> pa.Table:
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(file, memory_map=True, partitioning=None)
+        table = parquet.ParquetFile(file, memory_map=True).read()
     except FileNotFoundError:
         raise
     except (OSError, pa.ArrowException) as error:

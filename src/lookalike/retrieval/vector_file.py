@@ -40,10 +40,15 @@ def append_vectors(file: Path, shape: tuple[int, int], parts: Iterable[Vectors])
             stream.write(_bytes(part))
 
 
-def _bytes(part: Vectors) -> memoryview:
-    if not np.isfinite(part).all():
+def check_finite(vectors: Vectors) -> None:
+    """Raises InputError where a network has made something else than numbers."""
+    if not np.isfinite(vectors).all():
         raise InputError(
             "the network gives NaN or infinity for some images: its training has diverged. Use an "
             "earlier checkpoint, or train again with a lower learning rate."
         )
-    return memoryview(np.ascontiguousarray(part, "<f4")).cast("B")
+
+
+def _bytes(part: Vectors) -> bytes | memoryview:
+    check_finite(part)
+    return np.ascontiguousarray(part, "<f4").data.cast("B")

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError, did_you_mean
+
+pc: Any = pyarrow.compute  # its functions are made at run time
 
 LONGEST = 2000  # characters
 DEEPEST = 40  # parentheses inside each other
@@ -75,7 +77,8 @@ def _parsed(text: str) -> Any:
     try:
         trees = sqlglot.parse(text, dialect="duckdb")  # which takes == for =
     except (SqlglotError, RecursionError) as error:
-        reason = str((getattr(error, "errors", None) and error.errors[0]["description"]) or error)
+        described: list[dict[str, str]] = getattr(error, "errors", [])
+        reason = described[0]["description"] if described else str(error).splitlines()[0]
         raise InputError(f"where={text} does not parse ({reason}). Write {EXAMPLE}.") from error
     if len(trees) != 1 or trees[0] is None:
         raise InputError(f"where={text} is not one condition. Write {EXAMPLE}.")

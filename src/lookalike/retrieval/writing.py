@@ -18,9 +18,11 @@ from lookalike.errors import InputError
 from lookalike.files import explained, write_text
 from lookalike.retrieval.generation import Generation, measured, write_generation
 from lookalike.retrieval.item_files import write_items
-from lookalike.retrieval.vector_file import append_vectors, write_vectors
+from lookalike.retrieval.structure import structured
+from lookalike.retrieval.vector_file import append_vectors, open_vectors, write_vectors
 
 LOCK, HOLDER = ".lock", ".writer"  # files in the folder
+NONE = np.zeros(0, np.int64)
 
 Vectors = NDArray[np.float32]
 
@@ -46,8 +48,8 @@ def held(folder: Path, wait: float, purpose: str) -> Iterator[None]:
                 f"{_holder(folder)} holds {folder}. Wait until it has ended, or give "
                 f"wait=<seconds>, more than {wait:g}."
             ) from None
+        about = {"process": os.getpid(), "machine": platform.node(), "purpose": purpose}
         try:
-            about = {"process": os.getpid(), "machine": platform.node(), "purpose": purpose}
             write_text(folder / HOLDER, json.dumps(about))
             yield
         finally:
@@ -55,8 +57,15 @@ def held(folder: Path, wait: float, purpose: str) -> Iterator[None]:
             lock.release()
 
 
-def begin(folder: Path, dimensions: int, files: Sequence[str], items: pa.Table,
-          vectors: Iterable[Vectors], about: dict[str, Any]) -> None:  # fmt: skip
+def begin(
+    folder: Path,
+    dimensions: int,
+    files: Sequence[str],
+    items: pa.Table,
+    vectors: Iterable[Vectors],
+    about: dict[str, Any],
+    structure: dict[str, Any],
+) -> None:
     """Write the first generation.
 
     Args:
@@ -66,11 +75,12 @@ def begin(folder: Path, dimensions: int, files: Sequence[str], items: pa.Table,
         items: N rows, with their ids, ascending.
         vectors: of these, in parts (N_i, D) of length 1.
         about: what the owner notes.
+        structure: see `retrieval.structure`.
     """
     name = "vectors-000001.f32"
     write_vectors(folder / name, vectors)
-    nothing = Generation(0, 0, dimensions, 0, name, "", None, {"kind": "flat"}, about, {})
-    _publish(folder, nothing, items, dict.fromkeys([*files, name]))
+    nothing = Generation(0, 0, dimensions, 0, name, "", None, structure, about, {})
+    _publish(folder, nothing, items, dict.fromkeys([*files, name]), NONE)
 
 
 def commit(
@@ -96,18 +106,35 @@ def commit(
     kept = ~np.isin(before["id"].to_numpy(), removed)
     after = pa.concat_tables([before.filter(pa.array(kept)), items], promote_options="permissive")
     known = {name: sums for name, sums in generation.files.items() if name != generation.items}
-    fits = not after.num_rows or bool(np.all(np.diff(after["id"].to_numpy()) > 0))
+    fits = bool(np.all(np.diff(after["id"].to_numpy()) > 0))
     if kept.all() and fits:
         shape = (generation.rows, generation.dimensions)
         append_vectors(folder / generation.vectors, shape, vectors)
-        _publish(folder, generation, after, known)
+        _publish(folder, generation, after, known, removed)
         return
     order = np.argsort(after["id"].to_numpy(), kind="stable")
     name = f"vectors-{generation.number + 1:06d}.f32"
     write_vectors(folder / name, _in_order(held_vectors, np.flatnonzero(kept), vectors, order))
     del known[generation.vectors]
     moved = replace(generation, vectors=name)
-    _publish(folder, moved, after.take(pa.array(order)), {**known, name: None})
+    _publish(folder, moved, after.take(pa.array(order)), {**known, name: None}, removed)
+
+
+def restructure(
+    folder: Path, generation: Generation, items: pa.Table, structure: dict[str, Any]
+) -> None:
+    """Write the next generation with the same items in another structure.
+
+    Args:
+        folder: that is held.
+        generation: the newest.
+        items: its items.
+        structure: see `retrieval.structure`.
+    """
+    known = {name: sums for name, sums in generation.files.items() if name != generation.items}
+    again = structure["wanted"] != generation.structure["wanted"]
+    faiss = None if again else generation.faiss
+    _publish(folder, replace(generation, faiss=faiss, structure=structure), items, known, NONE)
 
 
 def _in_order(
@@ -128,22 +155,27 @@ def _in_order(
         yield block
 
 
-def _publish(folder: Path, generation: Generation, items: pa.Table, files: dict[str, Any]) -> None:
+def _publish(
+    folder: Path,
+    generation: Generation,
+    items: pa.Table,
+    files: dict[str, Any],
+    removed: NDArray[np.int64],
+) -> None:
     number = generation.number + 1
     name = f"items-{number:06d}.parquet"
     write_items(folder / name, items)
-    largest = int(items["id"].to_numpy().max(initial=-1))
-    write_generation(
-        folder,
-        replace(
-            generation,
-            number=number,
-            rows=items.num_rows,
-            next_id=max(generation.next_id, largest + 1),
-            items=name,
-            files=measured(folder, files | {name: None}),
-        ),
-    )
+    ids = items["id"].to_numpy()
+    size = len(ids)
+    next_id = max(generation.next_id, int(ids.max(initial=-1)) + 1)
+    after = replace(generation, number=number, rows=size, next_id=next_id, items=name)
+    vectors = open_vectors(folder / after.vectors, (size, after.dimensions))
+    after = structured(folder, after, vectors, ids, removed)
+    needed = {each: sums for each, sums in files.items() if each != generation.faiss}
+    for each in (name, after.faiss):
+        if each:
+            needed[each] = files.get(each)
+    write_generation(folder, replace(after, files=measured(folder, needed)))
 
 
 def _holder(folder: Path) -> str:
