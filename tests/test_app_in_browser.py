@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,15 @@ def upload(page: Page, file: Path) -> None:
     expect(page.locator(".rank").first).to_be_visible()
 
 
+def until(page: Page, condition: str) -> None:
+    """Wait for a condition in JavaScript; Playwright's own way needs eval, which the page forbids."""
+    for _ in range(100):
+        if page.evaluate(condition):
+            return
+        time.sleep(0.05)
+    raise AssertionError(condition)
+
+
 def first(page: Page) -> dict[str, Any]:
     return page.evaluate("document.querySelector('.card').hit")
 
@@ -150,31 +160,31 @@ def test_crop_with_the_mouse_and_the_keyboard(page: Page) -> None:
 def test_facets_threshold_condition_and_folding(page: Page) -> None:
     page.goto("/?positive=shapes/30")
     expect(page.locator(".rank").first).to_be_visible()
-    page.get_by_label("crimson").check()
+    page.get_by_role("checkbox", name="crimson").check()
     page.wait_for_url(re.compile("only=class%3Dcrimson|only=class=crimson"))
     classes = "[...document.querySelectorAll('.card')].map(card => card.hit.class_name)"
-    page.wait_for_function(f"new Set({classes}).size === 1")
+    until(page, f"new Set({classes}).size === 1")
     assert page.evaluate(f"{classes}[0]") == "crimson"
-    expect(page.get_by_label("seagreen")).to_be_visible()
+    expect(page.get_by_role("checkbox", name="seagreen")).to_be_visible()
     page.get_by_role("button", name="Clear all filters").click()
-    page.wait_for_function(f"new Set({classes}).size > 1")
+    until(page, f"new Set({classes}).size > 1")
     page.locator("#threshold").evaluate(
         "slider => { slider.value = 0.9; slider.dispatchEvent(new Event('input')); }"
     )
     page.wait_for_url(re.compile("threshold=0.9"))
-    page.wait_for_function("[...document.querySelectorAll('.card')].every(c => c.hit.score >= 0.9)")
+    until(page, "[...document.querySelectorAll('.card')].every(c => c.hit.score >= 0.9)")
     page.get_by_role("button", name="Clear all filters").click()
     page.keyboard.press("/")
     page.keyboard.type("price < 5")
     page.keyboard.press("Enter")
-    page.wait_for_function("[...document.querySelectorAll('.card')].every(c => c.hit.columns.price < 5)")
+    until(page, "[...document.querySelectorAll('.card')].every(c => c.hit.columns.price < 5)")
     page.locator("#where").fill("klass = 1")
     page.keyboard.press("Enter")
     expect(page.locator("#problem")).to_contain_text("Did you mean class?")
     page.goto("/?positive=shapes/30")
     more = page.locator(".copies").first
     before = page.locator(".card").count()
-    number = int(more.inner_text()[1:])
+    number = int((more.text_content() or "")[1:])
     more.click()
     expect(page.locator(".card")).to_have_count(before + number)
 
@@ -240,7 +250,7 @@ def test_what_can_be_taken_away(page: Page, folder: Path) -> None:
         with page.expect_download() as found:
             page.get_by_role("button", name=f"Download all hits as {name}").click()
         text = Path(found.value.path()).read_text()
-        assert text.count("seagreen") >= PER_CLASS
+        assert "seagreen/6.png" in text
         if name == "JSON":
             assert json.loads(text)["hits"][0]["id"] == 26
     page.get_by_role("button", name="Show the command").click()
@@ -299,13 +309,13 @@ def test_a_token_is_asked_for_once(browser: Browser, folder: Path) -> None:
         thread.start()
         page = browser.new_page()
         page.goto(f"http://127.0.0.1:{opened.getsockname()[1]}/")
-        page.get_by_label("Token").fill("wrong")
+        page.get_by_role("textbox", name="Token").fill("wrong")
         page.get_by_role("button", name="Open").click()
         expect(page.locator("dialog .problem")).to_contain_text("not the token")
-        page.get_by_label("Token").fill("secret")
+        page.get_by_role("textbox", name="Token").fill("secret")
         page.get_by_role("button", name="Open").click()
         expect(page.locator(".card").first).to_be_visible()
-        page.wait_for_function("document.querySelector('.card img').naturalWidth > 0")
+        until(page, "document.querySelector('.card img').naturalWidth > 0")
         page.close()
         server.should_exit = True
         thread.join(10)
