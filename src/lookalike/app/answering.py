@@ -135,9 +135,7 @@ class Answering:
         own = [_own_ids(search, self.served.name) for search, _ in pairs]
         vectors = np.stack([vector for _, vector in pairs])
         try:
-            found = index.search_vectors(
-                vectors, DEPTH, where, exclude=own, fold_duplicates=fold
-            )
+            found = index.search_vectors(vectors, DEPTH, where, exclude=own, fold_duplicates=fold)
         except InputError as error:
             return {search: error for search, _ in pairs}
         return {search: hits for (search, _), hits in zip(pairs, found, strict=True)}
@@ -158,9 +156,9 @@ def _query(
     for outcome in parts[0] + parts[1]:
         if isinstance(outcome, Exception):
             return outcome
+    known = [[each for each in some if isinstance(each, np.ndarray)] for some in parts]
     try:
-        positives, negatives = (np.stack(some) if some else None for some in parts)
-        return combined(positives, negatives)  # type: ignore[arg-type]  # one positive at least
+        return combined(np.stack(known[0]), np.stack(known[1]) if known[1] else None)
     except InputError as error:
         return error
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import uvicorn
 
 from lookalike.app.access import Door, is_local
-from lookalike.app.limits import Limits
+from lookalike.app.limits import LIMITS, Limits
 from lookalike.app.served import named
 from lookalike.app.server import create_app
 from lookalike.errors import InputError
@@ -16,14 +16,13 @@ from lookalike.inference.index import Index
 GRACE = 3  # seconds that requests get to end
 
 
-
 def run_server(
     indexes: Sequence[Index],
     host: str = "127.0.0.1",
     port: int = 8000,
     hosts: Collection[str] = (),
     token: str | None = None,
-    limits: Limits = Limits(),
+    limits: Limits = LIMITS,
     waiting: int = 64,
     batch_size: int = 16,
 ) -> None:
