@@ -288,6 +288,12 @@ def test_cards_health_metrics_and_openapi(client: TestClient) -> None:
     assert {"/search", "/items", "/regions"} <= set(client.get("/openapi.json").json()["paths"])
 
 
+def test_a_wrong_method_is_told_the_right_ones(client: TestClient) -> None:
+    response = client.request("OPTIONS", "/search")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "GET, POST"
+
+
 def test_the_page_names_no_other_host() -> None:
     from lookalike.app.server import PAGE
 

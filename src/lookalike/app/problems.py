@@ -3,6 +3,7 @@
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from lookalike.app.queue import QueueFullError
 from lookalike.errors import InputError
@@ -42,7 +43,16 @@ async def explain(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
     said = getattr(error, "detail", "something went wrong here; the server's log has more")
     headers = getattr(error, "headers", None) or {}
+    if status == 405:
+        headers = {"Allow": ", ".join(_methods(request))}
     return JSONResponse({"error": str(said)}, status, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Those that a path takes; Starlette names the methods of its first route only."""
+    routes = [route for each in request.app.routes for route in getattr(each, "routes", [each])]
+    fitting = [each for each in routes if each.matches(request.scope)[0] is not Match.NONE]
+    return sorted({name for each in fitting for name in getattr(each, "methods", None) or ()})
 
 
 def _first_of(error: RequestValidationError) -> str:
