@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -16,16 +15,10 @@ from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
 from lookalike.compatibility import timm_module
+from lookalike.config_folder import config_folder
 from lookalike.errors import InputError, did_you_mean
 
-_PACKAGE = Path(__file__).resolve().parent
 _BY_HYDRA = re.compile(r"\$\{(hydra|now):")  # interpolations that only a running Hydra can resolve
-
-
-def config_folder() -> Path:
-    """conf/ inside the installed package, or beside src/ in a checkout."""
-    packaged = _PACKAGE / "conf"
-    return packaged if packaged.is_dir() else _PACKAGE.parents[1] / "conf"
 
 
 def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:

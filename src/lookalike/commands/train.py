@@ -40,10 +40,22 @@ def train(config: DictConfig) -> float:
         if rank_zero_only.rank:  # it joins the process that has the folder
             return train_once(config)
         with used_alone(folder):
-            return train_once(config)
+            score = train_once(config)
+        if not several:
+            _say_next(folder)
+        return score
     except Interrupted as stop:
         stop.advice = _advice_to_several() if several else _advice(folder)
         raise
+
+
+def _say_next(folder: Path) -> None:
+    """Commands that make something of a finished run."""
+    best = folder / "checkpoints" / "best.ckpt"
+    print("\nNext:", shlex.join(["lookalike", "report", f"runs={folder}"]))
+    if best.is_file():
+        search = ["lookalike", "search", "images=photo.jpg", f"checkpoint={best}"]
+        print("     ", shlex.join(search))
 
 
 def _advice(folder: Path) -> str:

@@ -101,8 +101,9 @@ def explain(error: Exception, verb: str) -> str:
             f"Put its value in quotes: {remedy(error.override)}"
         )
     if isinstance(error, MissingConfigException) and error.options:
-        wrong = str(error.missing_cfg_file).rsplit("/", 1)[-1].removesuffix(".yaml")
-        return f"{error}{did_you_mean(wrong, error.options)}"
+        group, _, wrong = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+        hint = did_you_mean(wrong, error.options)
+        return f"there is no {group}={wrong}.{hint} `lookalike {verb} --help {group}` lists all."
     message = "\n".join(str(part) for part in causes(error))
     if "InputError raised while resolving interpolation: " in message:
         return message.split("interpolation: ", 1)[1].splitlines()[0]
@@ -153,7 +154,10 @@ def _hint(name: str, verb: str) -> str:
     except (HydraException, OmegaConfBaseException):  # there may be more than one mistake
         known = known_names(verb)
     moved = [key for key in known if key.endswith(f".{name}")]  # miner lives at data.miner
-    return f" Did you mean {' or '.join(moved)}?" if moved else did_you_mean(name, known)
+    if moved:
+        return f" Did you mean {' or '.join(moved)}?"
+    at_the_top = [key for key in known if "." not in key]
+    return did_you_mean(name, at_the_top if "." not in name else known) or did_you_mean(name, known)
 
 
 def only_what_is_swept(arguments: Sequence[str]) -> list[str]:
