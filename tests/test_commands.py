@@ -244,8 +244,10 @@ QUICK = (
 
 
 def readme_commands() -> list[str]:
-    """Those of README that train on the default data."""
-    lines = re.findall(r"^\$ (lookalike train .*)$", (CHECKOUT / "README.md").read_text(), re.M)
+    """Those of README and of the page on parts that train on the default data."""
+    pages = (CHECKOUT / "README.md", CHECKOUT / "docs" / "parts.md")
+    text = "\n".join(page.read_text() for page in pages)
+    lines = re.findall(r"^\$ (lookalike train .*)$", text, re.M)
     other = ("data=", "resume=", "--config-dir", "--help", "experiment=", "sweep=")
     return [line.split("  ")[0] for line in lines if not any(word in line for word in other)]
 
