@@ -43,6 +43,7 @@ ELSEWHERE = {  # names that other programs have, and what is meant here
         ("lr", "optimizer.lr", "optimizer.learning_rate"),
         "learning_rate.backbone, learning_rate.head or learning_rate.loss",
     ),
+    **dict.fromkeys(("loss.scope", "learner.scope", "trainer.loss_scope"), "loss_scope"),
     **dict.fromkeys(("batch_size", "sampler.batch_size"), "data.batch_size"),
     **dict.fromkeys(("epochs", "max_epochs", "num_epochs"), "trainer.max_epochs"),
     **dict.fromkeys(("weights", "pretrained", "backbone.pretrained"), "backbone.weights"),
