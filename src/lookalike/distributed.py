@@ -25,7 +25,7 @@ def gather(own: Tensor) -> list[Tensor]:
     """The rows of all ranks, in order of rank; every rank must call this.
 
     Args:
-        own: (N, ...) of this rank, on a device where ranks exchange; N may differ from rank to rank.
+        own: (N, ...) of this rank, on a device where ranks exchange; N may differ.
     """
     if not torch.distributed.is_initialized():
         return [own]
@@ -36,10 +36,8 @@ def gather(own: Tensor) -> list[Tensor]:
     ]
     if not blocks:
         return [own] * len(counts)
-    return [
-        torch.cat(parts)[:count]
-        for parts, count in zip(zip(*blocks, strict=True), counts, strict=True)
-    ]
+    of_ranks = zip(zip(*blocks, strict=True), counts, strict=True)
+    return [torch.cat(parts)[:count] for parts, count in of_ranks]
 
 
 def gather_with_gradients(own: Tensor) -> Tensor:

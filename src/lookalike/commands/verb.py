@@ -38,6 +38,8 @@ LIGHTNING_REMARKS = (
     "You're resuming from a checkpoint that ended before the epoch",  # with its next batch
 )
 REPEATING = ("seed", "data.fold", "logger")  # keys that only repeat a cell of a sweep
+# overrides that are not the user's, but of a sweep or of Lightning, for another process
+NOT_GIVEN = ("hydra.job.config.", "hydra.job.name=train_ddp_process_", "hydra.output_subdir=null")
 ELSEWHERE = {  # names that other programs have, and what is meant here
     **dict.fromkeys(
         ("lr", "optimizer.lr", "optimizer.learning_rate"),
@@ -123,7 +125,7 @@ def again(verb: str, more: Sequence[str] = ()) -> str:
         verb: such as "train".
         more: overrides that follow.
     """
-    own = [each for each in sys.argv[1:] if not each.startswith("hydra.job.config.")]
+    own = [each for each in sys.argv[1:] if not each.startswith(NOT_GIVEN)]
     return shlex.join(["lookalike", verb, *own, *more])
 
 

@@ -35,8 +35,8 @@ class RetrievalData(LightningDataModule):
     Args:
         source: reads the data set.
         transform: view -> transform, for the views "train" and "test".
-        sampler: ids (N,), labels (N,), batch size -> batches of ids to train on; with `shared=False`
-            the same ones in every process.
+        sampler: ids (N,), labels (N,), batch size -> batches of ids to train on; given
+            `shared=False`, the same ones in every process.
         miner: embeddings (B, D), labels (B,) -> pairs or triplets of the batch; the learner uses
             it.
         classes: names of the classes that are used; None for all.

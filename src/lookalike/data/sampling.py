@@ -165,9 +165,8 @@ class UniformBatches(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Batches an epoch on each rank."""
-        return self.batches_per_epoch or -(
-            -len(self.ids) // (self.batch_size * _turns(self.shared))
-        )
+        images = self.batch_size * _turns(self.shared)
+        return self.batches_per_epoch or -(-len(self.ids) // images)
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng((self.seed, self.epoch))

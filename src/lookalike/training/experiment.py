@@ -169,13 +169,8 @@ class Experiment:
         loss = build(self.config.loss)
         if remark := remark_on_miner(loss, self.data.miner):
             log.warning(remark)
-        return build(
-            self.config.learner,
-            embedder=embedder,
-            loss=loss,
-            miner=self.data.miner,
-            scope=self.scope,
-        )
+        parts = {"embedder": embedder, "loss": loss, "miner": self.data.miner}
+        return build(self.config.learner, **parts, scope=self.scope)
 
     def _make_model_checkpoints(self) -> list[ModelCheckpoint]:
         """First the one whose checkpoint counts: the best epoch's, or the final one if nothing is
