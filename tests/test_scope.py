@@ -57,6 +57,7 @@ class Step(nn.Module):
         self.network = nn.Linear(7, SIZE)
         self.loss, self.miner = (make() for make in CASES[case])
         self.scope: Any = LossScope(scope, seed=3)
+        self.double()  # rounding in float32 would grow from step to step
 
     def forward(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
         own = normalize(self.network(images))
@@ -70,7 +71,7 @@ def images_of(case: str, step: int) -> tuple[Tensor, Tensor]:
     if case != "two_views":
         rng.shuffle(labels)
     images = rng.normal(size=(BATCH, 7)) + np.eye(CLASSES, 7)[labels]
-    return torch.tensor(images, dtype=torch.float32), torch.from_numpy(labels)
+    return torch.from_numpy(images), torch.from_numpy(labels)
 
 
 def trained(case: str, scope: str, rank: int = 0, count: int = 1) -> dict[str, Tensor]:
@@ -93,7 +94,7 @@ def trained(case: str, scope: str, rank: int = 0, count: int = 1) -> dict[str, T
     return {**state, "curve": torch.stack(curve)}
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_global_loss_trains_as_one_process_with_the_whole_batch(
     count: int, tmp_path: Path
 ) -> None:
@@ -108,7 +109,7 @@ def test_a_global_loss_trains_as_one_process_with_the_whole_batch(
         for found in ranks:
             for name, value in alone.items():
                 np.testing.assert_allclose(
-                    found[case][name], value, rtol=1e-4, atol=1e-5, err_msg=f"{case}: {name}"
+                    found[case][name], value, rtol=1e-7, atol=1e-9, err_msg=f"{case}: {name}"
                 )
 
 
@@ -118,9 +119,12 @@ def test_a_local_loss_has_the_pairs_of_its_own_process(tmp_path: Path) -> None:
 
     images, labels = images_of("contrastive", 0)
     step, half = Step("contrastive", "local"), BATCH // 2
-    expected = [float(step(images[n : n + half], labels[n : n + half], 0)) for n in (0, half)]
+    with torch.no_grad():
+        parts = [slice(half), slice(half, BATCH)]
+        expected = [float(step(images[part], labels[part], 0)) for part in parts]
+        whole = float(step(images, labels, 0))
     assert in_processes(2, tmp_path, first_loss) == pytest.approx(expected, rel=1e-6)
-    assert float(step(images, labels, 0)) != pytest.approx(np.mean(expected), rel=1e-3)
+    assert whole != pytest.approx(np.mean(expected), rel=1e-3)
 
 
 def test_a_scope_that_is_not_known() -> None:
