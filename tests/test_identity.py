@@ -1,10 +1,8 @@
 """What makes two runs the same: the scope of the loss counts where several processes train."""
 
-from collections.abc import Callable
 from typing import Any
 
-import pytest
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from lookalike.training.identity import (
     differences,
@@ -15,30 +13,27 @@ from lookalike.training.identity import (
 )
 
 
-@pytest.mark.parametrize("digest", [fingerprint, resume_fingerprint])
-def test_the_scope_of_the_loss_counts_with_several_processes(
-    compose: Any, digest: Callable[..., str]
-) -> None:
-    def of(*overrides: str) -> str:
-        return digest(compose("train", "data=drawn", *overrides))
-
-    assert of("loss_scope=local") == of("loss_scope=global")
-    for several in ("trainer=ddp", "+trainer.num_nodes=2"):
-        assert of(several, "loss_scope=local") != of(several, "loss_scope=global")
+def with_scope(config: DictConfig, scope: str, devices: int = 1) -> DictConfig:
+    """The same configuration with another scope."""
+    changed = config.copy()
+    changed.loss_scope, changed.trainer.devices = scope, devices
+    return changed
 
 
-def test_a_start_has_no_loss(compose: Any) -> None:
-    local, whole = (
-        start_fingerprint(compose("train", "trainer=ddp", f"loss_scope={scope}"))
-        for scope in ("local", "global")
-    )
-    assert local == whole
+def test_the_scope_of_the_loss_counts_with_several_processes(compose: Any) -> None:
+    config = compose("train", "data=drawn")
+    for digest in (fingerprint, resume_fingerprint):
+        alone = {digest(with_scope(config, scope)) for scope in ("local", "global")}
+        several = {digest(with_scope(config, scope, 2)) for scope in ("local", "global")}
+        assert (len(alone), len(several)) == (1, 2)
+    starts = {start_fingerprint(with_scope(config, scope, 2)) for scope in ("local", "global")}
+    assert len(starts) == 1  # a start has no loss
 
 
-def test_a_run_from_before_the_key_goes_on(compose: Any) -> None:
-    config = compose("train")
-    saved: Any = OmegaConf.to_container(compose("train"))
+def test_a_run_from_before_there_was_a_scope_goes_on(compose: Any) -> None:
+    config = compose("train", "data=drawn")
+    saved: Any = OmegaConf.to_container(config)
     del saved["loss_scope"]
     assert differences(config, saved, without_effect(config)) == {}
-    several = compose("train", "trainer=ddp")
+    several = with_scope(config, "global", 2)
     assert "loss_scope" in differences(several, saved, without_effect(several))

@@ -21,7 +21,7 @@ from lookalike.losses.softmax import SoftmaxLoss
 from lookalike.losses.triplet_margin import TripletMarginLoss
 from lookalike.losses.two_views import TwoViews
 from lookalike.losses.weighted_sum import WeightedSum
-from lookalike.training.scope import LossScope
+from lookalike.training.scope import LossScope, Scope
 from processes import in_processes
 
 CLASSES, SIZE, BATCH, STEPS = 4, 5, 14, 6  # 14 images: 7 + 7, or 4 + 5 + 5
@@ -51,12 +51,12 @@ CASES: dict[str, tuple[Make, Make]] = {
 class Step(nn.Module):
     """A network with a loss and its miner, as the learner has them."""
 
-    def __init__(self, case: str, scope: str) -> None:
+    def __init__(self, case: str, scope: Scope) -> None:
         super().__init__()
         torch.manual_seed(0)
         self.network = nn.Linear(7, SIZE)
         self.loss, self.miner = (make() for make in CASES[case])
-        self.scope: Any = LossScope(scope, seed=3)
+        self.scope = LossScope(scope, seed=3)
         self.double()  # rounding in float32 would grow from step to step
 
     def forward(self, images: Tensor, labels: Tensor, step: int) -> Tensor:
@@ -74,7 +74,7 @@ def images_of(case: str, step: int) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(images), torch.from_numpy(labels)
 
 
-def trained(case: str, scope: str, rank: int = 0, count: int = 1) -> dict[str, Tensor]:
+def trained(case: str, scope: Scope, rank: int = 0, count: int = 1) -> dict[str, Tensor]:
     """The state after some steps, with the curve, of a process that has a part of each batch."""
     step = Step(case, scope)
     model = step if count == 1 else DistributedDataParallel(step)

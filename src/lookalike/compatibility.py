@@ -103,7 +103,7 @@ def launch(task: Callable[..., Any], config: Any, jobs: Sequence[Sequence[str]])
 
 
 @contextmanager
-def processes_handed_over(watch: Callable[[Sequence[Any]], None]) -> Iterator[None]:
+def processes_handed_over(watch: Callable[[Sequence[Any]], object]) -> Iterator[None]:
     """While it lasts, `watch` gets the processes that Lightning starts for distributed training.
 
     It takes the place of Lightning's observer, which kills them all and this process, too, if one
@@ -112,18 +112,17 @@ def processes_handed_over(watch: Callable[[Sequence[Any]], None]) -> Iterator[No
     Args:
         watch: called with the processes (subprocess.Popen), by local rank from 1 on.
     """
-    from pytorch_lightning.strategies.launchers import subprocess_script
-
+    launcher = import_module("pytorch_lightning.strategies.launchers.subprocess_script")
     name = "_launch_process_observer"
-    kept = getattr(subprocess_script, name, None)
+    kept = getattr(launcher, name, None)
     if kept is None:
         yield
         return
-    setattr(subprocess_script, name, watch)
+    setattr(launcher, name, watch)
     try:
         yield
     finally:
-        setattr(subprocess_script, name, kept)
+        setattr(launcher, name, kept)
 
 
 def timm_module() -> ModuleType:

@@ -18,7 +18,7 @@ LOOKS_EVERY = 0.2  # seconds
 PATIENCE_OF_FIRST, PATIENCE_OF_OTHERS = 1.0, 5.0
 FAREWELL = 30.0  # the others have no work after the first one, seconds
 
-Tell = Callable[[str], None]
+Tell = Callable[[str], object]
 
 
 @contextmanager
