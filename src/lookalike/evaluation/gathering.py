@@ -1,6 +1,5 @@
 """What every rank of a distributed training measured, put together by id."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -52,7 +51,7 @@ def with_exclusion_ids(embeddings: Embeddings, records: Records) -> Embeddings:
     return replace(embeddings, exclusion_ids=records.exclusion_ids[embeddings.ids])
 
 
-def _gather(column: NDArray, device: torch.device) -> Sequence[torch.Tensor]:
+def _gather(column: NDArray, device: torch.device) -> list[torch.Tensor]:
     """The rows of all ranks, on the CPU."""
     own = torch.from_numpy(np.ascontiguousarray(column)).to(device)
     return [part.cpu() for part in gather(own)]
