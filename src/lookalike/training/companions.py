@@ -49,7 +49,7 @@ def _following(first: int, number: int, tell: Tell) -> Iterator[None]:
         while not done.wait(LOOKS_EVERY):
             if os.getppid() != first:
                 if number == 1:
-                    tell(f"rank 0 (process {first}) ended without a word, and so do the others.")
+                    tell(f"rank 0 (process {first}) died, and the others were stopped.")
                 _end(1)
 
     threading.Thread(target=look, daemon=True).start()
