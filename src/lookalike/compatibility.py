@@ -104,6 +104,29 @@ def launch(task: Callable[..., Any], config: Any, jobs: Sequence[Sequence[str]])
     launcher.launch([list(job) for job in jobs], initial_job_idx=0)
 
 
+@contextmanager
+def processes_handed_over(watch: Callable[[Sequence[Any]], object]) -> Iterator[None]:
+    """While it lasts, `watch` gets the processes that Lightning starts for distributed training.
+
+    It takes the place of Lightning's observer, which kills them all and this process, too, if one
+    ends, without a word on how to go on. A version without that name keeps its own.
+
+    Args:
+        watch: called with the processes (subprocess.Popen), by local rank from 1 on.
+    """
+    launcher = import_module("pytorch_lightning.strategies.launchers.subprocess_script")
+    name = "_launch_process_observer"
+    kept = getattr(launcher, name, None)
+    if kept is None:
+        yield
+        return
+    setattr(launcher, name, watch)
+    try:
+        yield
+    finally:
+        setattr(launcher, name, kept)
+
+
 def timm_module() -> ModuleType:
     """timm, imported as quickly as torchvision.
 

@@ -38,11 +38,14 @@ LIGHTNING_REMARKS = (
     "You're resuming from a checkpoint that ended before the epoch",  # with its next batch
 )
 REPEATING = ("seed", "data.fold", "logger")  # keys that only repeat a cell of a sweep
+# overrides that are not the user's, but of a sweep or of Lightning, for another process
+NOT_GIVEN = ("hydra.job.config.", "hydra.job.name=train_ddp_process_", "hydra.output_subdir=null")
 ELSEWHERE = {  # names that other programs have, and what is meant here
     **dict.fromkeys(
         ("lr", "optimizer.lr", "optimizer.learning_rate"),
         "learning_rate.backbone, learning_rate.head or learning_rate.loss",
     ),
+    **dict.fromkeys(("loss.scope", "learner.scope", "trainer.loss_scope"), "loss_scope"),
     **dict.fromkeys(("batch_size", "sampler.batch_size"), "data.batch_size"),
     **dict.fromkeys(("epochs", "max_epochs", "num_epochs"), "trainer.max_epochs"),
     **dict.fromkeys(("weights", "pretrained", "backbone.pretrained"), "backbone.weights"),
@@ -123,7 +126,7 @@ def again(verb: str, more: Sequence[str] = ()) -> str:
         verb: such as "train".
         more: overrides that follow.
     """
-    own = [each for each in sys.argv[1:] if not each.startswith("hydra.job.config.")]
+    own = [each for each in sys.argv[1:] if not each.startswith(NOT_GIVEN)]
     return shlex.join(["lookalike", verb, *own, *more])
 
 

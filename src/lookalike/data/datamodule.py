@@ -20,6 +20,7 @@ from lookalike.data.measuring import Cache, MeasuredImages, check_image_settings
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
 from lookalike.data.seeding import SeededBatches, SeededDraws
+from lookalike.data.sharing import drawn_together
 from lookalike.data.sources.source import Source
 from lookalike.data.splits import split_records
 from lookalike.device import usable_workers
@@ -34,7 +35,8 @@ class RetrievalData(LightningDataModule):
     Args:
         source: reads the data set.
         transform: view -> transform, for the views "train" and "test".
-        sampler: ids (N,), labels (N,), batch size -> batches of ids to train on.
+        sampler: ids (N,), labels (N,), batch size -> batches of ids to train on; given
+            `shared=False`, the same ones in every process.
         miner: embeddings (B, D), labels (B,) -> pairs or triplets of the batch; the learner uses
             it.
         classes: names of the classes that are used; None for all.
@@ -66,7 +68,7 @@ class RetrievalData(LightningDataModule):
         self,
         source: Source,
         transform: dict[str, Transform],
-        sampler: Callable[[NDArray[np.int64], NDArray[np.int64], int], Sampler[list[int]]],
+        sampler: Callable[..., Sampler[list[int]]],
         miner: nn.Module,
         classes: Sequence[str] | None = None,
         protocol: str = "zero_shot",
@@ -146,6 +148,11 @@ class RetrievalData(LightningDataModule):
         self.training_labels = np.searchsorted(self.training_classes, records.labels)
         ids = records.ids("train")
         self.sampler = self.make_sampler(ids, self.training_labels[ids], self.batch_size)
+
+    def draw_together(self, processes: int) -> None:
+        """Draw each batch as one for all processes, `batch_size` images for each of them."""
+        ids, size = self.records.ids("train"), processes * self.batch_size
+        self.sampler = drawn_together(self.make_sampler, ids, self.training_labels[ids], size)
 
     def _check_number_of_classes(self) -> None:
         found = self.num_classes

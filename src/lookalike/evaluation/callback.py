@@ -68,11 +68,11 @@ class RetrievalEvaluation(Callback):
         """Score the collected batches, and log the scores as <prefix><split>/<metric>."""
         own = collect(self._batches)
         self._batches = []
-        everything = gather_embeddings(own, self.records)
+        device = pl_module.device
+        everything = gather_embeddings(own, self.records, device)
         if split == "test":
             self.tested = everything
         classifier = classifier_of(pl_module.get_submodule("loss"), self.class_names)
-        device = pl_module.device
         scores = score(self.plan, own, everything, self.records, classifier, device)
         self.scores = {f"{self.prefix}{split}/{name}": value for name, value in scores.items()}
         pl_module.log_dict(self.scores)
