@@ -64,7 +64,7 @@ class StopAtDivergence(Callback):
     ) -> None:
         self._check(trainer)
         at = (trainer.current_epoch, trainer.fit_loop.batch_idx)
-        self._pending = _Step.begun(at, self._seen, _norm(optimizer))
+        self._pending = _Step.begun(at, self._seen, _norm(optimizer, self._seen[0][1]))
         self._seen = []
         if not self._pending.is_on_its_way or trainer.world_size > 1:
             self._check(trainer)
@@ -157,7 +157,7 @@ class _Step:
     @classmethod
     def begun(cls, at: tuple[int, int], seen: list[tuple[Tensor, Tensor]], norm: Tensor) -> "_Step":
         losses = [loss.float() for _, loss in seen]
-        found = torch.stack([torch.stack(losses).sum(), norm.to(losses[0].device).float()])
+        found = torch.stack([torch.stack(losses).sum(), norm.float()])
         if not found.is_cuda:
             return cls(at, seen, found, None)
         there = found.to("cpu", non_blocking=True)  # into pinned memory
@@ -198,11 +198,11 @@ def _is_finite(checkpoint: Checkpoint) -> bool:
     return all(bool(value.isfinite().all()) for value in checkpoint.state.values())
 
 
-def _norm(optimizer: Optimizer) -> Tensor:
-    """Of the gradients of all that an optimiser changes, a scalar on their device."""
+def _norm(optimizer: Optimizer, loss: Tensor) -> Tensor:
+    """Of the gradients of all that an optimiser changes, a scalar on the device of a loss."""
     groups = [group["params"] for group in optimizer.param_groups]
     gradients = [each.grad for group in groups for each in group if each.grad is not None]
-    return get_total_norm(gradients) if gradients else torch.tensor(0.0)
+    return get_total_norm(gradients) if gradients else torch.zeros_like(loss)
 
 
 def _smaller_rates(trainer: Trainer) -> list[str]:
