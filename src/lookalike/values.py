@@ -10,6 +10,7 @@ from typing import Any, Literal, NamedTuple, Union, get_args, get_origin, get_ty
 
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from lookalike.errors import InputError
 
@@ -50,7 +51,7 @@ RANGES: dict[str, Range] = {
     "min_scale": Range(float, 1e-6, 1), "warmup": SHARE, "dropout": SHARE,
     "backbone": RATE, "thawed": RATE, "head": RATE, "loss": RATE, "learning_rate": RATE,
     "lr": RATE, "weight_decay": RATE, "momentum": SHARE, "alpha": Range(float, 0),
-    "eps": Range(float, 0), "betas": SHARE,
+    "eps": Range(float, 0), "betas": Range(Sequence[float], 0, 1),
     "max_epochs": Range(int, 0, 2**31), "max_steps": Range(int, -1, 2**62),
     "check_val_every_n_epoch": Range(int, 1), "accumulate_grad_batches": Range(int, 1, 2**31),
     "log_every_n_steps": Range(int, 1), "num_sanity_val_steps": Range(int, -1),
@@ -63,6 +64,7 @@ RANGES: dict[str, Range] = {
     "embed": Range(bool, 0), "change": Range(bool, 0), "status": Range(bool, 0),
     "threshold": Range(float, -1, 1),
 }  # fmt: skip
+LATER = (("precision", "auto"), ("num_classes", None), ("embedding_size", None))  # `train` knows
 ONLY_IN = {  # names that mean a rate in one place only
     **dict.fromkeys(("backbone", "thawed", "head", "loss"), "learning_rate"),
     "alpha": "optimizer",
@@ -76,7 +78,7 @@ def check_ranges(config: DictConfig) -> None:
         InputError: one is out of its range, or of another kind.
     """
     raw: Any = OmegaConf.to_container(config)
-    for key, value in _leaves(OmegaConf.to_container(config, resolve=True)):
+    for key, value in _leaves(_resolved(config)):
         above, _, name = key.rpartition(".")
         wanted = RANGES.get(name)
         if wanted is None or _is_elsewhere(name, above) or not _is_plain(value):
@@ -102,11 +104,11 @@ def check_kinds(config: Any) -> None:
     if isinstance(config, DictConfig):
         above = config._get_full_key(None) or ""
         raw = OmegaConf.to_container(config._get_root())
-        config = OmegaConf.to_container(config, resolve=True)
+        config = _resolved(config)
     for place, node in _nodes(config, above):
         kinds = kinds_of(get_object(node["_target_"]))
         for name, value in node.items():
-            if name in kinds and value != "???" and not fits(value, kinds[name]):
+            if name in kinds and (name, value) not in LATER and not fits(value, kinds[name]):
                 key = _meant(f"{place}.{name}".lstrip("."), raw)
                 raise InputError(f"{key}={_shown(value)}: need {in_words(kinds[name])}.")
 
@@ -129,7 +131,7 @@ def fits(value: Any, kind: Any) -> bool:
     (True, False, True)
     """
     origin, inside = get_origin(kind), get_args(kind)
-    if kind is Any or (isinstance(value, dict) and "_target_" in value):
+    if kind is Any or _is_open(value):
         return True
     if origin in (Union, UnionType):
         return any(fits(value, each) for each in inside)
@@ -167,6 +169,21 @@ def in_words(kind: Any) -> str:
     if inspect.isclass(origin or kind) and _takes_list(origin or kind):
         return f"a list, each {in_words(inside[0])}" if inside else "a list"
     return "an object, by _target_"
+
+
+def _is_open(value: Any) -> bool:
+    """Whether it is an object that is built, or a value that is missing or can't be resolved."""
+    if isinstance(value, dict):
+        return "_target_" in value
+    return isinstance(value, str) and (value == "???" or "${" in value)
+
+
+def _resolved(config: DictConfig) -> Any:
+    """As plain data; with its references where one of them can't be resolved."""
+    try:
+        return OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException:
+        return OmegaConf.to_container(config)
 
 
 def _takes_list(holder: type) -> bool:
@@ -223,7 +240,7 @@ def _is_plain(value: Any) -> bool:
     """Whether it is a number, a text, null, or a list of these."""
     if isinstance(value, list | tuple):
         return all(_is_plain(each) for each in value)
-    return type(value) in PLAIN and value != "???"
+    return type(value) in PLAIN and not _is_open(value)
 
 
 def _numbers(value: Any) -> list[float]:
