@@ -17,6 +17,7 @@ from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 from lookalike.compatibility import timm_module
 from lookalike.config_folder import config_folder
 from lookalike.errors import InputError, did_you_mean
+from lookalike.values import check_kinds
 
 _BY_HYDRA = re.compile(r"\$\{(hydra|now):")  # interpolations that only a running Hydra can resolve
 
@@ -55,11 +56,12 @@ def build(config: Any, **arguments: Any) -> Any:
     Raises:
         InputError: the constructor raised one, or does not take these arguments.
     """
+    check_kinds(config)
     try:
         return instantiate(config, _convert_="all", **arguments)
     except InstantiationException as error:
         cause = next((part for part in causes(error) if isinstance(part, InputError)), None)
-        raise InputError(str(cause or error)) from error
+        raise InputError(" ".join(str(cause or error).split())) from error
 
 
 def as_list(value: Any) -> list[Any]:

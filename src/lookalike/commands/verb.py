@@ -20,11 +20,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lookalike.commands.folders import gone_if_not_started
 from lookalike.commands.quoting import remedy, with_texts
+from lookalike.commands.shortage import explained_shortage
 from lookalike.config import causes, config_folder, gather_overrides, known_names
 from lookalike.errors import InputError, did_you_mean
 from lookalike.files import explained
 from lookalike.interruption import Interrupted, interruption
 from lookalike.memory import keep_freed_memory
+from lookalike.values import check_ranges
 
 # said of every run, whatever the user does
 LIGHTNING_REMARKS = (
@@ -66,7 +68,8 @@ def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
 
     @wraps(task)
     def start(config: DictConfig) -> Any:
-        with gone_if_not_started(Path(config.paths.run)):
+        with gone_if_not_started(Path(config.paths.run)), explained_shortage(config):
+            check_ranges(config)
             return task(config)
 
     main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(start)

@@ -31,6 +31,7 @@ from lookalike.retrieval.embeddings import embed
 from lookalike.training.best import KeptCheckpoint
 from lookalike.training.checkpointing import CarryConfig, WholeCheckpoints
 from lookalike.training.describe import DescribeRun
+from lookalike.training.divergence import StopAtDivergence
 from lookalike.training.learner import MetricLearner
 from lookalike.training.saving import SaveInsideEpochs
 from lookalike.training.scope import LossScope
@@ -196,7 +197,8 @@ class Experiment:
             enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
             logger=[CSVLogger(self.folder, name="", version=""), *loggers.values()],
             callbacks=[
-                self.evaluation,  # first: the others see its scores
+                StopAtDivergence(self.folder, self.data, self.config.resume.overrides),
+                self.evaluation,  # before those that see its scores
                 CarryConfig(resolved, self.evaluation, self.data.training_class_names),
                 SeedEachStep(self.config.seed),
                 DescribeRun(resolved, self.plan),

@@ -25,7 +25,8 @@ OF_RESUMING = (
     *WITHOUT_EFFECT, "callbacks", "learning_rate", "scheduler", "threads", "warmup",
     "data.cache_folder", "data.num_workers", "evaluation.before_training",
     "learner.planned_epochs", "trainer.accelerator", "trainer.enable_model_summary",
-    "trainer.log_every_n_steps", "trainer.max_epochs", "trainer.max_steps",
+    "trainer.gradient_clip_val", "trainer.log_every_n_steps", "trainer.max_epochs",
+    "trainer.max_steps",
 )  # fmt: skip
 # groups and keys that say how training goes on, not from where it starts
 OF_TRAINING = (
