@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,17 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
+from lookalike.commands.quoting import with_texts
 from lookalike.commands.verb import only_what_is_swept
 from lookalike.config import check_arguments, config_folder, gather_overrides, words
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-VERBS = ("benchmark", "classify", "evaluate", "prepare", "report", "search", "train", "tune")
-COMMAND = re.compile(rf"lookalike ({'|'.join(VERBS)})\b((?:\\\n#?|[^`\n])*)")
+VERBS = (
+    "benchmark", "classify", "duplicates", "evaluate", "index", "prepare", "report", "search",
+    "train", "tune",
+)  # fmt: skip
+ACTION = r"(?:(?<=index) (?:build|add|remove|update|info|check|tune)\b)?"  # of `lookalike index`
+COMMAND = re.compile(rf"lookalike ({'|'.join(VERBS)})\b{ACTION}((?:\\\n#?|[^`\n])*)")
 EXPERIMENTS = sorted(file.stem for file in (config_folder() / "experiment").glob("*.yaml"))
 # groups whose node is one choice alone; what an experiment says of it must not reach another choice
 OWN = {
@@ -140,15 +146,16 @@ def arguments(written: str) -> list[str]:
         .replace("=...", "=A")
     )
     line = re.sub(r"(?<=\S) # .*|\s{2,}#.*", "", line)
-    try:
-        words = shlex.split(line.rstrip("\"'),.;"), comments=True)
-    except ValueError:
-        words = line.split()
+    words = line.split()
+    for ends in ("),.;", "\"'),.;"):  # a quote at the end may be that of a text around the command
+        with suppress(ValueError):
+            words = shlex.split(line.rstrip(ends), comments=True)
+            break
     taken = []
     for word in words:
         if not re.match(r"[-+~]|[\w./@]+=", word):
             break
-        taken.append(word.rstrip(",;.)"))
+        taken.append(with_texts(word.rstrip(",;.)")))
     return taken
 
 

@@ -50,6 +50,8 @@ def test_verbs_that_use_a_network_import_no_lightning(
     commands = (
         ["classify", checkpoint, image, "num_workers=0"],
         ["search", checkpoint, image, f"gallery={class_folders}", "num_workers=0"],
+        ["index", "build", f"images={class_folders}", checkpoint, "out=i", "num_workers=0"],
+        ["search", "index=i", image, "num_workers=0"],
         ["evaluate", checkpoint],
         ["report", "runs=run", "embed=true"],
     )

@@ -24,6 +24,8 @@ TASKS = {
     "use a network": {
         "search": "find the images that look like yours",
         "classify": "name what is on your images",
+        "index": "a folder of embedded images that is searched at once",
+        "duplicates": "groups of near-duplicates in an index",
     },
 }
 VERBS = {verb: purpose for verbs in TASKS.values() for verb, purpose in verbs.items()}
@@ -89,7 +91,7 @@ def _listed() -> str:
     """The verbs, by what people want."""
     blocks = []
     for task, verbs in TASKS.items():
-        lines = [f"  {name:<11}{purpose}" for name, purpose in verbs.items()]
+        lines = [f"  {name:<12}{purpose}" for name, purpose in verbs.items()]
         blocks.append("\n".join([task, *lines]))
     return "\n\n".join(blocks)
 

@@ -11,8 +11,9 @@ from hydra.errors import HydraException
 
 TEXTS = {
     "checkpoint", "class", "data.classes", "data.exclude", "data.root", "data.source.file",
-    "gallery", "images", "name", "resume",
+    "gallery", "images", "index", "name", "negatives", "out", "resume", "root",
 }  # fmt: skip  # keys whose values are names or paths
+WHOLE = ("where",)  # keys whose value is one text with quotes, commas and parentheses of its own
 _PARTS = re.compile(r"'[^']*'|\"[^\"]*\"|[^,\[\]]+")  # quoted, or between commas and brackets
 _NO_TEXT = re.compile(r"[+-]?[\d_.]+(e[+-]?\d+)?|[+-]?inf|nan|true|false", re.IGNORECASE)
 
@@ -22,8 +23,12 @@ def with_texts(argument: str) -> str:
 
     >>> with_texts("data.classes=[7,bed]"), with_texts("seed=7")
     ('data.classes=["7",bed]', 'seed=7')
+    >>> print(with_texts("where=class in ('bed', 'sofa') and price < 200"))
+    where="class in ('bed', 'sofa') and price < 200"
     """
     key, equals, value = argument.partition("=")
+    if key in WHOLE and value not in ("", "null") and not _is_quoted(value):
+        return f"{key}={_quoted(value)}"
     if not equals or key.lstrip("+") not in TEXTS:
         return argument
     return f"{key}={_PARTS.sub(lambda part: _quoted_number(part[0]), value)}"
@@ -39,6 +44,11 @@ def remedy(override: str) -> str:
     several = re.fullmatch(r"\[(.*)\]", value)
     text = f"[{','.join(map(_readable, several[1].split(',')))}]" if several else _quoted(value)
     return shlex.quote(f"{key}={text}") if equals and _parses(f"{key}={text}") else ""
+
+
+def _is_quoted(value: str) -> bool:
+    """Whether a value is one text in quotes already."""
+    return value[:1] in ("'", '"') and value[-1] == value[0] and value[0] not in value[1:-1]
 
 
 def _quoted_number(part: str) -> str:

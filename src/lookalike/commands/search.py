@@ -1,16 +1,19 @@
-"""lookalike search: the images of a gallery that look like the given ones."""
+"""lookalike search: the images of a gallery or an index that look like the given ones."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.compute
+import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
+from lookalike.commands.networks import check_one_network, embedder_of
 from lookalike.commands.verb import run_verb
-from lookalike.config import as_list, build, check_arguments, config_folder
+from lookalike.config import as_list, build
 from lookalike.data.checking import readable
 from lookalike.data.images import Transform
 from lookalike.data.lists import excluded
@@ -18,88 +21,135 @@ from lookalike.data.measuring import MeasuredImages
 from lookalike.data.records import Records, check_class, class_text
 from lookalike.device import find_device
 from lookalike.errors import InputError
+from lookalike.inference.asking import Question
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.inference.classifier import Classifier, classifier_in, classify, with_unique_names
 from lookalike.inference.images import find_labelled, find_records
+from lookalike.inference.index import Index
+from lookalike.inference.index_search import check_same_network, search_index, together
 from lookalike.inference.lookup import check_threshold
 from lookalike.inference.places import moved
-from lookalike.inference.pretrained import pretrained_embedder
-from lookalike.inference.search import check_classes_of, voted_classes
+from lookalike.inference.search import SearchResults, check_classes_of, voted_classes
 from lookalike.inference.search import search as search_gallery
 from lookalike.losses.classifier import logits_of
 from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine
-from lookalike.reports.matches import matches_sheet, print_matches, write_matches
+from lookalike.reports.matches import (
+    matches_sheet,
+    print_matches,
+    write_matches,
+    write_matches_json,
+)
 from lookalike.reports.sheet import save_sheet
 from lookalike.retrieval.embeddings import embed
+from lookalike.retrieval.rerank import NoReranking
+
+pc: Any = pyarrow.compute  # its functions are made at run time
 
 log = logging.getLogger(__name__)
+
+Features = Callable[[Records], NDArray[np.float32]]
+OF_AN_INDEX = ("where", "negatives", "combine", "fold_duplicates")  # keys that need one
 
 
 def search(config: DictConfig) -> int:
     """Answers every query that can be read; returns how many found something."""
-    engine: EmbeddingEngine = build(config.embedding)
     checkpoints = [read_checkpoint(f, as_list(config.trust)) for f in as_list(config.checkpoint)]
     _check(config, checkpoints)
-    device = find_device(config.device)
-    embedder, view = _embedder(config, checkpoints)
-    queries, gallery = find_records(as_list(config.images)), _gallery(config, checkpoints)
-    classifiers = _classifiers(config, checkpoints, gallery)
+    results = (_in_index if config.index else _in_gallery)(config, checkpoints)
     folder = Path(config.paths.run)
-    queries = readable(queries, folder / "unreadable_queries.csv")
-    gallery = readable(gallery, folder / "unreadable_gallery.csv")
-
-    place = None if config["class"] is None else class_text(config["class"])
-    places: list[str | None] = [place] * len(queries)
-    if classifiers:
-        settings = (device, config.batch_size, config.num_workers)
-        places = list(voted_classes([classify(each, queries, *settings) for each in classifiers]))
-    compute = engine.faster(embedder.to(device), "unnormalised")
-
-    def features(records: Records) -> NDArray[np.float32]:
-        images = MeasuredImages(records, {"test": view}, config.batch_size, config.num_workers)
-        return embed(compute, images.loader(records.every_id), device).vectors
-
-    results = search_gallery(features, queries, gallery, places, config.k, config.threshold)
     print_matches(results, config.k)
     write_matches(folder / "matches.csv", results)
+    write_matches_json(folder / "matches.json", results)
     save_sheet(matches_sheet(results), folder / "matches.png")
-    print(folder / "matches.csv", folder / "matches.png", sep="\n")
+    print(*(folder / f"matches.{kind}" for kind in ("csv", "json", "png")), sep="\n")
     return sum(bool(each) for each in results.found)
 
 
-def _embedder(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> tuple[Embedder, Transform]:
-    """What embeds, and how it sees an image: of the first checkpoint, or pretrained."""
-    if checkpoints:
-        return checkpoints[0].embedder(), checkpoints[0].transform()
-    backbone: Any = config.backbone
-    for name, model in config.model.items():
-        backbone = OmegaConf.merge(OmegaConf.load(_backbone_file(name)), {"weights": model.weights})
-    if backbone.get("weights") is None:
-        raise InputError(
-            "backbone.weights=null is a random network, which finds nothing. Give a file or the "
-            "name of pretrained weights, such as backbone.weights=IMAGENET1K_V1 (timm: pretrained)."
-        )
-    check_arguments(backbone)
-    return pretrained_embedder(build(backbone), build(config.pooling))
+def _in_gallery(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> SearchResults:
+    """Embeds the gallery, too."""
+    device = find_device(config.device)
+    features = _features(config, *embedder_of(config, checkpoints), device)
+    queries, gallery = find_records(as_list(config.images)), _gallery(config, checkpoints)
+    classifiers = _classifiers(config, checkpoints, gallery.class_names)
+    queries = readable(queries, Path(config.paths.run) / "unreadable_queries.csv")
+    gallery = readable(gallery, Path(config.paths.run) / "unreadable_gallery.csv")
+    places = _places(config, classifiers, queries, device)
+    return search_gallery(features, queries, gallery, places, config.k, config.threshold)
 
 
-def _backbone_file(name: str) -> Path:
-    file = config_folder() / "backbone" / f"{name}.yaml"
-    if not file.is_file():
-        raise InputError(f"model={name} is no backbone; give backbone=... and backbone.weights=...")
-    return file
+def _in_index(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> SearchResults:
+    index = Index.load(config.index, config.device, config.data.root, as_list(config.trust))
+    checkpoints = checkpoints or [index.checkpoint]
+    check_same_network(index, checkpoints[0])
+    rerank = build(config.evaluation.rerank)
+    question = Question(
+        config.k, config.where, config.threshold, config.fold_duplicates,
+        None if isinstance(rerank, NoReranking) else rerank,
+    )  # fmt: skip
+    listing = Path(config.paths.run) / "unreadable_queries.csv"
+    queries = readable(find_records(as_list(config.images)), listing)
+    names = pc.unique(index.items["class"]).to_pylist()
+    classifiers = _classifiers(config, checkpoints, names)
+    network = (checkpoints[0].embedder(), checkpoints[0].transform())
+    features_of = _features(config, *network, index.device)
+    features = features_of(queries)
+    places = _places(config, classifiers, queries, index.device)
+    if config.combine or config.negatives:
+        unwanted = features_of(find_records(as_list(config.negatives))) if config.negatives else []
+        queries, features = together(queries, features, np.array(unwanted))
+        places = places[:1]
+    results = search_index(index, queries, features, places, question)
+    for path in results.gallery.paths.tolist():
+        index.check_there(Path(path))
+    return results
+
+
+def _features(
+    config: DictConfig, embedder: Embedder, view: Transform, device: torch.device
+) -> Features:
+    """Records -> features (N, D), not normalised."""
+    engine: EmbeddingEngine = build(config.embedding)
+    compute = engine.faster(embedder.to(device), "unnormalised")
+
+    def features(records: Records) -> NDArray[np.float32]:
+        workers = 0 if len(records) <= config.batch_size else config.num_workers
+        images = MeasuredImages(records, {"test": view}, config.batch_size, workers)
+        return embed(compute, images.loader(records.every_id), device).vectors
+
+    return features
+
+
+def _places(
+    config: DictConfig,
+    classifiers: Sequence[Classifier],
+    queries: Records,
+    device: torch.device,
+) -> list[str | None]:
+    """For each query the class to search, None for everything."""
+    if classifiers:
+        settings = (device, config.batch_size, config.num_workers)
+        return list(voted_classes([classify(each, queries, *settings) for each in classifiers]))
+    place = None if config["class"] is None else class_text(config["class"])
+    return [place] * len(queries)
 
 
 def _check(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> None:
-    given = [bool(checkpoints), bool(config.model), bool(config.backbone)]
-    if sum(given) != 1 or len(config.model) > 1:
-        raise InputError(
-            "give what embeds the images, one of: checkpoint=RUN/checkpoints/best.ckpt (or a list, "
-            "to vote), model=mobilenet_v2, or backbone=timm backbone.name=... backbone.weights=..."
-        )
-    if not checkpoints and config.gallery is None and "source" not in config.data:
-        raise InputError("give the images to search: gallery=<folder or table>, or data=<set>")
+    if config.index:
+        if config.model or config.backbone or config.gallery is not None:
+            raise InputError("index= has its own network and images: leave out model=, backbone= "
+                             "and gallery=")  # fmt: skip
+    else:
+        check_one_network(config)
+        if not checkpoints and config.gallery is None and "source" not in config.data:
+            raise InputError("give the images to search: index=<index>, gallery=<folder or table>, "
+                             "or data=<set>")  # fmt: skip
+        needing = [key for key in OF_AN_INDEX if config[key]]
+        if needing or not isinstance(build(config.evaluation.rerank), NoReranking):
+            raise InputError(
+                f"{(needing or ['rerank'])[0]}= needs an index. Build one: lookalike index build "
+                "images=photos out=photos.index model=mobilenet_v2"
+            )
     if config.within not in ("predicted", "all", None):
         raise InputError(f"within={config.within} is not known; it is predicted, all or null")
     if config.k < 1:
@@ -123,29 +173,29 @@ def _gallery(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> Records:
 
 
 def _classifiers(
-    config: DictConfig, checkpoints: Sequence[Checkpoint], gallery: Records
+    config: DictConfig, checkpoints: Sequence[Checkpoint], class_names: Sequence[str]
 ) -> list[Classifier]:
     """Those that name the class to search; none where it is given, or everything is searched."""
     if config["class"] is not None:
-        check_class(config["class"], gallery.class_names)
+        check_class(config["class"], class_names)
         return []
     if config.within == "all":
         return []
     if not checkpoints and config.within == "predicted":
         raise InputError("within=predicted needs checkpoints with a classifier; set within=all")
     if config.within is None and not (
-        checkpoints and all(_can_choose(each, gallery) for each in checkpoints)
+        checkpoints and all(_can_choose(each, class_names) for each in checkpoints)
     ):
         log.info("The whole gallery is searched: nothing here names one of its classes.")
         return []
     classifiers = with_unique_names([classifier_in(each) for each in checkpoints])
-    check_classes_of(gallery, classifiers)
+    check_classes_of(class_names, classifiers)
     return classifiers
 
 
-def _can_choose(checkpoint: Checkpoint, gallery: Records) -> bool:
+def _can_choose(checkpoint: Checkpoint, class_names: Sequence[str]) -> bool:
     """Whether it has a classifier that knows a class of the gallery."""
-    knows = set(checkpoint.class_names) & set(gallery.class_names)
+    knows = set(checkpoint.class_names) & set(class_names)
     return bool(knows) and logits_of(checkpoint.loss()) is not None
 
 

@@ -201,7 +201,8 @@ def write_content(file: Path, content: Mapping[str, Any]) -> None:
 def weights_alone(file: Path) -> dict[str, Any]:
     """A checkpoint's content without what only resuming needs: `read_checkpoint` reads it too."""
     content = read_content(file)
-    return {name: content[name] for name in (KEY, "state_dict", "pytorch-lightning_version")}
+    needed = (KEY, "state_dict", "pytorch-lightning_version")
+    return {name: content[name] for name in needed if name in content}  # the last: of Lightning's
 
 
 def _differs(file: Path, part: str) -> str:

@@ -30,14 +30,19 @@ class ImageEmbedder:
         embedder: in evaluation mode.
         transform: its test transform, a list of uint8 (3, h, w) -> uint8 (B, 3, H, W).
         engine: what runs the embedder.
+        method: of the embedder; "unnormalised" gives vectors before they get length 1.
     """
 
     def __init__(
-        self, embedder: Embedder, transform: Transform, engine: EmbeddingEngine = AUTO
+        self,
+        embedder: Embedder,
+        transform: Transform,
+        engine: EmbeddingEngine = AUTO,
+        method: str = "forward",
     ) -> None:
         self.embedder = embedder
         self.transform = transform
-        self.compute = engine.faster(embedder)
+        self.compute = engine.faster(embedder, method)
 
     @torch.inference_mode()
     def __call__(

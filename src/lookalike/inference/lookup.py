@@ -4,6 +4,7 @@ Both measures are of the features before they get length 1. Cosine then ignores 
 every metric of lookalike does, and Euclidean distance does not; so their best matches can differ.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,10 +58,12 @@ def look_up(
     part = gallery[rows]
     by_cosine = rows[nearest(queries, part, k + 1, "cosine")[0]]
     by_distance = rows[nearest(queries, part, k + 1, "euclidean")[0]]
-    return [
-        _matches(query, gallery, (_ranks(near, self, k), _ranks(close, self, k)), threshold)
-        for query, self, near, close in zip(queries, own, by_cosine, by_distance, strict=True)
-    ]
+    found = []
+    for query, self, near, close in zip(queries, own, by_cosine, by_distance, strict=True):
+        ranks = _ranks(near, self, k), _ranks(close, self, k)
+        every = np.array(list(ranks[0] | ranks[1]), dtype=np.int64)
+        found.append(merged(query, every, gallery[every], *ranks, threshold))
+    return found
 
 
 def _ranks(found: NDArray[np.int64], own: int, k: int) -> dict[int, int]:
@@ -68,19 +71,31 @@ def _ranks(found: NDArray[np.int64], own: int, k: int) -> dict[int, int]:
     return {row: rank for rank, row in enumerate(found[found != own][:k].tolist(), 1)}
 
 
-def _matches(
+def merged(
     query: NDArray[np.float32],
-    gallery: NDArray[np.float32],
-    ranks: tuple[dict[int, int], dict[int, int]],
+    rows: NDArray[np.int64],
+    features: NDArray[np.float32],
+    cosine_ranks: Mapping[int, int],
+    euclidean_ranks: Mapping[int, int],
     threshold: float,
 ) -> list[Match]:
-    every = np.array(list(ranks[0] | ranks[1]), dtype=np.int64)
-    similarities = pair_scores(query[None], gallery, np.zeros_like(every), every, "cosine")
-    distances = np.linalg.norm(gallery[every].astype(np.float64) - query, axis=1)
+    """Matches of one query by both measures, ordered by the better of both ranks.
+
+    Args:
+        query: (D,), not normalised.
+        rows: (M,) of the gallery, that a measure ranks.
+        features: (M, D) of these.
+        cosine_ranks: row -> rank.
+        euclidean_ranks: row -> rank.
+        threshold: matches of a lower cosine are none.
+    """
+    every = np.arange(len(rows))
+    similarities = pair_scores(query[None], features, np.zeros_like(every), every, "cosine")
+    distances = np.linalg.norm(features.astype(np.float64) - query, axis=1)
     found = [
-        Match(row, similarity, distance, ranks[0].get(row), ranks[1].get(row))
+        Match(row, similarity, distance, cosine_ranks.get(row), euclidean_ranks.get(row))
         for row, similarity, distance in zip(
-            every.tolist(), similarities.tolist(), distances.tolist(), strict=True
+            rows.tolist(), similarities.tolist(), distances.tolist(), strict=True
         )
         if similarity >= threshold
     ]

@@ -1,8 +1,9 @@
 """Search by example: what of a gallery looks like each query, in its own class or everywhere."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,14 @@ class SearchResults:
     gallery: records of the images that may be found.
     places: for each query the class that was searched, None for the whole gallery.
     found: for each query its matches, best first; none for "no match".
+    details: of each gallery image more that is known, by name; None for nothing.
     """
 
     queries: Records
     gallery: Records
     places: Sequence[str | None]
     found: Sequence[Sequence[Match]]
+    details: Sequence[Mapping[str, Any]] | None = None
 
     def class_of(self, match: Match) -> str:
         """The name of a match's class."""
@@ -72,11 +75,16 @@ def voted_classes(predictions: Sequence[Predictions]) -> list[str]:
     return [predictions[0].class_names[label] for label in labels]
 
 
-def check_classes_of(gallery: Records, classifiers: Sequence[Classifier]) -> None:
-    """Raises InputError where classifiers can't choose the class of a gallery to search."""
+def check_classes_of(class_names: Sequence[str], classifiers: Sequence[Classifier]) -> None:
+    """Raises InputError where classifiers can't choose the class of a gallery to search.
+
+    Args:
+        class_names: of the gallery.
+        classifiers: that vote.
+    """
     check_same_classes(classifiers)
     known = classifiers[0].class_names
-    if not set(known) & set(gallery.class_names):
+    if not set(known) & set(class_names):
         raise InputError(
             f"the gallery has none of the classes that the checkpoint knows ({', '.join(known)}). "
             "Set within=all, or give a gallery of class folders."

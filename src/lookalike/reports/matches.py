@@ -1,12 +1,14 @@
 """What a search found: a table on the terminal, matches.csv, and a contact sheet."""
 
 import csv
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
-from lookalike.files import writing
+from lookalike.files import write_text, writing
 from lookalike.inference.lookup import Match
 from lookalike.inference.search import SearchResults
 from lookalike.reports.sheet import Tile, contact_sheet
@@ -41,7 +43,11 @@ def print_matches(results: SearchResults, k: int) -> None:
     more = len(results.queries) - PRINTED
     notes = [f"and {more} more queries"] if more > 0 else []
     best = "The best" if k == 1 else f"The best {k}"
-    notes.append(f"{best} by each of the two measures; an image found by both stands there once.")
+    if any(match.euclidean_rank for found in results.found for match in found):
+        both = "by each of the two measures; an image found by both stands there once."
+        notes.append(f"{best} {both}")
+    else:
+        notes.append(f"{best} by cosine.")
     print_table(Table(head, lines, len(head), notes))
 
 
@@ -53,6 +59,19 @@ def write_matches(file: Path, results: SearchResults) -> None:
         for path, place, found in _rows(results):
             cells = [_cells(results, match) for match in found] or [("",) * 6]
             writer.writerows((path, place, *each) for each in cells)
+
+
+def write_matches_json(file: Path, results: SearchResults) -> None:
+    """The same as a list with one object for each query; with the columns of an index's items."""
+    content = [
+        {
+            "query": path,
+            "searched_in": place,
+            "matches": [_described(results, match) for match in found],
+        }
+        for path, place, found in _rows(results)
+    ]
+    write_text(file, json.dumps(content, indent=1, default=str, ensure_ascii=False))
 
 
 def matches_sheet(results: SearchResults) -> Image.Image:
@@ -92,6 +111,18 @@ def _cells(results: SearchResults, match: Match) -> tuple[object, ...]:
         f"{match.euclidean:.6f}",
         match.euclidean_rank,
     )
+
+
+def _described(results: SearchResults, match: Match) -> dict[str, Any]:
+    return {
+        "path": str(results.gallery.paths[match.row]),
+        "class_name": results.class_of(match),
+        "cosine": round(match.cosine, 6),
+        "cosine_rank": match.cosine_rank,
+        "euclidean": round(match.euclidean, 6),
+        "euclidean_rank": match.euclidean_rank,
+        **(results.details[match.row] if results.details else {}),
+    }
 
 
 def _rows(

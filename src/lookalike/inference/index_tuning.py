@@ -1,0 +1,128 @@
+"""How many lists an index probes: measured against comparing all, on its own items as queries."""
+
+from dataclasses import dataclass
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lookalike.errors import InputError
+from lookalike.retrieval.inverted import check_kind, probe_steps
+from lookalike.retrieval.inverted_search import InvertedSearch
+
+if TYPE_CHECKING:
+    from lookalike.inference.index import Index
+
+QUERIES = 500  # items that ask
+TIMED = 100  # of these one by one
+ENOUGH = 0.9999  # recall behind which no more is tried
+
+
+@dataclass(frozen=True)
+class Point:
+    """What a number of probed lists gives.
+
+    probes: lists that a query looks at.
+    recall: share of the k nearest that are found, in [0, 1].
+    seconds: of a single query, the median.
+    """
+
+    probes: int
+    recall: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What was measured, and what was chosen.
+
+    points: by rising probes.
+    exact_seconds: of a single query that is compared with all, the median.
+    k: of the recall.
+    target: recall that was asked for.
+    chosen: probes that are set now; 0 where all are compared.
+    """
+
+    points: tuple[Point, ...]
+    exact_seconds: float
+    k: int
+    target: float
+    chosen: int
+
+
+def tune_index(
+    index: "Index",
+    recall: float = 0.99,
+    k: int = 10,
+    kind: str | None = None,
+    lists: int | None = None,
+    wait: float = 10.0,
+) -> Curve:
+    """Measure recall and latency, and set the least number of probes that reaches a recall.
+
+    The queries are items between two neighbours in the space, so that no query is an item itself.
+
+    Args:
+        index: that is changed.
+        recall: that is wanted, in (0, 1].
+        k: of the recall.
+        kind: another structure, which is made first.
+        lists: cells of it; by default by the number of items.
+        wait: seconds, for another process that changes the index.
+
+    Raises:
+        InputError: the recall is none, or there is no such structure.
+    """
+    if not 0 < recall <= 1:
+        raise InputError(f"recall={recall}: need more than 0 and at most 1")
+    if not len(index):
+        raise InputError("the index is empty: add images first")
+    with index.store.alone(wait, "tuning it"):
+        store = index.store
+        if kind is not None:
+            check_kind(kind)
+            store.restructure(wanted=kind, lists=lists)
+        queries = _queries(store.vectors)
+        exact, seconds = _timed(lambda some: store.exactly(some, k)[0], queries)
+        if store.lists is None:
+            return Curve((), seconds, k, recall, 0)
+        points = _points(store.lists, queries, exact, k)
+        reaching = [point.probes for point in points if point.recall >= recall]
+        chosen = reaching[0] if reaching else points[-1].probes
+        store.restructure(probes=chosen)
+    return Curve(points, seconds, k, recall, chosen)
+
+
+def _points(
+    lists: InvertedSearch, queries: NDArray[np.float32], exact: NDArray[np.int64], k: int
+) -> tuple[Point, ...]:
+    points = []
+    for probes in probe_steps(lists.index.nlist):
+        found, seconds = _timed(
+            lambda some, probes=probes: lists.nearest(some, k, probes=probes)[0], queries
+        )
+        shared = [np.isin(a, b).mean() for a, b in zip(exact, found, strict=True)]
+        points.append(Point(probes, float(np.mean(shared)), seconds))
+        if points[-1].recall >= ENOUGH:
+            break
+    return tuple(points)
+
+
+def _queries(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Items mixed with others at random, at length 1: near to some items and equal to none."""
+    rng = np.random.default_rng(0)
+    one, other = (np.sort(rng.choice(len(vectors), min(QUERIES, len(vectors)), replace=False))
+                  for _ in range(2))  # fmt: skip
+    mixed = 0.8 * vectors[one] + 0.2 * vectors[rng.permutation(other)]
+    return mixed / np.linalg.norm(mixed, axis=1, keepdims=True).clip(1e-12)
+
+
+def _timed(search, queries: NDArray[np.float32]) -> tuple[NDArray[np.int64], float]:
+    """Rows of all queries, and the median seconds of a single one."""
+    seconds = []
+    for query in queries[:TIMED]:
+        start = perf_counter()
+        search(query[None])
+        seconds.append(perf_counter() - start)
+    return search(queries), float(np.median(seconds))
