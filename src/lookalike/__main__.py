@@ -25,6 +25,7 @@ TASKS = {
         "search": "find the images that look like yours",
         "classify": "name what is on your images",
         "index": "a folder of embedded images that is searched at once",
+        "serve": "a web page that searches an index",
         "duplicates": "groups of near-duplicates in an index",
     },
 }

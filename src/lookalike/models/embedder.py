@@ -102,9 +102,16 @@ class Embedder(nn.Module):
             return images
         if images.ndim == 5:
             return self.features(images.flatten(0, 1)).unflatten(0, images.shape[:2]).mean(1)
-        scaled = images.to(self.mean.dtype, memory_format=self.memory_format) / 255
-        features = self.backbone((scaled - self.mean) / self.std)
+        features = self.feature_map(images)
         return self.pooling(features) if features.ndim == 4 else features
+
+    def feature_map(self, images: Tensor) -> Tensor:
+        """Images (B, 3, H, W) uint8 -> what the backbone makes of them, (B, C, h, w).
+
+        A backbone that pools itself has no map; it gives features (B, width).
+        """
+        scaled = images.to(self.mean.dtype, memory_format=self.memory_format) / 255
+        return self.backbone((scaled - self.mean) / self.std)
 
     @property
     def has_fixed_features(self) -> bool:

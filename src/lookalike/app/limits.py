@@ -1,0 +1,123 @@
+"""Limits on what strangers send: bytes, pixels, files, and the time that it takes."""
+
+import asyncio
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Any
+
+from PIL import Image
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from lookalike.app.problems import Problem, problem_response
+from lookalike.data.formats import formats
+
+FORMS = 64 * 1024  # bytes of a request beside its images
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one request may need.
+
+    max_bytes: of one image file.
+    max_pixels: of one image, width x height.
+    max_files: images in one request.
+    seconds: in which a request must have arrived.
+    """
+
+    max_bytes: int = 20_000_000
+    max_pixels: int = 64_000_000
+    max_files: int = 8
+    seconds: float = 30.0
+
+    @property
+    def body(self) -> int:
+        """Bytes of a whole request."""
+        return self.max_files * self.max_bytes + FORMS
+
+    def check_sizes(self, sizes: Sequence[int]) -> None:
+        """Raises Problem where files are too many or have too many bytes."""
+        if len(sizes) > self.max_files:
+            raise Problem(413, f"{len(sizes)} files, {self.max_files} at most are taken")
+        for number, size in enumerate(sizes):
+            if size > self.max_bytes:
+                raise Problem(
+                    413, f"file {number} has {size} bytes, {self.max_bytes} at most are taken"
+                )
+
+
+def check_image(file: bytes, limits: Limits, name: str) -> None:
+    """Raises Problem where a file is no image or has too many pixels; reads only its header."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours comes below
+            with Image.open(BytesIO(file), formats=formats()) as image:
+                width, height = image.size
+    except Image.DecompressionBombError:
+        raise Problem(413, f"{name} has more than {limits.max_pixels} pixels") from None
+    except Exception:  # a damaged file makes Pillow's readers raise a dozen kinds
+        known = ", ".join(formats())
+        raise Problem(415, f"{name} is no image that can be read. Send one of: {known}.") from None
+    if width * height > limits.max_pixels:
+        raise Problem(
+            413, f"{name} has {width} x {height} pixels, {limits.max_pixels} at most are taken"
+        )
+
+
+class BoundedBodies:
+    """ASGI middleware: a request's body is as large as the limits say at most, and arrives in time.
+
+    Args:
+        app: behind it.
+        limits: of bytes and seconds.
+    """
+
+    def __init__(self, app: ASGIApp, limits: Limits) -> None:
+        self.app = app
+        self.limits = limits
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        announced = dict(scope["headers"]).get(b"content-length", b"0")
+        problem = self._too_large()
+        if announced.isdigit() and int(announced) > self.limits.body:
+            return await problem_response(problem)(scope, receive, send)
+        body = _Counted(receive, self.limits, problem)
+        try:
+            await self.app(scope, body, send)
+        except Problem as error:  # raised by `body`, before any answer
+            await problem_response(error)(scope, receive, send)
+
+    def _too_large(self) -> Problem:
+        return Problem(413, f"the request has more than {self.limits.body} bytes")
+
+
+class _Counted:
+    def __init__(self, receive: Receive, limits: Limits, problem: Problem) -> None:
+        self.receive = receive
+        self.limits = limits
+        self.problem = problem
+        self.left = limits.body
+        self.until: float | None = None
+        self.whole = False
+
+    async def __call__(self) -> Message:
+        if self.whole:
+            return await self.receive()  # waits for the client to leave
+        message = await self._in_time()
+        self.left -= len(message.get("body", b""))
+        self.whole = not message.get("more_body", False)
+        if self.left < 0:
+            raise self.problem
+        return message
+
+    async def _in_time(self) -> Any:
+        now = asyncio.get_running_loop().time()
+        self.until = self.until or now + self.limits.seconds
+        try:
+            return await asyncio.wait_for(self.receive(), max(0.001, self.until - now))
+        except TimeoutError:
+            raise Problem(408, f"no whole request in {self.limits.seconds:g} s") from None

@@ -1,0 +1,50 @@
+"""What a client is told when it does not get what it asked for: JSON with one clear sentence."""
+
+from fastapi.exceptions import RequestValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from lookalike.app.queue import Full
+from lookalike.errors import InputError
+
+
+class Problem(Exception):
+    """A request that is not answered, and why.
+
+    status: HTTP's.
+    text: a sentence for the user.
+    """
+
+    def __init__(self, status: int, text: str, **headers: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+def problem_response(problem: Problem) -> Response:
+    """`{"error": "..."}` with the status."""
+    return JSONResponse({"error": str(problem)}, problem.status, problem.headers)
+
+
+async def explain(request: Request, error: Exception) -> Response:
+    """The response to any error that a client can understand."""
+    match error:
+        case Problem():
+            return problem_response(error)
+        case Full():
+            return problem_response(Problem(503, str(error), Retry_After=str(error.retry_after)))
+        case RequestValidationError():
+            return problem_response(Problem(422, _first_of(error)))
+        case InputError():
+            return problem_response(Problem(400, str(error)))
+    status = getattr(error, "status_code", 500)
+    said = getattr(error, "detail", "something went wrong here; the server's log has more")
+    headers = getattr(error, "headers", None) or {}
+    return JSONResponse({"error": str(said)}, status, headers)
+
+
+def _first_of(error: RequestValidationError) -> str:
+    """Names the parameter: pydantic lists everything, a person reads one sentence."""
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"][1:]) or "the request"
+    return f"{name}: {first['msg']}"
