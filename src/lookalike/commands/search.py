@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
+from lookalike.commands.networks import check_one_network, given_network
 from lookalike.commands.verb import run_verb
-from lookalike.config import as_list, build, check_arguments, config_folder
+from lookalike.config import as_list, build
 from lookalike.data.checking import readable
-from lookalike.data.images import Transform
 from lookalike.data.lists import excluded
 from lookalike.data.measuring import MeasuredImages
 from lookalike.data.records import Records, check_class, class_text
@@ -22,12 +22,11 @@ from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.inference.classifier import Classifier, classifier_in, classify, with_unique_names
 from lookalike.inference.images import find_labelled, find_records
 from lookalike.inference.lookup import check_threshold
+from lookalike.inference.network import Network, is_exported, trained_network
 from lookalike.inference.places import moved
-from lookalike.inference.pretrained import pretrained_embedder
 from lookalike.inference.search import check_classes_of, voted_classes
 from lookalike.inference.search import search as search_gallery
 from lookalike.losses.classifier import logits_of
-from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.reports.matches import matches_sheet, print_matches, write_matches
 from lookalike.reports.sheet import save_sheet
@@ -39,10 +38,11 @@ log = logging.getLogger(__name__)
 def search(config: DictConfig) -> int:
     """Answers every query that can be read; returns how many found something."""
     engine: EmbeddingEngine = build(config.embedding)
-    checkpoints = [read_checkpoint(f, as_list(config.trust)) for f in as_list(config.checkpoint)]
+    files = _in_pytorch(as_list(config.checkpoint))
+    checkpoints = [read_checkpoint(file, as_list(config.trust)) for file in files]
     _check(config, checkpoints)
     device = find_device(config.device)
-    embedder, view = _embedder(config, checkpoints)
+    network = _network(config, checkpoints)
     queries, gallery = find_records(as_list(config.images)), _gallery(config, checkpoints)
     classifiers = _classifiers(config, checkpoints, gallery)
     folder = Path(config.paths.run)
@@ -54,10 +54,12 @@ def search(config: DictConfig) -> int:
     if classifiers:
         settings = (device, config.batch_size, config.num_workers)
         places = list(voted_classes([classify(each, queries, *settings) for each in classifiers]))
-    compute = engine.faster(embedder.to(device), "unnormalised")
+    compute = engine.faster(network.embedder.to(device), "unnormalised")
 
     def features(records: Records) -> NDArray[np.float32]:
-        images = MeasuredImages(records, {"test": view}, config.batch_size, config.num_workers)
+        images = MeasuredImages(
+            records, {"test": network.view}, config.batch_size, config.num_workers
+        )
         return embed(compute, images.loader(records.every_id), device).vectors
 
     results = search_gallery(features, queries, gallery, places, config.k, config.threshold)
@@ -68,36 +70,19 @@ def search(config: DictConfig) -> int:
     return sum(bool(each) for each in results.found)
 
 
-def _embedder(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> tuple[Embedder, Transform]:
-    """What embeds, and how it sees an image: of the first checkpoint, or pretrained."""
-    if checkpoints:
-        return checkpoints[0].embedder(), checkpoints[0].transform()
-    backbone: Any = config.backbone
-    for name, model in config.model.items():
-        backbone = OmegaConf.merge(OmegaConf.load(_backbone_file(name)), {"weights": model.weights})
-    if backbone.get("weights") is None:
-        raise InputError(
-            "backbone.weights=null is a random network, which finds nothing. Give a file or the "
-            "name of pretrained weights, such as backbone.weights=IMAGENET1K_V1 (timm: pretrained)."
-        )
-    check_arguments(backbone)
-    return pretrained_embedder(build(backbone), build(config.pooling))
+def _network(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> Network:
+    """What embeds: the first of the checkpoints, which is read already, or what else is given."""
+    first = as_list(config.checkpoint)[:1]
+    return trained_network(checkpoints[0]) if _in_pytorch(first) else given_network(config)
 
 
-def _backbone_file(name: str) -> Path:
-    file = config_folder() / "backbone" / f"{name}.yaml"
-    if not file.is_file():
-        raise InputError(f"model={name} is no backbone; give backbone=... and backbone.weights=...")
-    return file
+def _in_pytorch(files: Sequence[str]) -> list[str]:
+    """Checkpoints; exported networks are left out, which embed and classify nothing."""
+    return [file for file in files if not is_exported(file)]
 
 
 def _check(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> None:
-    given = [bool(checkpoints), bool(config.model), bool(config.backbone)]
-    if sum(given) != 1 or len(config.model) > 1:
-        raise InputError(
-            "give what embeds the images, one of: checkpoint=RUN/checkpoints/best.ckpt (or a list, "
-            "to vote), model=mobilenet_v2, or backbone=timm backbone.name=... backbone.weights=..."
-        )
+    check_one_network(config)
     if not checkpoints and config.gallery is None and "source" not in config.data:
         raise InputError("give the images to search: gallery=<folder or table>, or data=<set>")
     if config.within not in ("predicted", "all", None):

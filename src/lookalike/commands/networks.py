@@ -1,0 +1,54 @@
+"""The network that a command line names: checkpoint=, model= or backbone=."""
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from lookalike.config import as_list, build, check_arguments, config_folder
+from lookalike.errors import InputError
+from lookalike.inference.network import Network, network_in, pretrained_network
+
+
+def given_network(config: DictConfig) -> Network:
+    """What embeds: the first checkpoint or exported file, or a pretrained backbone.
+
+    Args:
+        config: has `checkpoint`, `model`, `backbone`, `pooling` and `trust`.
+
+    Raises:
+        InputError: none or several of them are given, or the one can't be used.
+    """
+    check_one_network(config)
+    files = as_list(config.checkpoint)
+    if files:
+        return network_in(files[0], as_list(config.trust))
+    backbone: Any = config.backbone
+    for name, model in config.model.items():
+        backbone = OmegaConf.merge(OmegaConf.load(_backbone_file(name)), {"weights": model.weights})
+    if backbone.get("weights") is None:
+        raise InputError(
+            "backbone.weights=null is a random network, which finds nothing. Give a file or the "
+            "name of pretrained weights, such as backbone.weights=IMAGENET1K_V1 (timm: pretrained)."
+        )
+    check_arguments(backbone)
+    name = str(backbone.get("name", "backbone"))
+    return pretrained_network(build(backbone), build(config.pooling), name)
+
+
+def check_one_network(config: DictConfig) -> None:
+    """Raises InputError unless exactly one of checkpoint, model and backbone is given."""
+    given = [bool(as_list(config.checkpoint)), bool(config.model), bool(config.backbone)]
+    if sum(given) != 1 or len(config.model) > 1:
+        raise InputError(
+            "give what embeds the images, one of: checkpoint=RUN/checkpoints/best.ckpt (or the "
+            ".onnx file of lookalike export), model=mobilenet_v2, or backbone=timm "
+            "backbone.name=... backbone.weights=..."
+        )
+
+
+def _backbone_file(name: str) -> Path:
+    file = config_folder() / "backbone" / f"{name}.yaml"
+    if not file.is_file():
+        raise InputError(f"model={name} is no backbone; give backbone=... and backbone.weights=...")
+    return file
