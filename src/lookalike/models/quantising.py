@@ -78,10 +78,9 @@ def _in_groups(file: Path) -> list[str]:
     import onnx
 
     nodes = [node for node in onnx.load(file).graph.node if node.op_type == "Conv"]
-    groups = {
-        each.name: dict((a.name, a.i) for a in each.attribute).get("group", 1) for each in nodes
-    }
-    return [name for name, count in groups.items() if count > 1]
+    return [
+        node.name for node in nodes if any(a.name == "group" and a.i > 1 for a in node.attribute)
+    ]
 
 
 def _reader(batches: Sequence[Tensor]) -> Any:
