@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from lookalike.evaluation.plan import Evaluation
     from lookalike.inference.classifier import load_classifier
     from lookalike.inference.embedder import ImageEmbedder, load_embedder
+    from lookalike.inference.index import Index
     from lookalike.models.embedder import Embedder
     from lookalike.retrieval.embeddings import Embeddings
     from lookalike.retrieval.neighbours import Gallery
@@ -23,6 +24,7 @@ _HOMES = {
     "Evaluation": "lookalike.evaluation.plan",
     "Gallery": "lookalike.retrieval.neighbours",
     "ImageEmbedder": "lookalike.inference.embedder",
+    "Index": "lookalike.inference.index",
     "InputError": "lookalike.errors",
     "MetricLearner": "lookalike.training.learner",
     "Records": "lookalike.data.records",
@@ -39,6 +41,7 @@ __all__ = [
     "Evaluation",
     "Gallery",
     "ImageEmbedder",
+    "Index",
     "InputError",
     "MetricLearner",
     "Records",

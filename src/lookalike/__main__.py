@@ -11,6 +11,7 @@ VERBS = {
     "evaluate": "score a checkpoint: lookalike evaluate checkpoint=RUN/checkpoints/best.ckpt",
     "classify": "name what is on any images: lookalike classify images=photos",
     "search": "find similar images: lookalike search images=photo.jpg checkpoint=...",
+    "embed": "vectors in files, part by part: lookalike embed images=photos out=vectors ...",
     "export": "a network as one ONNX file, with its preprocessing: lookalike export checkpoint=...",
     "report": "a page on runs, with pictures: lookalike report runs=outputs/train",
     "benchmark": "cells x folds x seeds with intervals, resumable: benchmark=smoke",

@@ -65,6 +65,32 @@ def write_text(file: str | Path, text: str) -> None:
         stream.write(text)
 
 
+@contextmanager
+def appending(file: Path, size: int) -> Iterator[IO[bytes]]:
+    """A stream at the end of a file that grows; synced once the block ends without an error.
+
+    Readers know how much of it counts from another file, which is written afterwards. What a killed
+    process left behind that is cut off.
+
+    Args:
+        file: made if it is missing.
+        size: bytes that count until now; after an error it has as many again.
+
+    Raises:
+        InputError: the disk is full, or may not be written to.
+    """
+    with explained(file), open(file, "r+b" if size else "wb") as stream:
+        stream.truncate(size)
+        stream.seek(size)
+        try:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        except BaseException:
+            stream.truncate(size)
+            raise
+
+
 def publish(partial: Path, target: Path) -> None:
     """Sync a finished file, or a folder with all that is in it, and rename it to `target`."""
     found = [path for path in partial.rglob("*") if path.is_file()] if partial.is_dir() else []

@@ -7,7 +7,7 @@ cache of which a share s is wrong passes with probability (1 - s) ** SAMPLED.
 
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from random import SystemRandom
 from typing import Any
@@ -17,6 +17,7 @@ from lookalike.files import write_text
 FILE = "manifest.json"
 FORMAT = 1  # raised when older manifests can't be read any more: their folders are built again
 BLOCK = 1 << 20  # bytes that have a checksum together
+Checksums = tuple[int, list[int]]  # size of a file, and the CRC-32 of each of its blocks
 SAMPLED = 256  # blocks; comparing them takes 0.25 s on one core, however large the cache is
 
 
@@ -24,7 +25,7 @@ def write_manifest(folder: Path) -> None:
     """Write the checksums of all files in a folder, blocks of 1 MiB with one each (CRC-32)."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*")}
     checksums = {
-        name: _checksums(path)
+        name: checksums_of(path)
         for name, path in sorted(files.items())
         if path.is_file() and name != FILE
     }
@@ -38,18 +39,36 @@ def check_manifest(folder: Path) -> None:
         OSError: a file is missing.
         ValueError: a file differs, or the checksums can't be read.
     """
+    compare(folder, _read(folder / FILE))
+
+
+def compare(
+    folder: Path, files: Mapping[str, Checksums], most: int | None = SAMPLED, grows: bool = False
+) -> None:
+    """Compare files with their checksums.
+
+    Args:
+        folder: where they lie.
+        files: by name.
+        most: blocks that are compared; null for all of them.
+        grows: whether a file may be longer than its size says; its beginning is compared.
+
+    Raises:
+        OSError: a file is missing.
+        ValueError: a file differs.
+    """
     blocks = []
-    for name, (size, checksums) in _read(folder / FILE).items():
+    for name, (size, checksums) in files.items():
         found = (folder / name).stat().st_size
-        if found != size:
+        if found != size and not (grows and found > size):
             raise ValueError(f"{name} has {found} bytes, expected {size}")
         blocks += [(name, number, checksum) for number, checksum in enumerate(checksums)]
-    for name, number, checksum in _sample(blocks):
-        if _checksum(folder / name, number) != checksum:
+    for name, number, checksum in _sample(blocks, len(blocks) if most is None else most):
+        if _checksum(folder / name, number, files[name][0]) != checksum:
             raise ValueError(f"{name} differs from its checksum")
 
 
-def _read(file: Path) -> dict[str, tuple[int, list[int]]]:
+def _read(file: Path) -> dict[str, Checksums]:
     """Size and checksums of every file, by name."""
     if not file.is_file():
         raise ValueError("it has no checksums")
@@ -62,17 +81,25 @@ def _read(file: Path) -> dict[str, tuple[int, list[int]]]:
         raise ValueError("its checksums can't be read") from error
 
 
-def _sample(blocks: list[tuple[str, int, int]]) -> list[tuple[str, int, int]]:
+def _sample(blocks: list[tuple[str, int, int]], most: int) -> list[tuple[str, int, int]]:
     """All of them if they are few; in order, which a disk reads faster."""
-    if len(blocks) <= SAMPLED:
+    if len(blocks) <= most:
         return blocks
-    return sorted(SystemRandom().sample(blocks, SAMPLED))  # no other draw depends on it
+    return sorted(SystemRandom().sample(blocks, most))  # no other draw depends on it
 
 
-def _checksums(file: Path) -> tuple[int, list[int]]:
+def checksums_of(file: Path, before: Checksums = (0, [])) -> Checksums:
+    """The size and the checksums of a file.
+
+    Args:
+        file: to be read.
+        before: of the same file, when it was shorter; its whole blocks are not read again.
+    """
+    whole = before[0] // BLOCK
     with file.open("rb") as stream:
+        stream.seek(whole * BLOCK)
         checksums = [zlib.crc32(block) for block in _blocks(stream)]
-    return file.stat().st_size, checksums
+    return file.stat().st_size, [*before[1][:whole], *checksums]
 
 
 def _blocks(stream: Any) -> Iterator[bytes]:
@@ -80,7 +107,7 @@ def _blocks(stream: Any) -> Iterator[bytes]:
         yield block
 
 
-def _checksum(file: Path, number: int) -> int:
+def _checksum(file: Path, number: int, size: int) -> int:
     with file.open("rb") as stream:
         stream.seek(number * BLOCK)
-        return zlib.crc32(stream.read(BLOCK))
+        return zlib.crc32(stream.read(min(BLOCK, size - number * BLOCK)))

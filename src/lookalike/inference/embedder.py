@@ -31,6 +31,7 @@ class ImageEmbedder:
         embedder: in evaluation mode.
         transform: its test transform, a list of uint8 (3, h, w) -> uint8 (B, 3, H, W).
         engine: what runs the embedder.
+        method: of the embedder; "unnormalised" gives vectors before they get length 1.
     """
 
     def __init__(
@@ -38,11 +39,12 @@ class ImageEmbedder:
         embedder: Embedder | ExportedNetwork,
         transform: Transform,
         engine: EmbeddingEngine = AUTO,
+        method: str = "forward",
     ) -> None:
         self.embedder = embedder
         self.device = next(embedder.parameters(), torch.empty(0)).device  # exported: none
         self.transform = transform
-        self.compute = engine.faster(embedder)
+        self.compute = engine.faster(embedder, method)
 
     @torch.inference_mode()
     def __call__(

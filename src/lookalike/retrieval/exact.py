@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
-from lookalike.retrieval.candidates import Candidates
+from lookalike.retrieval.candidates import Candidates, Engine
 from lookalike.retrieval.faiss_flat import SHORTEST, FaissFlat, Measure, lengths_of
 from lookalike.retrieval.order import keys_of, rows_of, scores_of
 
@@ -25,7 +25,7 @@ KeysOf = Callable[[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]], N
 
 
 def nearest(
-    queries: Vectors, gallery: Vectors, k: int, measure: Measure
+    queries: Vectors, gallery: Vectors, k: int, measure: Measure, engine: Engine | None = None
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """The `k` nearest gallery vectors of every query, nearest first; equal ones in gallery order.
 
@@ -42,6 +42,7 @@ def nearest(
         k: of each query; fewer where the gallery has fewer.
         measure: "cosine" and "inner_product" are highest where vectors are nearest, a Euclidean
             distance is negated to be so.
+        engine: that lists candidates of a gallery that is known to be finite; by default FAISS.
 
     Returns:
         Rows of the gallery (Q, min(k, G)), and their scores, descending.
@@ -52,8 +53,9 @@ def nearest(
     k = min(k, len(gallery))
     if not k or not len(queries):
         return np.zeros((len(queries), k), np.int64), np.zeros((len(queries), k), np.float32)
-    _check_finite(queries, gallery)
-    found = FaissFlat(gallery, measure).candidates(queries, np.full(len(queries), k))
+    _check_finite(queries, *(() if engine else (gallery,)))
+    engine = engine or FaissFlat(gallery, measure)
+    found = engine.candidates(queries, np.full(len(queries), k))
     keys = first_keys(
         queries, gallery, k, found, lambda _, scores, rows: keys_of(scores, rows), measure
     )

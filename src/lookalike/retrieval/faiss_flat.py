@@ -43,6 +43,7 @@ class FaissFlat:
         gallery: (G, D), finite.
         measure: a Euclidean distance scores by its negative, so that high is near.
         gpus: numbers of those that share the gallery; none for the CPU.
+        longest: length of its vectors at most, where it is known; otherwise all are measured.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class FaissFlat:
         gallery: NDArray[np.float32],
         measure: Measure = "inner_product",
         gpus: Sequence[int] = (),
+        longest: float | None = None,
     ) -> None:
         self.gallery = gallery
         self.measure = measure
@@ -57,8 +59,8 @@ class FaissFlat:
         self.size, dimensions = vectors.shape
         self.deepest = DEEPEST_ON_GPU if gpus else self.size
         self._search = _on_gpus(vectors, measure, gpus) if gpus else _on_cpu(vectors, measure)
-        self.lengths = self._lengths(vectors)
-        self.longest = float(self.lengths.max(initial=0))
+        self.lengths = self._lengths(vectors) if longest is None else None
+        self.longest = float(self.lengths.max(initial=0)) if longest is None else longest
         terms = (dimensions + 2) * UNIT_ROUNDOFF
         self.gamma = 1.001 * terms / (1 - terms)  # lengths err too, by far less
         self.lost = dimensions * SMALLEST
@@ -73,8 +75,8 @@ class FaissFlat:
             depth: (Q,), at least 1.
         """
         vectors = self._comparable(queries)
-        own = queries is self.gallery
-        error = self._error(self.lengths if own else self._lengths(vectors))
+        known = self.lengths if queries is self.gallery else None
+        error = self._error(self._lengths(vectors) if known is None else known)
         bound = np.full(len(queries), np.inf)
         found = [_NOTHING]
         for some, count in _of_similar_depth(np.minimum(depth + SPARE, self.size)):

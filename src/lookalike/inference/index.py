@@ -1,0 +1,357 @@
+"""Index: images that can be searched, in a folder that lives on: built, added to, removed from.
+
+    index = lookalike.Index.load("photos.index")
+    hits = index.search("chair.jpg", k=5, where="class == 'chair'")
+
+A folder of ordinary files (see `retrieval.generation`) and the network that made its vectors, so
+that the index alone answers. Readers see the index before a change or after it.
+"""
+
+import os
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from lookalike.data.decoding import as_image, decode
+from lookalike.data.records import BOX_COLUMNS
+from lookalike.device import find_device
+from lookalike.errors import InputError
+from lookalike.inference.asking import Question, ask
+from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
+from lookalike.inference.combining import combined
+from lookalike.inference.embedder import AUTO, AnyImage, ImageEmbedder
+from lookalike.inference.embedding_items import READING, Reading, normalised
+from lookalike.inference.hits import Hits
+from lookalike.inference.index_building import NETWORK, build
+from lookalike.inference.index_changes import add, remove, update
+from lookalike.models.embedding_engine import EmbeddingEngine
+from lookalike.retrieval.faiss_folder import FaissFolder
+from lookalike.retrieval.rerank import Rerank
+
+Vectors = NDArray[np.float32]
+Images = AnyImage | Sequence[AnyImage]
+
+
+class Index:
+    """Images that can be searched.
+
+    Args:
+        store: the folder.
+        device: where images are embedded and vectors compared.
+        root: folder that relative paths start from; by default where the images were.
+        trust: packages of your own whose parts the network may name.
+        engine: what runs the network.
+    """
+
+    def __init__(
+        self,
+        store: FaissFolder,
+        device: torch.device,
+        root: str | Path | None = None,
+        trust: Sequence[str] = (),
+        engine: EmbeddingEngine = AUTO,
+    ) -> None:
+        self.store = store
+        self.device = device
+        self.root = Path(root or store.generation.about["root"])
+        self.trust = tuple(trust)
+        self.engine = engine
+        self.reading = READING
+
+    @classmethod
+    def load(
+        cls,
+        path: str | Path,
+        device: str = "auto",
+        root: str | Path | None = None,
+        trust: Sequence[str] = (),
+        engine: EmbeddingEngine = AUTO,
+    ) -> Self:
+        """Open an index; its network is read when the first image is embedded.
+
+        Args:
+            path: the folder.
+            device: "cpu", "cuda", "cuda:1" ..., or "auto" for a GPU where there is one.
+            root: where the images are now, if they have moved.
+            trust: packages of your own whose parts the network may name.
+            engine: what runs the network.
+
+        Raises:
+            InputError: there is no index, it is damaged, or a newer lookalike made it.
+        """
+        where = find_device(device)
+        return cls(FaissFolder(path, where), where, root, trust, engine)
+
+    @classmethod
+    def build(
+        cls,
+        images: str | Path | Sequence[str | Path],
+        path: str | Path,
+        network: str | Path | Mapping[str, Any],
+        device: str = "auto",
+        trust: Sequence[str] = (),
+        engine: EmbeddingEngine = AUTO,
+        reading: Reading = READING,
+    ) -> Self:
+        """Embed images and write a new index; if it is killed, the same call goes on from there.
+
+        Args:
+            images: a folder (of class folders), a file, a glob, a table, or a list of these.
+            path: the new folder.
+            network: a checkpoint that `lookalike train` saved, or what
+                `inference.pretrained.pretrained_content` made.
+            device: as in `load`.
+            trust: as in `load`.
+            engine: as in `load`.
+            reading: how images are read.
+
+        Raises:
+            InputError: there is an index already, or no image can be read.
+        """
+        where = find_device(device)
+        build(Path(path), _places(images), network, where, trust, engine, reading)
+        return cls.load(path, device, None, trust, engine)
+
+    def __len__(self) -> int:
+        return len(self.store)
+
+    def __repr__(self) -> str:
+        about = self.info()
+        return f"<Index {about['path']}: {about['images']} images by {about['network']}>"
+
+    @property
+    def items(self) -> pa.Table:
+        """One row for each image: id, path, class, the box, the columns of a table, and more."""
+        return self.store.columns
+
+    def info(self) -> dict[str, Any]:
+        """What the index is: path, network, fingerprint, images, classes, dimensions, structure."""
+        generation = self.store.generation
+        return {
+            "path": str(self.store.folder),
+            "network": generation.about["network"],
+            "fingerprint": generation.about["fingerprint"],
+            "images": len(self),
+            "classes": len(pc.unique(self.items["class"])),
+            "dimensions": generation.dimensions,
+            "metric": "cosine",
+            "structure": generation.structure,
+            "columns": self.items.column_names,
+            "root": str(self.root),
+            "sources": generation.about["sources"],
+            "generation": generation.number,
+            "bytes": sum(size for size, _ in generation.files.values()),
+        }
+
+    @cached_property
+    def checkpoint(self) -> Checkpoint:
+        """The network that made the vectors."""
+        found = read_checkpoint(self.store.folder / NETWORK, self.trust)
+        if found.fingerprint() != self.store.generation.about["fingerprint"]:
+            raise InputError(
+                f"{found.file} is not the network that made the vectors of this index. Copy the "
+                "whole folder again, or build the index again."
+            )
+        return found
+
+    @cached_property
+    def embedder(self) -> ImageEmbedder:
+        """What turns images into features, before they get length 1."""
+        network = self.checkpoint.embedder().to(self.device)
+        return ImageEmbedder(network, self.checkpoint.transform(), self.engine, "unnormalised")
+
+    def embed(self, images: Images) -> Vectors:
+        """Images -> vectors (N, D) of length 1.
+
+        Raises:
+            InputError: an image can't be read, or is of another kind.
+        """
+        every = [images] if isinstance(images, AnyImage) else list(images)
+        return normalised(self.embedder(every))
+
+    def search(
+        self,
+        images: Images,
+        k: int = 5,
+        where: str | None = None,
+        threshold: float = -1.0,
+        within: str | Sequence[str | None] | None = None,
+        negatives: Images = (),
+        combine: bool = False,
+        fold_duplicates: bool = False,
+        rerank: Rerank | None = None,
+    ) -> Hits:
+        """The nearest images of every query. An image of the index does not find itself.
+
+        Args:
+            images: one or several, each a path, bytes, a PIL image, an array or a tensor.
+            k: hits of each query at most.
+            where: a filter, such as "class == 'bed' and price < 200".
+            threshold: hits of a lower cosine similarity are none.
+            within: the class to search, or one for each query; None for all.
+            negatives: images that the hits shall not look like.
+            combine: whether all images are of one thing, and make one query together.
+            fold_duplicates: whether near-duplicates of a better hit are folded into it.
+            rerank: what orders the hits, see `retrieval.rerank`.
+
+        Raises:
+            InputError: an image can't be read, or the filter does not fit the columns.
+        """
+        question = Question(k, where, threshold, fold_duplicates, rerank)
+        every = [images] if isinstance(images, AnyImage) else list(images)
+        not_wanted = [negatives] if isinstance(negatives, AnyImage) else list(negatives)
+        vectors = self.embed(every)
+        names, own = [_name_of(n, each) for n, each in enumerate(every)], self.own_ids(every)
+        minus = self.embed(not_wanted) if not_wanted else None
+        if combine:
+            out = set().union(*own, *self.own_ids(not_wanted))
+            vectors, names, own = combined(vectors, minus)[None], [" + ".join(names)], [out]
+        elif minus is not None:
+            vectors = np.stack([combined(each[None], minus) for each in vectors])
+        return self._answer(vectors, question, within, own, names)
+
+    def search_vectors(
+        self,
+        vectors: Vectors,
+        k: int = 5,
+        where: str | None = None,
+        threshold: float = -1.0,
+        within: str | Sequence[str | None] | None = None,
+        exclude: Sequence[Collection[int]] | None = None,
+        fold_duplicates: bool = False,
+        rerank: Rerank | None = None,
+    ) -> Hits:
+        """The same by vectors that were made before, such as `index.vector(id)`.
+
+        Args:
+            vectors: (Q, D) or (D,), of length 1.
+            k, where, threshold, within, fold_duplicates, rerank: as in `search`.
+            exclude: of each query the ids of items that it does not find.
+        """
+        vectors = np.atleast_2d(np.asarray(vectors, np.float32))
+        dimensions = self.store.generation.dimensions
+        if vectors.shape[1] != dimensions:
+            raise InputError(
+                f"the vectors have {vectors.shape[1]} dimensions, and those of the index have "
+                f"{dimensions}: they are of another network. Use index.embed."
+            )
+        question = Question(k, where, threshold, fold_duplicates, rerank)
+        names = [f"vector {number}" for number in range(1, len(vectors) + 1)]
+        return self._answer(vectors, question, within, exclude or [()] * len(vectors), names)
+
+    def _answer(
+        self,
+        vectors: Vectors,
+        question: Question,
+        within: str | Sequence[str | None] | None,
+        excluded: Sequence[Collection[int]],
+        names: Sequence[str],
+    ) -> Hits:
+        one = within is None or isinstance(within, str)
+        places: Sequence[str | None] = [within] * len(vectors) if one else within  # type: ignore
+        return Hits(ask(self.store, vectors, question, places, excluded), names, self.image)
+
+    def vector(self, id: int) -> Vectors:
+        """The vector (D,) of an item."""
+        return self.store.vectors[self._row(id)]
+
+    def path(self, id: int) -> Path:
+        """Where the image of an item is."""
+        return self.root / self.items["path"][self._row(id)].as_py()
+
+    def image(self, id: int) -> Image.Image:
+        """The picture of an item, cropped to its box.
+
+        Raises:
+            InputError: there is no such item, or its file can't be read.
+        """
+        path, row = self.path(id), self._row(id)
+        if not path.is_file():
+            raise InputError(
+                f"the image {path} is missing. If the images have moved, give their folder: "
+                f"Index.load(..., root=<folder>), root=<folder> on the command line; it was "
+                f"{self.root}."
+            )
+        return as_image(decode(path, box=[self.items[name][row].as_py() for name in BOX_COLUMNS]))
+
+    def own_ids(self, images: Sequence[AnyImage]) -> list[set[int]]:
+        """Of each image the ids of the items that are the same file as a whole."""
+        return [self._own(image) if isinstance(image, str | Path) else set() for image in images]
+
+    def _own(self, path: str | Path) -> set[int]:
+        names = {os.path.abspath(path), os.path.realpath(path)}
+        above = {f"{self.root}{os.sep}", f"{os.path.realpath(self.root)}{os.sep}"}
+        names |= {name.removeprefix(root) for name in names for root in above}
+        same = pc.is_in(self.items["path"], pa.array(sorted(names)))
+        rows = np.flatnonzero(same.to_numpy(zero_copy_only=False))
+        whole = [row for row in rows.tolist() if not self.items["right"][row].as_py()]
+        return set(self.store.ids[whole].tolist())
+
+    def _row(self, id: int) -> int:
+        row = int(self.store.rows_of(np.array([id], np.int64))[0])
+        if row < 0:
+            raise InputError(f"no item has the id {id}; there are {len(self)} items")
+        return row
+
+    def add(self, images: str | Path | Sequence[str | Path], wait: float = 10.0) -> dict[str, int]:
+        """Embed more images; durable when it returns. Those that have changed are embedded again.
+
+        Args:
+            images: as in `build`.
+            wait: seconds, for another process that changes the index.
+
+        Returns:
+            How many were "added", "changed", "removed" and "unchanged".
+        """
+        return add(self, _places(images), wait)
+
+    def remove(
+        self, where: str | None = None, ids: Sequence[int] = (), wait: float = 10.0
+    ) -> dict[str, int]:
+        """Forget items; durable when it returns. The image files stay.
+
+        Args:
+            where: a filter on the columns; and, or
+            ids: of the items.
+            wait: seconds, for another process that changes the index.
+        """
+        return remove(self, where, ids, wait)
+
+    def update(self, wait: float = 10.0) -> dict[str, int]:
+        """Look again at what the index was built from: new and changed files are embedded, and
+        those that are gone leave; durable when it returns."""
+        return update(self, wait)
+
+    def save(self) -> Path:
+        """Where the index is. Every change is saved when it returns; there is nothing to do."""
+        return self.store.folder
+
+    def check(self) -> None:
+        """Compare all files with their checksums.
+
+        Raises:
+            InputError: one is damaged.
+        """
+        self.store.check()
+        _ = self.checkpoint
+
+    def close(self) -> None:
+        """Give back the mapped files."""
+        self.store.close()
+
+
+def _places(images: str | Path | Sequence[str | Path]) -> list[str]:
+    every = [images] if isinstance(images, str | Path) else images
+    return [os.path.abspath(each) for each in every]
+
+
+def _name_of(number: int, image: AnyImage) -> str:
+    return str(image) if isinstance(image, str | Path) else f"image {number + 1}"
