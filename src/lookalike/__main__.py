@@ -27,6 +27,8 @@ TASKS = {
         "index": "a folder of embedded images that is searched at once",
         "serve": "a web page that searches an index",
         "duplicates": "groups of near-duplicates in an index",
+        "embed": "write the vectors of many images, part by part",
+        "export": "a network as one ONNX file, with its preprocessing",
     },
 }
 VERBS = {verb: purpose for verbs in TASKS.values() for verb, purpose in verbs.items()}

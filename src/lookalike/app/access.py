@@ -91,7 +91,8 @@ class Access:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self.door.knows(host):
             return Problem(
-                421, f"this server is not known as {host!r}. Start it with hosts=[{host or 'NAME'}]."
+                421,
+                f"this server is not known as {host!r}. Start it with hosts=[{host or 'NAME'}].",
             )
         if origin is not None and urlsplit(origin).netloc != host:
             return Problem(403, "requests from pages of other sites are not answered")

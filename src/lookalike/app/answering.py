@@ -135,9 +135,7 @@ class Answering:
         own = [_own_ids(search, self.served.name) for search, _ in pairs]
         vectors = np.stack([vector for _, vector in pairs])
         try:
-            found = index.search_vectors(
-                vectors, DEPTH, where, exclude=own, fold_duplicates=fold
-            )
+            found = index.search_vectors(vectors, DEPTH, where, exclude=own, fold_duplicates=fold)
         except InputError as error:
             return {search: error for search, _ in pairs}
         return {search: hits for (search, _), hits in zip(pairs, found, strict=True)}

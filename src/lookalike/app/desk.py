@@ -88,7 +88,9 @@ class Desk:
         waited = perf_counter() - began - sum(answer.seconds.values())
         seconds = {"waiting": max(0.0, waited), **answer.seconds}
         self.telemetry.observe(seconds)
-        return await asyncio.to_thread(_hits_out, index, asked, question, conditions, answer, seconds)
+        return await asyncio.to_thread(
+            _hits_out, index, asked, question, conditions, answer, seconds
+        )
 
     def browse(self, asked: Browsed) -> ItemsOut:
         """A page of the items that filters keep, with facets of all of them."""

@@ -1,9 +1,9 @@
 """Examples of a query as text: an item of an index, or an image that was sent, and a box.
 
-    furniture/12                     item 12 of the index furniture
-    image:9f86d0...                  an image that was sent before, by its SHA-256
-    file:0                           the first image that comes with the request
-    furniture/12@0.1,0.2,0.8,0.9     a part of it: left, top, right, bottom in 0..1
+furniture/12                     item 12 of the index furniture
+image:9f86d0...                  an image that was sent before, by its SHA-256
+file:0                           the first image that comes with the request
+furniture/12@0.1,0.2,0.8,0.9     a part of it: left, top, right, bottom in 0..1
 """
 
 import re
@@ -110,7 +110,7 @@ def _box(text: str | None) -> Box | None:
         left, top, right, bottom = (float(edge) for edge in text.split(","))
     except ValueError:
         raise InputError(f"@{text} is no box: write four numbers in 0..1") from None
-    if not (0 <= left and right <= 1 and 0 <= top and bottom <= 1):
+    if not (left >= 0 and right <= 1 and top >= 0 and bottom <= 1):
         raise InputError(f"@{text} reaches outside of the image: its edges lie in 0..1")
     if right - left < SMALLEST or bottom - top < SMALLEST:
         raise InputError(f"@{text} is empty: left < right and top < bottom, {SMALLEST} at least")

@@ -55,7 +55,9 @@ def filter_of(chosen: Sequence[str], items: pa.Table) -> dict[str, str]:
         name, equals, value = text.partition("=")
         if not equals or name not in items.column_names:
             hint = did_you_mean(name, items.column_names)
-            raise InputError(f"only={text}: write only=COLUMN=VALUE with a column of the index.{hint}")
+            raise InputError(
+                f"only={text}: write only=COLUMN=VALUE with a column of the index.{hint}"
+            )
         values.setdefault(name, []).append(value)
     return {name: _condition(name, some, items[name].type) for name, some in values.items()}
 

@@ -121,9 +121,7 @@ class Routes:
         """Why an item was found by another item: the regions that match."""
         return await self._regions(asked, [])
 
-    async def regions_sent(
-        self, asked: Annotated[Compared, Query()], file: Files
-    ) -> RegionsOut:
+    async def regions_sent(self, asked: Annotated[Compared, Query()], file: Files) -> RegionsOut:
         """Why an item was found by an image that is sent."""
         return await self._regions(asked, await self._read(file))
 

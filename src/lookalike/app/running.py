@@ -16,7 +16,6 @@ from lookalike.inference.index import Index
 GRACE = 3  # seconds that requests get to end
 
 
-
 def run_server(
     indexes: Sequence[Index],
     host: str = "127.0.0.1",

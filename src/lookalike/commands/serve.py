@@ -19,9 +19,7 @@ def serve(config: DictConfig) -> None:
         raise InputError("give index=<folder>, which `lookalike index build` makes")
     missing = [name for name in EXTRA if find_spec(name) is None]
     if missing:
-        raise InputError(
-            f"serving needs {', '.join(missing)}: pip install \"lookalike[serve]\""
-        )
+        raise InputError(f'serving needs {", ".join(missing)}: pip install "lookalike[serve]"')
     from lookalike.app.running import run_server  # imports the extra
 
     check_arguments(config.limits)

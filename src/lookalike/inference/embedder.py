@@ -13,9 +13,10 @@ from lookalike.data.decoding import as_tensor, decode, to_rgb
 from lookalike.data.images import Transform
 from lookalike.device import find_device
 from lookalike.errors import InputError
-from lookalike.inference.checkpoint import read_checkpoint
+from lookalike.inference.network import network_in
 from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine, Engine
+from lookalike.models.exported import ExportedNetwork
 from lookalike.models.racing import Racing
 from lookalike.models.runtimes import Precision
 
@@ -35,12 +36,13 @@ class ImageEmbedder:
 
     def __init__(
         self,
-        embedder: Embedder,
+        embedder: Embedder | ExportedNetwork,
         transform: Transform,
         engine: EmbeddingEngine = AUTO,
         method: str = "forward",
     ) -> None:
         self.embedder = embedder
+        self.device = next(embedder.parameters(), torch.empty(0)).device  # exported: none
         self.transform = transform
         self.compute = engine.faster(embedder, method)
 
@@ -60,12 +62,11 @@ class ImageEmbedder:
         """
         if isinstance(images, AnyImage):
             return self([images])[0]
-        device = next(self.embedder.parameters()).device
         starts = range(0, len(images), batch_size)
         if isinstance(self.compute, Racing):
             self.compute.expect(len(starts))
         batches = [
-            self.compute(self._batch(images[start : start + batch_size]).to(device)).cpu()
+            self.compute(self._batch(images[start : start + batch_size]).to(self.device)).cpu()
             for start in starts
         ]
         empty = torch.zeros(0, self.embedder.embedding_size)
@@ -101,23 +102,24 @@ def load_embedder(
     engine: Engine = "auto",
     precision: Precision = "float32",
 ) -> ImageEmbedder:
-    """From a checkpoint alone: an object that turns images into vectors.
+    """From a checkpoint or an exported network alone: an object that turns images into vectors.
 
         embed = lookalike.load_embedder("outputs/train/<run>/checkpoints/best.ckpt")
         vectors = embed(["rose.jpg", Image.open("tulip.png")])  # (2, 128)
 
     Args:
-        file: a checkpoint that `lookalike train` saved.
-        device: "cpu", "cuda", "cuda:1" ..., or "auto" for a GPU where there is one.
-        trust: packages of your own whose parts the checkpoint may name.
+        file: a checkpoint that `lookalike train` saved, or an .onnx file of `lookalike export`.
+        device: "cpu", "cuda", "cuda:1" ..., or "auto" for a GPU where there is one; an exported
+            network stays on the CPU.
+        trust: packages of your own whose parts the file may name.
         engine: what runs the network, and
         precision: in which it computes, see `EmbeddingEngine`.
 
     Raises:
-        InputError: the file is no checkpoint of lookalike's, names a part that is neither known
+        InputError: the file is neither of them, names a part that is neither known
             nor trusted, or there is no such device or engine.
     """
     where = find_device(device)
-    checkpoint = read_checkpoint(file, trust)
+    network = network_in(file, trust)
     chosen = EmbeddingEngine(engine, precision)
-    return ImageEmbedder(checkpoint.embedder().to(where), checkpoint.transform(), chosen)
+    return ImageEmbedder(network.embedder.to(where), network.view, chosen)

@@ -75,5 +75,3 @@ def _mutual(similarity: Tensor, products: Tensor) -> list[tuple[int, int]]:
     found = [(q, int(h)) for q, h in enumerate(nearest) if int(back[h]) == q]
     ordered = sorted(found, key=lambda pair: -float(products[pair]))
     return ordered[:PAIRS]
-
-
