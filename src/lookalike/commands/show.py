@@ -45,22 +45,18 @@ def show(arguments: Sequence[str]) -> str:
 
 def _comments(file: Path) -> dict[str, str]:
     """Of the keys of a file and of those that it includes, by their dotted names."""
-    included = OmegaConf.load(file).get("defaults", [])
-    names = [each for entry in included for each in _names(entry)]
+    content: Any = OmegaConf.load(file)
     found = {}
-    for name in names:
-        other = config_folder() / name if name.startswith("/") else file.parent / name
-        other = config_folder() / f"{name.strip('/')}.yaml" if name.startswith("/") else other
-        other = other if other.suffix else other.with_suffix(".yaml")
-        if other.is_file():
-            found |= _comments(other)
+    for name in _included(content.get("defaults", [])):
+        folder = config_folder() if name.startswith("/") else file.parent
+        found |= _comments(folder / f"{name.strip('/')}.yaml")
     return found | {key.name: key.comment for key in keys_of(file) if key.comment}
 
 
-def _names(entry: Any) -> list[str]:
-    if isinstance(entry, str):
-        return [] if entry == "_self_" else [entry.partition("@")[0]]
-    return []
+def _included(defaults: Sequence[Any]) -> list[str]:
+    """The files that a list of defaults names without a group."""
+    names = [each.partition("@")[0] for each in defaults if isinstance(each, str)]
+    return [name for name in names if name != "_self_"]
 
 
 def _lines(node: Any, comments: dict[str, str], indent: str, above: str = "") -> Iterator[str]:
@@ -83,7 +79,8 @@ def _value(node: Any, key: Any) -> Any:
     try:
         return node[key]
     except OmegaConfBaseException:
-        return OmegaConf.to_container(node)[key]
+        written: Any = OmegaConf.to_container(node)
+        return written[key]
 
 
 def main() -> None:
