@@ -169,7 +169,7 @@ def faiss_module() -> ModuleType:
     """FAISS, with the kernels of this processor.
 
     The OpenBLAS inside of faiss-cpu is of 2021. On Intel's later processors it takes kernels for
-    those of 2004, and a search takes 3 to 20 times as long; so AVX-512 is named to it. A choice of
+    those of 2004, and a search takes three times as long; so AVX-512 is named to it. A choice of
     the user's is kept, and processes that are started later see the environment as it was.
 
     Raises:

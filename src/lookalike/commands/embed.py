@@ -30,9 +30,7 @@ def embed(config: DictConfig) -> int:
     missing = missing_parts(folder, count, shard)
     log.info("%d of %d parts are to be done here, into %s.", len(missing), count, folder)
     done = list(_in_ray(config, missing) if config.launcher == "ray" else _here(embedder, missing))
-    images, problems = (
-        sum(getattr(each, name) for each in done) for name in ("images", "problems")
-    )
+    images, problems = sum(each.images for each in done), sum(each.problems for each in done)
     print(f"{images} images embedded, {problems} can't be read (part-*.unreadable.csv): {folder}")
     return images
 

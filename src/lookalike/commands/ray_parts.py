@@ -1,4 +1,4 @@
-"""Parts embedded by Ray Data, on a cluster: each worker holds the network and writes whole parts."""
+"""Parts embedded by Ray Data, on a cluster: each worker holds the network."""
 
 from collections.abc import Iterator, Sequence
 from importlib import import_module
@@ -31,9 +31,8 @@ def embed_in_ray(config: DictConfig, parts: Sequence[int]) -> Iterator[Done]:
     ray.init(ignore_reinit_error=True, log_to_driver=False, configure_logging=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
     gpus = 1 if config.device in ("cuda", "auto") and ray.cluster_resources().get("GPU") else 0
-    numbers = ray.data.from_items(
-        [{"part": part} for part in parts], override_num_blocks=len(parts)
-    )
+    items = [{"part": part} for part in parts]
+    numbers = ray.data.from_items(items, override_num_blocks=len(parts))
     done = numbers.map_batches(
         InWorker,
         fn_constructor_args=(OmegaConf.to_container(config, resolve=True),),

@@ -1,4 +1,4 @@
-"""Parts of an embedding: Parquet files with a row and a vector for each image, each written whole."""
+"""Parts of an embedding: Parquet files with a row and a vector for each image."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -157,6 +157,7 @@ def _read(file: Path) -> VectorPart:
         ids = table["id"].to_numpy()
     except (OSError, KeyError, AttributeError, pa.ArrowException) as error:
         raise InputError(
-            f"{file} can't be read as a part ({error}). Remove it, and start `lookalike embed` again."
+            f"{file} can't be read as a part ({error}). Remove it, and start `lookalike embed` "
+            "again."
         ) from error
     return VectorPart(ids, vectors, table.drop_columns([VECTOR]).replace_schema_metadata(None))

@@ -121,8 +121,12 @@ class Tars:
         whole = dict.fromkeys(BOX_COLUMNS, 0)
         for number, image in enumerate(images_in(self.files[part], skipped)):
             path = f"{self.files[part]}/{image.name}"
-            id = part * IDS_OF_A_TAR + number
-            facts = {"id": id, "path": path, "class": image.class_name, **whole}
+            facts = {
+                "id": part * IDS_OF_A_TAR + number,
+                "path": path,
+                "class": image.class_name,
+                **whole,
+            }
             yield Sample(facts, image.content)
 
 

@@ -1,7 +1,7 @@
 """Images in tar files, as WebDataset packs them: `0001.jpg` beside `0001.cls`, in any order.
 
-The format: https://github.com/webdataset/webdataset. Only image files and `.cls`, the class as text,
-are read; nothing is unpacked to the disk.
+The format: https://github.com/webdataset/webdataset. Image files and `.cls`, the class as text, are
+read; nothing is unpacked to the disk.
 """
 
 import tarfile
