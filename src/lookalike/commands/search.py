@@ -53,6 +53,7 @@ OF_AN_INDEX = ("where", "negatives", "combine", "fold_duplicates")  # keys that 
 
 def search(config: DictConfig) -> int:
     """Answers every query that can be read; returns how many found something."""
+    build(config.embedding)  # an engine that is not there is told of before anything is read
     files = _in_pytorch(as_list(config.checkpoint))
     checkpoints = [read_checkpoint(file, as_list(config.trust)) for file in files]
     _check(config, checkpoints)
