@@ -45,7 +45,7 @@ RANGES: dict[str, Range] = {
     "seed": SEED, "view_seed": SEED,
     "threads": Range(int | None, 1, 1024), "num_workers": Range(int | None, 0, 1024),
     "batch_size": COUNT, "eval_batch_size": COUNT, "images_per_class": COUNT,
-    "batches_per_epoch": Range(int | None, 1), "embedding_size": Range(int | None, 1, 2**20),
+    "batches_per_epoch": Range(int | None, 1, 2**31), "embedding_size": Range(int | None, 1, 2**20),
     "species": COUNT, "images_per_species": COUNT, "feature_views": Range(int, 0, 2**10),
     "crop_size": SIDE, "image_size": SIDE, "size": SIDE, "resize": SIDE,
     "min_scale": Range(float, 1e-6, 1), "warmup": SHARE, "dropout": SHARE,
@@ -62,7 +62,8 @@ RANGES: dict[str, Range] = {
     "queries": COUNT, "pairs_of": COUNT, "mapped": COUNT, "top": COUNT,
     "channels_last": Range(bool, 0), "near_duplicates": Range(bool, 0), "vote": Range(bool, 0),
     "embed": Range(bool, 0), "change": Range(bool, 0), "status": Range(bool, 0),
-    "threshold": Range(float, -1, 1),
+    "threshold": Range(float, -1, 1), "rotation": Range(float, 0, 360),
+    "path": Range(str | None, 0),
 }  # fmt: skip
 LATER = (("precision", "auto"), ("num_classes", None), ("embedding_size", None))  # `train` knows
 ONLY_IN = {  # names that mean a rate in one place only
@@ -198,7 +199,7 @@ def _kinds(call: Any) -> dict[str, Any]:
     kinds = {}
     for name, parameter in inspect.signature(call).parameters.items():
         default = parameter.default
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+        if name == "self" or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         if name in hints:
             plain = default is parameter.empty or not _is_plain(default) or default == ()
