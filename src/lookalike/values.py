@@ -50,7 +50,7 @@ RANGES: dict[str, Range] = {
     "crop_size": SIDE, "image_size": SIDE, "size": SIDE, "resize": SIDE,
     "min_scale": Range(float, 1e-6, 1), "warmup": SHARE, "dropout": SHARE,
     "backbone": RATE, "thawed": RATE, "head": RATE, "loss": RATE, "learning_rate": RATE,
-    "lr": RATE, "weight_decay": RATE, "momentum": SHARE, "alpha": Range(float, 0),
+    "weight_decay": RATE, "momentum": SHARE, "alpha": Range(float, 0),
     "eps": Range(float, 0), "betas": Range(Sequence[float], 0, 1),
     "max_epochs": Range(int, 0, 2**31), "max_steps": Range(int, -1, 2**62),
     "check_val_every_n_epoch": Range(int, 1), "accumulate_grad_batches": Range(int, 1, 2**31),
@@ -107,11 +107,19 @@ def check_kinds(config: Any) -> None:
         raw = OmegaConf.to_container(config._get_root())
         config = _resolved(config)
     for place, node in _nodes(config, above):
-        kinds = kinds_of(get_object(node["_target_"]))
+        kinds = _kinds_of_target(node["_target_"])
         for name, value in node.items():
             if name in kinds and (name, value) not in LATER and not fits(value, kinds[name]):
                 key = _meant(f"{place}.{name}".lstrip("."), raw)
                 raise InputError(f"{key}={_shown(value)}: need {in_words(kinds[name])}.")
+
+
+def _kinds_of_target(name: Any) -> dict[str, Any]:
+    """Of what a `_target_` names; none where it names nothing, which building says."""
+    try:
+        return kinds_of(get_object(name))
+    except (ImportError, ValueError, AttributeError, TypeError):
+        return {}
 
 
 def kinds_of(target: Callable[..., Any]) -> dict[str, Any]:
@@ -202,8 +210,8 @@ def _kinds(call: Any) -> dict[str, Any]:
         if name == "self" or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         if name in hints:
-            plain = default is parameter.empty or not _is_plain(default) or default == ()
-            honest = plain or fits(default, hints[name])
+            default = list(default) if isinstance(default, tuple) else default
+            honest = not _is_plain(default) or fits(default, hints[name])
             kinds[name] = hints[name] if honest else Any
         elif type(default) in (bool, int, float):
             kinds[name] = bool if type(default) is bool else float
