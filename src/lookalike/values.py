@@ -45,12 +45,12 @@ RANGES: dict[str, Range] = {
     "seed": SEED, "view_seed": SEED,
     "threads": Range(int | None, 1, 1024), "num_workers": Range(int | None, 0, 1024),
     "batch_size": COUNT, "eval_batch_size": COUNT, "images_per_class": COUNT,
-    "batches_per_epoch": Range(int | None, 1), "embedding_size": Range(int | None, 1, 2**20),
+    "batches_per_epoch": Range(int | None, 1, 2**31), "embedding_size": Range(int | None, 1, 2**20),
     "species": COUNT, "images_per_species": COUNT, "feature_views": Range(int, 0, 2**10),
     "crop_size": SIDE, "image_size": SIDE, "size": SIDE, "resize": SIDE,
     "min_scale": Range(float, 1e-6, 1), "warmup": SHARE, "dropout": SHARE,
     "backbone": RATE, "thawed": RATE, "head": RATE, "loss": RATE, "learning_rate": RATE,
-    "lr": RATE, "weight_decay": RATE, "momentum": SHARE, "alpha": Range(float, 0),
+    "weight_decay": RATE, "momentum": SHARE, "alpha": Range(float, 0),
     "eps": Range(float, 0), "betas": Range(Sequence[float], 0, 1),
     "max_epochs": Range(int, 0, 2**31), "max_steps": Range(int, -1, 2**62),
     "check_val_every_n_epoch": Range(int, 1), "accumulate_grad_batches": Range(int, 1, 2**31),
@@ -62,7 +62,8 @@ RANGES: dict[str, Range] = {
     "queries": COUNT, "pairs_of": COUNT, "mapped": COUNT, "top": COUNT,
     "channels_last": Range(bool, 0), "near_duplicates": Range(bool, 0), "vote": Range(bool, 0),
     "embed": Range(bool, 0), "change": Range(bool, 0), "status": Range(bool, 0),
-    "threshold": Range(float, -1, 1),
+    "threshold": Range(float, -1, 1), "rotation": Range(float, 0, 360),
+    "path": Range(str | None, 0),
 }  # fmt: skip
 LATER = (("precision", "auto"), ("num_classes", None), ("embedding_size", None))  # `train` knows
 ONLY_IN = {  # names that mean a rate in one place only
@@ -106,11 +107,19 @@ def check_kinds(config: Any) -> None:
         raw = OmegaConf.to_container(config._get_root())
         config = _resolved(config)
     for place, node in _nodes(config, above):
-        kinds = kinds_of(get_object(node["_target_"]))
+        kinds = _kinds_of_target(node["_target_"])
         for name, value in node.items():
             if name in kinds and (name, value) not in LATER and not fits(value, kinds[name]):
                 key = _meant(f"{place}.{name}".lstrip("."), raw)
                 raise InputError(f"{key}={_shown(value)}: need {in_words(kinds[name])}.")
+
+
+def _kinds_of_target(name: Any) -> dict[str, Any]:
+    """Of what a `_target_` names; none where it names nothing, which building says."""
+    try:
+        return kinds_of(get_object(name))
+    except (ImportError, ValueError, AttributeError, TypeError):
+        return {}
 
 
 def kinds_of(target: Callable[..., Any]) -> dict[str, Any]:
@@ -198,11 +207,11 @@ def _kinds(call: Any) -> dict[str, Any]:
     kinds = {}
     for name, parameter in inspect.signature(call).parameters.items():
         default = parameter.default
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+        if name == "self" or parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
             continue
         if name in hints:
-            plain = default is parameter.empty or not _is_plain(default) or default == ()
-            honest = plain or fits(default, hints[name])
+            default = list(default) if isinstance(default, tuple) else default
+            honest = not _is_plain(default) or fits(default, hints[name])
             kinds[name] = hints[name] if honest else Any
         elif type(default) in (bool, int, float):
             kinds[name] = bool if type(default) is bool else float
