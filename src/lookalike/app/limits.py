@@ -86,10 +86,18 @@ class BoundedBodies:
         if announced.isdigit() and int(announced) > self.limits.body:
             return await problem_response(problem)(scope, receive, send)
         body = _Counted(receive, self.limits, problem)
+
+        async def send_unless_failed(message: Message) -> None:
+            if body.failed is None:
+                await send(message)
+
         try:
-            await self.app(scope, body, send)
-        except Problem as error:  # raised by `body`, before any answer
-            await problem_response(error)(scope, receive, send)
+            await self.app(scope, body, send_unless_failed)
+        except Problem as error:
+            if error is not body.failed:
+                raise
+        if body.failed is not None:  # whatever the application made of it
+            await problem_response(body.failed)(scope, receive, send)
 
     def _too_large(self) -> Problem:
         return Problem(413, f"the request has more than {self.limits.body} bytes")
@@ -103,6 +111,7 @@ class _Counted:
         self.left = limits.body
         self.until: float | None = None
         self.whole = False
+        self.failed: Problem | None = None
 
     async def __call__(self) -> Message:
         if self.whole:
@@ -111,8 +120,12 @@ class _Counted:
         self.left -= len(message.get("body", b""))
         self.whole = not message.get("more_body", False)
         if self.left < 0:
-            raise self.problem
+            raise self._fail(self.problem)
         return message
+
+    def _fail(self, problem: Problem) -> Problem:
+        self.failed = problem
+        return problem
 
     async def _in_time(self) -> Any:
         now = asyncio.get_running_loop().time()
@@ -120,4 +133,5 @@ class _Counted:
         try:
             return await asyncio.wait_for(self.receive(), max(0.001, self.until - now))
         except TimeoutError:
-            raise Problem(408, f"no whole request in {self.limits.seconds:g} s") from None
+            text = f"no whole request in {self.limits.seconds:g} s"
+            raise self._fail(Problem(408, text)) from None

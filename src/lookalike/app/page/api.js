@@ -3,6 +3,7 @@
 import { digestOf, find } from "./images.js";
 
 const RETRIES = 4;
+const spent = new Map(); // seconds that an image took when it was told, shown with its first search
 const known = new Set(); // what the server has embedded: needs not be sent again
 
 export class ApiError extends Error {
@@ -62,7 +63,15 @@ export async function list(state, index, more, signal) {
     return json(`/items?${parameters(state, index, { order: "mixed", ...more })}`, { signal });
   }
   const references = [...state.positive, ...state.negative];
-  return (await withImages(`/search?${parameters(state, index, more)}`, references, index, signal)).json();
+  const path = `/search?${parameters(state, index, more)}`;
+  const found = await (await withImages(path, references, index, signal)).json();
+  for (const reference of references) addSpent(found.seconds, `${index} ${reference}`);
+  return found;
+}
+
+function addSpent(seconds, key) {
+  for (const step of ["decoding", "embedding"]) seconds[step] += spent.get(key)?.[step] ?? 0;
+  spent.delete(key);
 }
 
 /** Ask for a path whose query names these references. */
@@ -89,8 +98,10 @@ export async function tell(file, index) {
   const body = new FormData();
   body.append("file", file, file.name || "image.png");
   const found = await json(`/search?${new URLSearchParams({ index, k: 0 })}`, { method: "POST", body });
-  known.add(`${index} ${found.positive[0]}`);
-  return found.positive[0];
+  const [reference] = found.positive;
+  known.add(`${index} ${reference}`);
+  spent.set(`${index} ${reference}`, found.seconds);
+  return reference;
 }
 
 async function form(references) {

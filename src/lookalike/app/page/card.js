@@ -39,12 +39,19 @@ function description(hit) {
 
 function words(hit) {
   const columns = Object.entries(hit.columns).filter(([, value]) => value !== null);
-  const about = columns.map(([name, value]) => `${name}: ${value}`).join(", ");
+  const every = columns.map(([name, value]) => `${name}: ${value}`).join("\n");
+  const about = columns.map(short).filter(Boolean).join(" · ");
   const score = hit.rank ? el("span", { class: "score", title: "Cosine similarity" }, hit.score.toFixed(3)) : null;
   const bar = hit.rank ? el("meter", { class: "bar", min: 0, max: 1, value: Math.max(0, hit.score), "aria-hidden": "true" }) : null;
   return el("div", { class: "words" },
     el("p", { class: "name" }, el("b", { title: hit.path }, hit.class_name || fileOf(hit)), score), bar,
-    el("p", { class: "more", title: about ? `${hit.path}\n${about}` : hit.path }, about || fileOf(hit)));
+    el("p", { class: "more", title: `${hit.path}\n${every}` }, about || fileOf(hit)));
+}
+
+/** A column in a few letters: texts alone, numbers and what is true with their names. */
+function short([name, value]) {
+  if (typeof value === "boolean") return value ? name.replaceAll("_", " ") : "";
+  return typeof value === "number" ? `${name} ${value}` : String(value);
 }
 
 function tools(hit, index, state) {

@@ -26,7 +26,7 @@ async function draw(state) {
   document.title = isSearch(state) ? "Search · lookalike" : "lookalike";
   document.body.classList.toggle("searching", isSearch(state));
   byId("results").setAttribute("aria-busy", "true");
-  if (cards.length > 1) byId("results").dataset.many = "yes";
+  byId("results").dataset.first = names[0];
   try {
     await drawQuery(state);
     const answers = await drawResults(state, names);

@@ -21,7 +21,7 @@ export async function drawQuery(state) {
 
 /** Take an image file: the server names it, this browser keeps it, and it is searched. */
 export async function take(file, { as = adding, alone = replacing } = {}) {
-  const index = current().index[0] ?? "";
+  const index = byId("results").dataset.first;
   const busy = byId("query");
   busy.setAttribute("aria-busy", "true");
   try {
@@ -62,7 +62,7 @@ function welcome() {
   return [el("div", { class: "drop" },
     el("img", { src: "/page/drop.svg", alt: "", width: 72, height: 56 }),
     el("h1", {}, "Search by image"),
-    el("p", {}, el("span", { class: "only-desktop" }, "Drop or paste one, "), "choose a file, or pick one of the gallery."),
+    el("p", {}, el("span", { class: "only-desktop" }, "Drop or paste one, choose a file, "), el("span", { class: "only-touch" }, "Choose a file, take a photo, "), "or pick one of the gallery."),
     sources())];
 }
 

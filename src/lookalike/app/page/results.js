@@ -35,7 +35,7 @@ class Results {
     this.more = el("div", { class: "sentinel" });
     const buttons = isSearch(state) ? exportButtons(state, index) : null;
     this.element = el("section", { class: "list", "aria-label": index },
-      el("header", { class: "list-head" }, el("div", {}, this.title, this.times), buttons), this.grid, this.more);
+      el("header", { class: "list-head" }, el("div", {}, el("p", { class: "eyebrow" }, index), this.title, this.times), buttons), this.grid, this.more);
     this.grid.addEventListener("keydown", (event) => moveFocus(event, this.grid));
   }
 
@@ -59,8 +59,8 @@ class Results {
   head(answer) {
     const search = isSearch(this.state);
     const reached = search && answer.total >= answer.reach;
-    const what = search ? plural(answer.total, reached ? "nearest image" : "match", reached ? undefined : "matches") : plural(answer.total, "image");
-    this.title.textContent = byId("results").dataset.many ? `${this.index}: ${what}` : what;
+    const what = search ? (reached ? `${answer.total.toLocaleString("en")} nearest` : plural(answer.total, "match", "matches")) : plural(answer.total, "image");
+    this.title.textContent = what;
     if (answer.seconds) this.times.replaceChildren(times(answer.seconds), ...[summary(this.index)].filter(Boolean).map((text) => el("span", {}, ` · ${text}`)));
     else this.times.textContent = "Click one to search by it.";
     if (!answer.total) this.more.replaceChildren(nothing(this.state));
