@@ -117,7 +117,12 @@ def words(text: str) -> str:
 
 
 def of_timm(setting: str, name: str) -> Any:
-    """How the weights of a timm network were trained: "image_size", "mean" or "std".
+    """How the weights of a timm network were trained.
+
+    Args:
+        setting: "image_size", "mean", "std", "crop" (share of the resized image) or
+            "interpolation".
+        name: of the network, with or without a tag of pretrained weights.
 
     Raises:
         InputError: timm is not installed, or has no such network.
@@ -128,7 +133,10 @@ def of_timm(setting: str, name: str) -> Any:
         raise InputError(f"timm has no model {name!r}.{did_you_mean(name, timm.list_models())}")
     if setting == "image_size":
         return trained.input_size[-1]
-    return ListConfig(list(getattr(trained, setting)))
+    if setting == "crop":
+        return trained.crop_pct
+    value = getattr(trained, setting)
+    return ListConfig(list(value)) if setting in ("mean", "std") else value
 
 
 OmegaConf.register_new_resolver("words", words, replace=True)

@@ -21,4 +21,5 @@ def pretrained_embedder(backbone: Backbone, pooling: nn.Module) -> tuple[Embedde
     """
     nothing_learns = Freeze(below=None, batch_norm=True)
     embedder = Embedder(backbone, pooling, partial(Identity), nothing_learns)
-    return embedder.for_measuring(), centred(backbone.image_size)
+    view = centred(backbone.image_size, None, backbone.crop, backbone.interpolation)
+    return embedder.for_measuring(), view
