@@ -15,7 +15,7 @@ Compose = Callable[..., DictConfig]
 
 # A new file must be counted here, so that none is passed over.
 FOUND = {
-    "backbone": 19,
+    "backbone": 21,
     "benchmark": 10,
     "callbacks": 4,
     "data": 13,
@@ -53,6 +53,13 @@ FILES = sorted(
 CHOICES = [f"{file.parent.name}={file.stem}" for file in FILES]
 COMPANIONS = {  # what a choice needs beside it
     "backbone=timm": ["backbone.name=mobilenetv3_small_050", "backbone.image_size=32"],
+    "backbone=own": [
+        "backbone.network._target_=torch.nn.Conv2d",
+        "+backbone.network.in_channels=3",
+        "+backbone.network.out_channels=4",
+        "+backbone.network.kernel_size=3",
+    ],
+    "backbone=torchvision": ["backbone.name=squeezenet1_1"],
     "backbone=dinov2": ["backbone.image_size=28"],
     "distance=": ["loss=triplet"],
     "freeze=below": ["freeze.below=1"],

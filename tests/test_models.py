@@ -3,6 +3,7 @@
 import gc
 import weakref
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from lookalike.config import build
 from lookalike.errors import InputError
 from lookalike.models.backbones import Backbone, torchvision_backbone
 from lookalike.models.embedder import Embedder
@@ -69,6 +71,50 @@ def test_backbone_equals_torchvision_up_to_its_classifier(
             logits = classifier(features.mean((2, 3)))
         torch.testing.assert_close(logits, full(batch))
     assert ours.width == features.shape[1]
+
+
+ANY = (
+    ("alexnet", 64, 4096), ("vgg11", 32, 4096), ("densenet121", 32, 1024), ("vit_b_16", 224, 768),
+    ("efficientnet_b0", 32, 1280), ("squeezenet1_1", 32, 512), ("maxvit_t", 224, 512),
+    ("swin_t", 32, 768), ("convnext_tiny", 32, 768), ("mnasnet0_5", 32, 1280),
+    ("shufflenet_v2_x0_5", 32, 1024), ("regnet_y_400mf", 32, 440), ("inception_v3", 96, 2048),
+)  # fmt: skip
+QUICK = ("squeezenet1_1", "mnasnet0_5", "shufflenet_v2_x0_5")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "width"),
+    [pytest.param(*each, marks=[] if each[0] in QUICK else [pytest.mark.slow]) for each in ANY],
+)
+@pytest.mark.filterwarnings("ignore:The default weight initialization of inception_v3")
+def test_any_network_of_torchvision(name: str, size: int, width: int, tmp_path: Path) -> None:
+    """What enters its last layer, caught by a hook."""
+    torch.manual_seed(0)
+    auxiliary = {"aux_logits": False, "init_weights": False} if "cept" in name else {}
+    full = torchvision.models.get_model(name, weights=None, **auxiliary).eval()
+    torch.save(full.state_dict(), tmp_path / "weights.pth")
+    ours = torchvision_backbone(name, str(tmp_path / "weights.pth"), size, MEAN, STD, None).eval()
+    layer = {"squeezenet1_1": nn.Conv2d}.get(name, nn.Linear)
+    last = [module for module in full.modules() if isinstance(module, layer)][-1]
+    caught: list[Tensor] = []
+    last.register_forward_hook(lambda _, given, __: caught.append(given[0]))
+    images = torch.rand(2, 3, size, size)
+    with torch.inference_mode():
+        found, _ = ours(images), full(images)
+    expected = caught[0].relu().mean((2, 3)) if name == "squeezenet1_1" else caught[0]
+    torch.testing.assert_close(found, expected)
+    assert ours.shape == (width,)
+
+
+def test_torchvision_knows_how_its_networks_see(compose: Any) -> None:
+    chosen = ("train", "data=flowers", "backbone=torchvision")
+    config = compose(*chosen, "backbone.name=swin_t")
+    test = config.data.transform.test
+    assert (config.backbone.image_size, test.interpolation) == (224, "bicubic")
+    assert build(test).short_side == 232
+    assert compose(*chosen, "backbone.name=inception_v3").backbone.mean == [0.5, 0.5, 0.5]
+    with pytest.raises(Exception, match=r"no network 'resnet51'.*resnet50"):
+        _ = compose(*chosen, "backbone.name=resnet51").backbone.crop
 
 
 @pytest.mark.parametrize(

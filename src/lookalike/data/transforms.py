@@ -107,7 +107,7 @@ def centred(
         crop: share of the resized short side that is left, in (0, 1].
         interpolation: of the resizing, "bilinear" or "bicubic".
     """
-    resize = resize or floor(size / crop)
+    resize = resize or floor(size / crop + 1e-6)  # 224 / (224 / 232) is just below 232
     pipeline = v2.Compose([_resize(resize, interpolation), v2.CenterCrop(size)])
     return EachImage(pipeline, short_side=resize)
 

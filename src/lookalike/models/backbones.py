@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
 
 
+AUXILIARY = ("AuxLogits", "aux1", "aux2")  # heads that only torchvision's training uses
+
+
 class Backbone(nn.Module):
     """A network up to its last feature map, and the images that it expects.
 
@@ -73,9 +76,11 @@ def torchvision_backbone(
     image_size: int,
     mean: Sequence[float],
     std: Sequence[float],
-    last_layer: str,
+    last_layer: str | None,
+    crop: float = 1.0,
+    interpolation: str = "bilinear",
 ) -> Backbone:
-    """A torchvision classification network up to and including its last convolutional layer.
+    """A torchvision classification network without its classifier.
 
     Args:
         name: of torchvision.models, such as "resnet50".
@@ -85,14 +90,22 @@ def torchvision_backbone(
         mean: (3,), see `Backbone`.
         std: (3,), see `Backbone`.
         last_layer: the child module whose output is the feature map; all after it is dropped.
+            Null for the features that its last layer classifies, (B, width).
+        crop: see `Backbone`.
+        interpolation: see `Backbone`.
 
     Raises:
         InputError: the weights can't be found, read, or do not fit the network.
     """
     full = torchvision_module("models").get_model(name, weights=None, **_construction(name))
+    dropped = _children_after(full, last_layer) if last_layer else [_classifier_of(full)]
     if weights is not None:
-        load_weights(full, state_dict_of(name, weights), dropped=_children_after(full, last_layer))
-    return Backbone(_up_to(full, last_layer), image_size, mean, std)
+        load_weights(full, state_dict_of(name, weights), (*dropped, *AUXILIARY))
+    if last_layer:
+        full = _up_to(full, last_layer)
+    else:
+        full.set_submodule(dropped[0], nn.Identity())
+    return Backbone(full, image_size, mean, std, crop, interpolation)
 
 
 def _construction(name: str) -> dict[str, object]:
@@ -103,10 +116,16 @@ def _construction(name: str) -> dict[str, object]:
     return {}
 
 
-def _children_after(network: nn.Module, last_layer: str) -> tuple[str, ...]:
+def _children_after(network: nn.Module, last_layer: str) -> list[str]:
     names = [name for name, _ in network.named_children()]
-    auxiliary = ("AuxLogits", "aux1", "aux2")
-    return (*names[names.index(last_layer) + 1 :], *auxiliary)
+    return names[names.index(last_layer) + 1 :]
+
+
+def _classifier_of(network: nn.Module) -> str:
+    """The dotted name of its last layer with weights: linear, or SqueezeNet's convolution."""
+    modules = list(network.named_modules())
+    linear = [name for name, module in modules if isinstance(module, nn.Linear)]
+    return (linear or [name for name, module in modules if isinstance(module, nn.Conv2d)])[-1]
 
 
 def _up_to(network: nn.Module, last_layer: str) -> nn.Sequential:
@@ -190,7 +209,8 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], dropped: Sequence
             f"these weights are not of this {type(network).__name__}: {problems}. Give a state "
             "dict of the same network, or choose the network that they are of."
         )
-    network.load_state_dict(own | given)
+    own.update(given)  # keeps its versions of modules, which MNASNet asks for
+    network.load_state_dict(own)
 
 
 def _misfits(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str:

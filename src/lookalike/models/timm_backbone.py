@@ -59,8 +59,8 @@ def timm_backbone(
         return Backbone(features, image_size, mean, std, crop, interpolation)
     except (AssertionError, RuntimeError) as error:
         raise InputError(
-            f"{name} takes no images of {image_size} pixels ({error}). Set backbone.image_size, for "
-            f"example to {_trained_size(network)}, with which it was trained."
+            f"{name} takes no images of {image_size} pixels ({error}). Set backbone.image_size, "
+            f"for example to {_trained_size(network)}, with which it was trained."
         ) from error
 
 

@@ -120,9 +120,7 @@ class _Extent:
 
     @classmethod
     def of(cls, exact: NDArray[np.float32], dtype: torch.dtype) -> "_Extent":
-        norm = residual = (
-            0.0  # numbers: small tensors kept among freed large ones hold their memory
-        )
+        norm = residual = 0.0  # numbers: small tensors kept among freed large ones hold their memory
         for part in tensor_of(exact).split(ROWS):
             lost = part - part.to(dtype).float()
             norm = max(norm, part.norm(dim=1).max().item())
