@@ -143,7 +143,7 @@ class FourViews:
         return torch.cat([upright, upright.flip(-1)], 1)
 
 
-def _resize(size: int | list[int], interpolation: str) -> v2.Resize:
+def _resize(size: int | list[int], interpolation: str) -> Callable[[Tensor], Tensor]:
     return v2.Resize(size, v2.InterpolationMode(interpolation), antialias=True)
 
 
