@@ -10,7 +10,7 @@ from torch import nn
 from lookalike.config import build
 from lookalike.data.images import Transform
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
-from lookalike.inference.pretrained import pretrained_embedder
+from lookalike.inference.pretrained import pretrained_embedder, view_of
 from lookalike.inference.trust import check_trusted
 from lookalike.models.backbones import Backbone
 from lookalike.models.embedder import Embedder
@@ -83,8 +83,9 @@ def pretrained_network(backbone: Backbone, pooling: nn.Module, name: str) -> Net
         name: of the backbone.
     """
     embedder, view = pretrained_embedder(backbone, pooling)
-    seen = {"_target_": "lookalike.data.transforms.centred", "size": backbone.image_size}
-    return Network(embedder, view, seen, weights_fingerprint(embedder.state_dict()), name)
+    return Network(
+        embedder, view, view_of(backbone), weights_fingerprint(embedder.state_dict()), name
+    )
 
 
 def _exported(network: ExportedNetwork, trust: Sequence[str]) -> Network:
