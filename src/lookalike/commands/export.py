@@ -40,8 +40,9 @@ def export(config: DictConfig) -> Path:
     print(f"largest difference from PyTorch: {apart:.1e} of a vector, on {len(compared)} images")
     if config.precision == "int8":
         log.info("Quantising it in two ways.")
-        readables = (readable(each, folder / "unreadable.csv") for each in (choosing, testing))
-        content, cost = in_int8(network, content, *readables, config.num_workers)
+        choosing = readable(choosing, folder / "unreadable_choosing.csv")
+        testing = readable(testing, folder / "unreadable.csv")
+        content, cost = in_int8(network, content, choosing, testing, config.num_workers)
         print(f"int8, {cost.kind}: {cost}")
     write_exported(file, content)
     print(f"{file} ({len(content) / 1e6:.1f} MB)")

@@ -120,9 +120,9 @@ def _cost(
     found, expected = (
         measuring.embeddings(ExportedNetwork(each, kind), records) for each in (candidate, content)
     )
-    recalls = [_recall(each, records) for each in (found, expected)]
+    recall, in_float32 = (_recall(each, records) for each in (found, expected))
     cosine = float((found.vectors * expected.vectors).sum(1).mean())
-    return Cost(kind, len(records), *recalls, cosine)
+    return Cost(kind, len(records), recall, in_float32, cosine)
 
 
 def _recall(embeddings: Embeddings, records: Records) -> float | None:

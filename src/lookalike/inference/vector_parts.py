@@ -60,8 +60,9 @@ def write_part(
     column = pa.FixedSizeListArray.from_arrays(flat, vectors.shape[1])
     table = columns.append_column(VECTOR, column)
     table = table.replace_schema_metadata({NOTES: json.dumps(dict(notes))})
-    with writing(file, "wb") as stream:  # float32 of networks does not compress
-        parquet.write_table(table, stream, compression=dict.fromkeys(columns.column_names, "zstd"))
+    packed: Any = dict.fromkeys(columns.column_names, "zstd")  # vectors do not compress
+    with writing(file, "wb") as stream:
+        parquet.write_table(table, stream, compression=packed)
 
 
 def begin_parts(folder: Path, plan: Mapping[str, Any]) -> None:
@@ -150,7 +151,8 @@ def _read(file: Path) -> VectorPart:
     from pyarrow import parquet
 
     try:
-        table = parquet.read_table(file, partitioning=None).combine_chunks()
+        with parquet.ParquetFile(file) as opened:
+            table = opened.read().combine_chunks()
         column = table[VECTOR].combine_chunks()
         flat = column.flatten().to_numpy(zero_copy_only=False)
         vectors = flat.reshape(table.num_rows, column.type.list_size)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from glob import glob, has_magic
 from hashlib import sha256
 from pathlib import Path
@@ -81,7 +80,7 @@ class Listed:
         more = [field for field in self.items.schema if field.name != ID.name]
         return pa.schema([ID, *more])
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Of all paths and boxes, and the size of a part."""
         found = sha256(str(self.size).encode())
@@ -103,15 +102,18 @@ class Tars:
         files: absolute paths.
     """
 
-    schema = OF_TARS
-
     def __init__(self, files: Sequence[str]) -> None:
         self.files = files
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The same for all tars."""
+        return OF_TARS
 
     def __len__(self) -> int:
         return len(self.files)
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """Of the paths."""
         return sha256("\n".join(self.files).encode()).hexdigest()[:16]

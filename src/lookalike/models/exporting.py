@@ -68,12 +68,12 @@ def to_torch_export(network: nn.Module, images: Tensor, notes: Mapping[str, str]
     Raises:
         Exception: of a dozen kinds, where torch.export can't follow the network.
     """
-    content = BytesIO()
+    stream = BytesIO()
     with _quietly(), _plain_attention():
         batch = ({0: torch.export.Dim("batch", min=1)},)
         program = torch.export.export(network, (_two(images),), dynamic_shapes=batch)
-        torch.export.save(program, content, extra_files=dict(notes))
-    return content.getvalue()
+        torch.export.save(program, stream, extra_files=dict(notes))
+    return stream.getvalue()
 
 
 def read_torch_export(content: bytes) -> nn.Module:

@@ -65,11 +65,11 @@ def quantised_dynamic(content: bytes) -> bytes:
 
 def _prepared(content: bytes, folder: Path) -> Path:
     """A file of the graph with the shapes that quantisation needs."""
+    import onnx
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
-    given, prepared = folder / "float32.onnx", folder / "prepared.onnx"
-    given.write_bytes(content)
-    quant_pre_process(given, prepared, skip_symbolic_shape=True)
+    prepared = folder / "prepared.onnx"
+    quant_pre_process(onnx.load_from_string(content), prepared, skip_symbolic_shape=True)
     return prepared
 
 

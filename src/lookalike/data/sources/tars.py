@@ -44,12 +44,13 @@ def images_in(tar: str | Path, skipped: Skipped) -> Iterator[Packed]:
         tar: also compressed.
         skipped: learns what is skipped.
     """
-    key, waiting, class_name = "", [], ""
+    waiting: list[tuple[str, bytes]] = []
+    key = class_name = ""
     for name, content in _files_in(Path(tar), skipped):
         path = PurePosixPath(name)
         stem, ending = str(path.with_suffix("")), path.suffix.lower()
         if stem != key:
-            yield from (Packed(*each, class_name) for each in waiting)
+            yield from (Packed(member, held, class_name) for member, held in waiting)
             key, waiting, class_name = stem, [], ""
         if ending == CLASS:
             class_name = content.decode(errors="replace").strip()
@@ -57,7 +58,7 @@ def images_in(tar: str | Path, skipped: Skipped) -> Iterator[Packed]:
             waiting.append((name, content))
         elif ending not in BESIDE:
             skipped.add(ending or "without extension", Path(tar) / name)
-    yield from (Packed(*each, class_name) for each in waiting)
+    yield from (Packed(member, held, class_name) for member, held in waiting)
 
 
 def _files_in(tar: Path, skipped: Skipped) -> Iterator[tuple[str, bytes]]:
