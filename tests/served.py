@@ -1,4 +1,4 @@
-"""A small index to serve: drawn images in four classes, with prices, and the network of the tests."""
+"""A small index to serve: drawn images of four classes, with prices, and the tests' network."""
 
 import csv
 from pathlib import Path

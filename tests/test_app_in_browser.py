@@ -84,7 +84,7 @@ def upload(page: Page, file: Path) -> None:
 
 
 def until(page: Page, condition: str) -> None:
-    """Wait for a condition in JavaScript; Playwright's own way needs eval, which the page forbids."""
+    """Wait for a condition in JavaScript; Playwright's way needs eval, which the page forbids."""
     for _ in range(100):
         if page.evaluate(condition):
             return
@@ -293,7 +293,7 @@ def test_on_a_phone(browser: Browser, address: str, folder: Path, theme: Any) ->
     ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
     brightness = sum(map(int, re.findall(r"\d+", ground)[:3])) / 3
     assert (brightness > 128) == (theme == "light")
-    missing = page.evaluate("[...document.images].filter(image => !image.hasAttribute('alt')).length")
+    missing = page.evaluate("[...document.images].filter(each => !each.hasAttribute('alt')).length")
     assert missing == 0
     phone.close()
 

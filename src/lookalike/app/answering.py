@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,8 +158,9 @@ def _query(
         if isinstance(outcome, Exception):
             return outcome
     try:
-        positives, negatives = (np.stack(some) if some else None for some in parts)
-        return combined(positives, negatives)  # type: ignore[arg-type]  # one positive at least
+        stacked: list[Any] = [np.stack(some) if some else None for some in parts]  # type: ignore[arg-type]
+        positives, negatives = stacked
+        return combined(positives, negatives)
     except InputError as error:
         return error
 

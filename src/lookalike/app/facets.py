@@ -6,10 +6,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+import pyarrow.compute
 
 from lookalike.errors import InputError, did_you_mean
 from lookalike.inference.items import OWN
+
+pc: Any = pyarrow.compute  # its functions are made at run time
 
 SHOWN = 200  # values of a column at most
 BINS = 16  # of a column of numbers

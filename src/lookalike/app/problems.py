@@ -8,7 +8,7 @@ from lookalike.app.queue import Full
 from lookalike.errors import InputError
 
 
-class Problem(Exception):
+class Problem(Exception):  # noqa: N818  # what people call an answer that is an error
     """A request that is not answered, and why.
 
     status: HTTP's.

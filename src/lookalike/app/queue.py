@@ -12,7 +12,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-class Full(Exception):
+class Full(Exception):  # noqa: N818
     """The queue takes nothing more for now.
 
     retry_after: whole seconds until it has probably room again.

@@ -64,12 +64,15 @@ class Routes:
     def router(self) -> APIRouter:
         """All routes."""
         router = APIRouter(responses=SAID)
-        csv = {200: {"content": {"text/csv": {}}}}
+        csv: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}}}
         router.get("/search", response_model=HitsOut, responses=csv)(self.search)
         router.post("/search", response_model=HitsOut, responses=csv)(self.search_sent)
         router.get("/items")(self.items)
         router.get("/items/{index}/{id}")(self.item)
-        jpeg = {200: {"content": {"image/jpeg": {}}}, 304: {"description": "as the browser has it"}}
+        jpeg: dict[int | str, dict[str, Any]] = {
+            200: {"content": {"image/jpeg": {}}},
+            304: {"description": "as the browser has it"},
+        }
         router.get("/thumbnails/{index}/{id}", response_class=Response, responses=jpeg)(
             self.thumbnail
         )
