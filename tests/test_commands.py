@@ -19,7 +19,17 @@ from lookalike.commands.verb import only_what_is_swept
 from lookalike.config import check_arguments, config_folder, gather_overrides, words
 
 CHECKOUT = Path(__file__).resolve().parents[1]
-VERBS = ("benchmark", "classify", "evaluate", "prepare", "report", "search", "train", "tune")
+VERBS = (
+    "benchmark",
+    "classify",
+    "evaluate",
+    "prepare",
+    "report",
+    "search",
+    "share",
+    "train",
+    "tune",
+)
 COMMAND = re.compile(rf"lookalike ({'|'.join(VERBS)})\b((?:\\\n#?|[^`\n])*)")
 EXPERIMENTS = sorted(file.stem for file in (config_folder() / "experiment").glob("*.yaml"))
 # groups whose node is one choice alone; what an experiment says of it must not reach another choice

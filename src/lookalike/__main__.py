@@ -24,6 +24,7 @@ TASKS = {
     "use a network": {
         "search": "find the images that look like yours",
         "classify": "name what is on your images",
+        "share": "hand a network on: a folder, or the Hugging Face Hub",
     },
 }
 VERBS = {verb: purpose for verbs in TASKS.values() for verb, purpose in verbs.items()}

@@ -84,6 +84,7 @@ class RetrievalData(LightningDataModule):
         seed: int = 0,
         view_seed: int = 0,
         exclude: str | Sequence[str] | None = None,
+        name: str | None = None,
     ) -> None:
         super().__init__()
         check_image_settings(transform, cache)

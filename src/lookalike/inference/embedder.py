@@ -13,7 +13,9 @@ from lookalike.data.decoding import as_tensor, decode, to_rgb
 from lookalike.data.images import Transform
 from lookalike.device import find_device
 from lookalike.errors import InputError
-from lookalike.inference.checkpoint import read_checkpoint
+from lookalike.hub import PREFIX, is_on_hub
+from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
+from lookalike.inference.share import share_as_folder, share_on_hub
 from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine, Engine
 from lookalike.models.racing import Racing
@@ -30,14 +32,78 @@ class ImageEmbedder:
         embedder: in evaluation mode.
         transform: its test transform, a list of uint8 (3, h, w) -> uint8 (B, 3, H, W).
         engine: what runs the embedder.
+        checkpoint: that it comes from; needed to save or upload it.
     """
 
     def __init__(
-        self, embedder: Embedder, transform: Transform, engine: EmbeddingEngine = AUTO
+        self,
+        embedder: Embedder,
+        transform: Transform,
+        engine: EmbeddingEngine = AUTO,
+        checkpoint: Checkpoint | None = None,
     ) -> None:
+        self.checkpoint = checkpoint
         self.embedder = embedder
         self.transform = transform
         self.compute = engine.faster(embedder)
+
+    @staticmethod
+    def from_pretrained(
+        name: str | Path,
+        revision: str | None = None,
+        device: str = "cpu",
+        trust: Sequence[str] = (),
+        engine: Engine = "auto",
+        precision: Precision = "float32",
+    ) -> "ImageEmbedder":
+        """A shared network with its preprocessing.
+
+            embed = lookalike.ImageEmbedder.from_pretrained("user/network")
+
+        Args:
+            name: a folder of `save_pretrained` or `lookalike share`, or a name on the Hub.
+            revision: a branch, tag or commit on the Hub; null for the newest.
+            device: "cpu", "cuda", "cuda:1" ..., or "auto" for a GPU where there is one.
+            trust: packages of your own whose parts it may name.
+            engine: what runs the network, and
+            precision: in which it computes, see `EmbeddingEngine`.
+
+        Raises:
+            InputError: there is no such network, it is damaged or comes from a newer lookalike,
+                or it names a part that is neither known nor trusted.
+        """
+        place = str(name)
+        if not Path(name).exists() and not is_on_hub(place):
+            place = f"{PREFIX}{place}"
+        if revision and is_on_hub(place):
+            place = f"{place}@{revision}"
+        return load_embedder(place, device, trust, engine, precision)
+
+    def save_pretrained(self, folder: str | Path, licence: str | None = None) -> Path:
+        """Write a folder, whose `from_pretrained` gives the same embeddings to the last bit.
+
+        See `share_as_folder`.
+
+        Raises:
+            InputError: it was not loaded from a checkpoint, or the folder holds a network already.
+        """
+        return share_as_folder(self._origin(), folder, licence)
+
+    def push_to_hub(self, repository: str, licence: str | None = None, private: bool = True) -> str:
+        """Upload it to the Hub as one commit; returns the address. See `share_on_hub`.
+
+        Raises:
+            InputError: it was not loaded from a checkpoint, or the Hub refuses.
+        """
+        return share_on_hub(self._origin(), repository, licence, private=private)
+
+    def _origin(self) -> Checkpoint:
+        if self.checkpoint is None:
+            raise InputError(
+                "this embedder was put together in Python, so no configuration can rebuild it. "
+                "Share one of load_embedder(RUN/checkpoints/best.ckpt) or from_pretrained."
+            )
+        return self.checkpoint
 
     @torch.inference_mode()
     def __call__(
@@ -102,7 +168,7 @@ def load_embedder(
         vectors = embed(["rose.jpg", Image.open("tulip.png")])  # (2, 128)
 
     Args:
-        file: a checkpoint that `lookalike train` saved.
+        file: a checkpoint that `lookalike train` saved, or a shared network, see `read_checkpoint`.
         device: "cpu", "cuda", "cuda:1" ..., or "auto" for a GPU where there is one.
         trust: packages of your own whose parts the checkpoint may name.
         engine: what runs the network, and
@@ -115,4 +181,5 @@ def load_embedder(
     where = find_device(device)
     checkpoint = read_checkpoint(file, trust)
     chosen = EmbeddingEngine(engine, precision)
-    return ImageEmbedder(checkpoint.embedder().to(where), checkpoint.transform(), chosen)
+    embedder = checkpoint.embedder().to(where)
+    return ImageEmbedder(embedder, checkpoint.transform(), chosen, checkpoint)

@@ -1,7 +1,7 @@
 """Backbones: normalised images (B, 3, H, W) -> a feature map (B, width, h, w), or (B, width).
 
 torchvision's networks without their classifiers, and any of timm's. Weights are torchvision's by
-their enum's name ("IMAGENET1K_V2"), a local file, or none.
+their enum's name ("IMAGENET1K_V2"), a local file, a repository of the Hub, or none.
 """
 
 from collections.abc import Sequence
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lookalike.compatibility import timm_module, torchvision_module
 from lookalike.errors import InputError, did_you_mean
+from lookalike.hub import fetched, is_on_hub
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -70,7 +72,8 @@ def torchvision_backbone(
     Args:
         name: of torchvision.models, such as "resnet50".
         weights: an enum name such as "IMAGENET1K_V1" (downloaded once), the path of a state dict
-            with torchvision's key names, or null for random weights.
+            with torchvision's key names, a repository that has one ("hf-hub:timm/resnet18.tv_in1k")
+            or null for random weights.
         image_size: side of the square images, pixels.
         mean: (3,), see `Backbone`.
         std: (3,), see `Backbone`.
@@ -98,7 +101,8 @@ def timm_backbone(
 
     Args:
         name: one of `timm.list_models()`, with or without a tag of pretrained weights.
-        weights: "pretrained" for timm's own, the path of a state dict, or null for random ones.
+        weights: "pretrained" for timm's own, the path of a state dict, a repository of the Hub such
+            as "hf-hub:timm/resnet18.a1_in1k", or null for random ones.
         image_size: side of the square images, pixels.
         mean: (3,), see `Backbone`.
         std: (3,), see `Backbone`.
@@ -111,13 +115,17 @@ def timm_backbone(
         with torch.device("meta"):  # its shape alone, in no time
             attends = getattr(timm.create_model(name, num_classes=0), "attn_pool", None) is not None
         pooling = {} if attends else {"global_pool": ""}
+        overlay = {}
+        if weights is not None and is_on_hub(weights):  # as a file, timm renames its old keys
+            overlay["pretrained_cfg_overlay"] = {"file": str(_hub_file(weights))}
         network = timm.create_model(
-            name, pretrained=weights == "pretrained", num_classes=0, **pooling
-        )
+            name, pretrained=weights == "pretrained" or bool(overlay), num_classes=0, **pooling,
+            **overlay,
+        )  # fmt: skip
     except RuntimeError as error:
         hint = did_you_mean(name, timm.list_models())
         raise InputError(f"timm has no model {name!r} ({error}).{hint}") from error
-    if weights not in (None, "pretrained"):
+    if weights not in (None, "pretrained") and not overlay:
         load_weights(network, read_state_dict(Path(weights)), dropped=("head", "classifier", "fc"))
     return Backbone(_ChannelsFirst(network), image_size, mean, std)
 
@@ -173,7 +181,8 @@ def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
 
     Args:
         name: of the network, in torchvision.models.
-        weights: a name such as "IMAGENET1K_V1" (downloaded once), or the path of a state dict.
+        weights: a name such as "IMAGENET1K_V1" (downloaded once), the path of a state dict, or a
+            repository of the Hub.
 
     Raises:
         InputError: there is no such name or file, or it can't be downloaded or read.
@@ -181,6 +190,8 @@ def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
     available = torchvision_module("models").get_model_weights(name)
     if weights in available.__members__:
         return _downloaded(available[weights])
+    if is_on_hub(weights):
+        return read_state_dict(_hub_file(weights))
     if not Path(weights).is_file():
         raise InputError(
             f"no weights {weights!r} for {name}: neither a file nor one of "
@@ -200,6 +211,17 @@ def _downloaded(weights: "WeightsEnum") -> dict[str, Tensor]:
         ) from error
 
 
+def _hub_file(place: str) -> Path:
+    """The weights in a repository of the Hub: safetensors alone, which hold no code."""
+    file = fetched(place, ["model.safetensors"]) / "model.safetensors"
+    if not file.is_file():
+        raise InputError(
+            f"{place} has no model.safetensors. Take a repository with one, such as "
+            "hf-hub:timm/resnet18.a1_in1k, or give a file: backbone.weights=<file>."
+        )
+    return file
+
+
 def read_state_dict(file: Path) -> dict[str, Tensor]:
     """The state dict in a file, on the CPU; no code in it is run.
 
@@ -212,6 +234,8 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
             "backbone.weights=null."
         )
     try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types, depending on the bytes
         raise InputError(f"{file} is no state dict that torch can read safely: {error}") from error
