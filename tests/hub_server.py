@@ -8,8 +8,6 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-COMMIT = "a" * 40
-
 
 class FakeHub(BaseHTTPRequestHandler):
     """Repositories are folders: <folder>/models/<user>/<name>/, <folder>/datasets/<user>/<name>/.
@@ -33,50 +31,65 @@ class FakeHub(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers["Content-Length"]))
         if self.path == "/api/repos/create":
             self.created.append(json.loads(body))
-            self._json({"url": f"http://hub/{self.created[-1]['name']}"})
+            self._json({"url": f"http://{self.headers['Host']}/me/{self.created[-1]['name']}"})
         elif "/preupload/" in self.path:
             files = json.loads(body)["files"]
-            each = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files]
+            each = [
+                {"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in files
+            ]
             self._json({"files": each})
         elif "/commit/" in self.path:
-            repository = self.folder / "models" / self.path.split("/commit/")[0][len("/api/models/"):]
+            repository = (
+                self.folder / "models" / self.path.split("/commit/")[0][len("/api/models/") :]
+            )
             repository.mkdir(parents=True, exist_ok=True)
             for line in map(json.loads, body.splitlines()):
                 if line["key"] == "file":
                     content = base64.b64decode(line["value"]["content"])
                     (repository / line["value"]["path"]).write_bytes(content)
-            self._json({"commitUrl": f"http://hub/commit/{COMMIT}", "commitOid": COMMIT})
+            self._json(
+                {
+                    "commitUrl": f"http://{self.headers['Host']}/me/net/commit/{40 * 'a'}",
+                    "commitOid": 40 * "a",
+                }
+            )
         else:
             self._json({})  # validate-yaml
 
     def _answer(self) -> None:
         path = self.path.replace("%2F", "/").partition("?")[0]
-        asked = re.fullmatch(r"/api/(models|datasets)/([\w-]+/[\w-]+)(?:/(revision|tree)/(.+?))?", path)
+        asked = re.fullmatch(r"/api/(models|datasets)/([\w-]+/[\w-]+)/(revision|tree)/(.+?)", path)
         if asked:
-            files = self._files(asked[1], asked[2], asked[4] or "main")
-            if files is None:
-                return self._missing("RevisionNotFound" if asked[4] != "main" else "RepoNotFound")
-            if asked[3] == "tree":
-                listed = [
-                    {"type": "file", "path": n, "size": f.stat().st_size, "oid": _digest(f)}
-                    for n, f in files.items()
-                ]
-                return self._json(listed)
-            siblings = [{"rfilename": name} for name in files]
-            return self._json({"id": asked[2], "sha": COMMIT, "siblings": siblings})
-        asked = re.fullmatch(r"/(?:(datasets)/)?([\w-]+/[\w-]+)/resolve/([^/]+)/(.+)", path)
-        for kind in ("models", "datasets") if asked else ():
-            for each in (self.folder / kind).glob(f"{asked[2]}*/{asked[4]}"):
-                return self._send(each.read_bytes(), each)
-        self._missing("EntryNotFound")
+            kind, name, what, revision = asked.groups()
+            root = self._root(kind, name, revision)
+            if root is None:
+                return self._missing("RepoNotFound" if revision == "main" else "RevisionNotFound")
+            files = sorted(file for file in root.rglob("*") if file.is_file())
+            names = [file.relative_to(root).as_posix() for file in files]
+            if what == "revision":
+                siblings = [{"rfilename": each} for each in names]
+                return self._json({"id": name, "sha": _commit(root), "siblings": siblings})
+            sizes = [file.stat().st_size for file in files]
+            return self._json([
+                {"type": "file", "path": each, "size": size, "oid": _digest(file)}
+                for each, size, file in zip(names, sizes, files, strict=True)
+            ])  # fmt: skip
+        asked = re.fullmatch(r"/(datasets/)?([\w-]+/[\w-]+)/resolve/([^/]+)/(.+)", path)
+        root = (
+            self._root("datasets" if asked[1] else "models", *asked.group(2, 3)) if asked else None
+        )
+        if root is None or not (root / asked[4]).is_file():
+            return self._missing("EntryNotFound")
+        self._send((root / asked[4]).read_bytes(), root / asked[4])
 
-    def _files(self, kind: str, name: str, revision: str) -> dict[str, Path] | None:
-        marked = "" if revision in ("main", COMMIT) else f"@{revision.replace('/', '-')}"
+    def _root(self, kind: str, name: str, revision: str) -> Path | None:
+        """The folder of a repository at a branch or a commit."""
+        marked = "" if revision == "main" else f"@{revision.replace('/', '-')}"
         root = self.folder / kind / f"{name}{marked}"
-        if revision == COMMIT and not root.is_dir():
-            root = next(iter((self.folder / kind).glob(f"{name}@*")), root)
-        found = {f.relative_to(root).as_posix(): f for f in sorted(root.rglob("*")) if f.is_file()}
-        return found if root.is_dir() else None
+        known = [root, *(self.folder / kind).glob(f"{name}*")]
+        return next(
+            (r for r in known if r.is_dir() and (r == root or _commit(r) == revision)), None
+        )
 
     def _json(self, content: Any) -> None:
         self._send(json.dumps(content).encode())
@@ -84,8 +97,8 @@ class FakeHub(BaseHTTPRequestHandler):
     def _send(self, content: bytes, file: Path | None = None) -> None:
         self.send_response(200)
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("X-Repo-Commit", COMMIT)
         if file:
+            self.send_header("X-Repo-Commit", self.path.split("/resolve/")[1].split("/")[0])
             self.send_header("ETag", f'"{_digest(file)}"')
         self.end_headers()
         if self.command != "HEAD":
@@ -100,3 +113,9 @@ class FakeHub(BaseHTTPRequestHandler):
 
 def _digest(file: Path) -> str:
     return hashlib.sha1(file.read_bytes()).hexdigest()
+
+
+def _commit(root: Path) -> str:
+    """Of what lies there now."""
+    inside = [f"{root} {file.relative_to(root)}" for file in sorted(root.rglob("*"))]
+    return hashlib.sha1("\n".join(inside).encode()).hexdigest()

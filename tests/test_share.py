@@ -225,9 +225,9 @@ def test_without_a_network(
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(InputError, match="can't get to me/net .*Check the network"):
+    with pytest.raises(InputError, match=r"can't get to me/net .*Check the network"):
         lookalike.ImageEmbedder.from_pretrained("me/net")
-    with pytest.raises(InputError, match="can't get to me/net .*Check the network"):
+    with pytest.raises(InputError, match=r"can't get to me/net .*Check the network"):
         lookalike.load_embedder(shared).push_to_hub("me/net")
 
 
@@ -248,7 +248,7 @@ def test_weights_of_the_hub(hub: type[FakeHub]) -> None:
     torch.testing.assert_close(by_timm(noise), fresh(noise))
     (repository / "model.safetensors").rename(repository / "other.bin")
     with pytest.raises(InputError, match=r"has no model\.safetensors"):
-        torchvision_backbone("resnet18", "hf-hub:me/resnet@main", *given, "layer4")
+        torchvision_backbone("resnet18", "hf-hub:me/resnet", *given, "layer4")
 
 
 def data_set(folder: Path, names: dict[str, list[int]], labels: bool = True) -> None:
@@ -261,7 +261,10 @@ def data_set(folder: Path, names: dict[str, list[int]], labels: bool = True) -> 
             pixels = rng.integers(0, 256, (12, 14, 3), dtype=np.uint8)
             Image.fromarray(pixels).save(stream, "PNG")
             cells.append({"bytes": stream.getvalue(), "path": "../../evil.png"})
-        features = {"image": {"_type": "Image"}, "kind": {"_type": "ClassLabel", "names": list("abcdef")}}
+        features = {
+            "image": {"_type": "Image"},
+            "kind": {"_type": "ClassLabel", "names": list("abcdef")},
+        }
         table = pa.table({"image": cells, "kind": classes, "other": ["x"] * len(classes)})
         if labels:
             said = json.dumps({"info": {"features": features}})
@@ -270,7 +273,10 @@ def data_set(folder: Path, names: dict[str, list[int]], labels: bool = True) -> 
         parquet.write_table(table, folder / file)
 
 
-TWO = {"data/train-00000-of-00001.parquet": [3, 1, 3, -1], "data/test-00000-of-00001.parquet": [0, 1]}
+TWO = {
+    "data/train-00000-of-00001.parquet": [3, 1, 3, -1],
+    "data/test-00000-of-00001.parquet": [0, 1],
+}
 
 
 def test_a_data_set_in_a_folder(tmp_path: Path) -> None:
@@ -318,7 +324,7 @@ def test_what_is_wrong_with_a_data_set(settings: dict[str, str], said: str, tmp_
 
 def test_data_sets_without_what_is_needed(tmp_path: Path) -> None:
     data_set(tmp_path / "set", TWO, labels=False)
-    with pytest.raises(InputError, match="which column .* has the labels"):
+    with pytest.raises(InputError, match=r"which column .* has the labels"):
         HubData(str(tmp_path / "set"), str(tmp_path / "cache")).prepare()
     (tmp_path / "empty").mkdir()
     with pytest.raises(InputError, match="no Parquet files"):

@@ -76,10 +76,10 @@ def _module() -> ModuleType:
 @contextmanager
 def _explained(repository: str) -> Iterator[None]:
     """Turns the errors of the client into an `InputError` of one line."""
-    errors, http = import_module("huggingface_hub.errors"), import_module("httpx")
+    errors = import_module("huggingface_hub.errors")
     try:
         yield
-    except (OSError, ValueError, http.HTTPError, errors.EntryNotFoundError) as error:
+    except (OSError, ValueError, errors.HTTPError, errors.EntryNotFoundError) as error:
         if getattr(error, "errno", None) is not None:  # of the disk
             raise
         raise InputError(_advice(error, errors, repository)) from error
