@@ -172,7 +172,7 @@ def _cell(runs: Sequence[Run], name: str) -> str:
     means = [np.mean([value for other, value in values if other == seed]) for seed in seeds]
     if not means:
         return ""
-    found = mean_interval(np.array(means))
+    found = mean_interval(np.array(means, dtype=np.float64))
     return _four(found.mean) + (f" ± {found.half_width:.4f}" if len(means) > 1 else "")
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
+from safetensors.torch import save as packed
 from torch import Tensor
 
 from lookalike.errors import InputError
@@ -43,7 +44,7 @@ def write_folder(
         raise InputError(f"{folder} holds a network already, which is kept. Give another folder.")
     weights = {name: value.detach().cpu().contiguous().clone() for name, value in state.items()}
     with writing(folder / WEIGHTS, "wb") as stream:
-        stream.write(save(weights, {"format": "pt"}))
+        stream.write(packed(weights, {"format": "pt"}))
     write_text(folder / CARD, card)
     content = {"library_name": "lookalike", "lookalike": {**ours, "scores": _finite(ours)}}
     write_text(folder / CONFIG, json.dumps(content, indent=2) + "\n")
