@@ -207,7 +207,7 @@ def test_to_the_hub_and_back(hub: type[FakeHub], shared: Path, images: list[Path
     embed = lookalike.load_embedder(shared)
     embed.push_to_hub("me/net")
     assert hub.created[0]["name"] == "net"
-    assert hub.created[0]["private"] is True
+    assert hub.created[0]["visibility"] == "private"
     sent = {file.name for file in (hub.folder / "models/me/net").iterdir()}
     assert {"config.json", "model.safetensors", "README.md"} <= sent
     again = lookalike.ImageEmbedder.from_pretrained("me/net")
