@@ -23,7 +23,7 @@ from lookalike.config import check_arguments, config_folder, gather_overrides, w
 CHECKOUT = Path(__file__).resolve().parents[1]
 VERBS = (
     "benchmark", "classify", "duplicates", "embed", "evaluate", "export", "index", "prepare",
-    "report", "search", "serve", "train", "tune",
+    "report", "search", "serve", "share", "train", "tune",
 )  # fmt: skip
 ACTION = r"(?:(?<=index) (?:build|add|remove|update|info|check|tune)\b)?"  # of `lookalike index`
 COMMAND = re.compile(rf"lookalike ({'|'.join(VERBS)})\b{ACTION}((?:\\\n#?|[^`\n])*)")

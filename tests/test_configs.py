@@ -18,7 +18,7 @@ FOUND = {
     "backbone": 21,
     "benchmark": 10,
     "callbacks": 4,
-    "data": 13,
+    "data": 14,
     "debug": 2,
     "distance": 5,
     "evaluation": 2,

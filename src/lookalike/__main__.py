@@ -29,6 +29,7 @@ TASKS = {
         "duplicates": "groups of near-duplicates in an index",
         "embed": "write the vectors of many images, part by part",
         "export": "a network as one ONNX file, with its preprocessing",
+        "share": "hand a network on: a folder, or the Hugging Face Hub",
     },
 }
 VERBS = {verb: purpose for verbs in TASKS.values() for verb, purpose in verbs.items()}

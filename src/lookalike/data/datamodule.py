@@ -59,6 +59,7 @@ class RetrievalData(LightningDataModule):
         seed: of the splits, and of the views whose features are cached.
         view_seed: of the random views in training.
         exclude: tables that name images to leave out, see `excluded`.
+        name: of the data set, to which `source` may refer.
 
     Raises:
         InputError: there is no such cache, or a view does not fit the protocol `Transform`.
@@ -86,6 +87,7 @@ class RetrievalData(LightningDataModule):
         seed: int = 0,
         view_seed: int = 0,
         exclude: str | Sequence[str] | None = None,
+        name: str | None = None,
     ) -> None:
         super().__init__()
         check_image_settings(transform, cache)

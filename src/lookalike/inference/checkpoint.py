@@ -14,6 +14,8 @@ from lookalike.config import build
 from lookalike.data.images import Transform
 from lookalike.errors import InputError
 from lookalike.files import writing
+from lookalike.hub import fetched, is_on_hub
+from lookalike.inference.shared import FILES, check_complete, read_folder
 from lookalike.inference.trust import check_trusted
 from lookalike.models.embedder import Embedder
 from lookalike.provenance import weights_fingerprint
@@ -129,16 +131,21 @@ def read_checkpoint(file: str | Path, trust: Sequence[str] = ()) -> Checkpoint:
     """Read with `weights_only=True`: reading runs no code of the file, and nor does using it.
 
     Args:
-        file: that `lookalike train` saved.
+        file: that `lookalike train` saved; or a shared network: its folder, or its name on the Hub
+            such as "hf-hub:user/network".
         trust: packages of your own whose parts it may name, see `inference.trust`.
 
     Raises:
         InputError: there is no such file, it is no checkpoint of lookalike's, or it was saved in
             another format.
     """
-    file = Path(file)
-    content = read_content(file)
-    ours = content[KEY]
+    file = fetched(str(file), FILES) if is_on_hub(file) else Path(file)
+    if file.is_dir():
+        content = _checked(file, read_folder(file))
+        ours = check_complete(file, content[KEY])
+    else:
+        content = read_content(file)
+        ours = content[KEY]
     return Checkpoint(
         file,
         ours["config"],
@@ -175,6 +182,11 @@ def read_content(file: Path) -> dict[str, Any]:
             f"{file} was not saved by lookalike. Give checkpoint=RUN/checkpoints/best.ckpt; to "
             "start from weights of another program, use `lookalike train backbone.weights=...`."
         )
+    return _checked(file, content)
+
+
+def _checked(file: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The same content, if its format can be read and its weights have their checksum."""
     _check_parts(file, content)
     _check_format(file, content[KEY]["format"])
     checksum = content[KEY].get(CHECKSUM)  # the first files of format 2 have none

@@ -13,7 +13,10 @@ from lookalike.data.decoding import as_tensor, decode, to_rgb
 from lookalike.data.images import Transform
 from lookalike.device import find_device
 from lookalike.errors import InputError
+from lookalike.hub import PREFIX, is_on_hub
+from lookalike.inference.checkpoint import Checkpoint
 from lookalike.inference.network import network_in
+from lookalike.inference.share import share_as_folder, share_on_hub
 from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine, Engine
 from lookalike.models.exported import ExportedNetwork
@@ -32,6 +35,7 @@ class ImageEmbedder:
         transform: its test transform, a list of uint8 (3, h, w) -> uint8 (B, 3, H, W).
         engine: what runs the embedder.
         method: of the embedder; "unnormalised" gives vectors before they get length 1.
+        checkpoint: that it comes from; needed to save or upload it.
     """
 
     def __init__(
@@ -40,11 +44,71 @@ class ImageEmbedder:
         transform: Transform,
         engine: EmbeddingEngine = AUTO,
         method: str = "forward",
+        checkpoint: Checkpoint | None = None,
     ) -> None:
+        self.checkpoint = checkpoint
         self.embedder = embedder
         self.device = next(embedder.parameters(), torch.empty(0)).device  # exported: none
         self.transform = transform
         self.compute = engine.faster(embedder, method)
+
+    @staticmethod
+    def from_pretrained(
+        name: str | Path,
+        revision: str | None = None,
+        device: str = "cpu",
+        trust: Sequence[str] = (),
+        engine: Engine = "auto",
+        precision: Precision = "float32",
+    ) -> "ImageEmbedder":
+        """A shared network with its preprocessing.
+
+            embed = lookalike.ImageEmbedder.from_pretrained("user/network")
+
+        Args:
+            name: a folder of `save_pretrained` or `lookalike share`, or a name on the Hub.
+            revision: a branch, tag or commit on the Hub; null for the newest.
+            device: "cpu", "cuda", "cuda:1" ..., or "auto" for a GPU where there is one.
+            trust: packages of your own whose parts it may name.
+            engine: what runs the network, and
+            precision: in which it computes, see `EmbeddingEngine`.
+
+        Raises:
+            InputError: there is no such network, it is damaged or comes from a newer lookalike,
+                or it names a part that is neither known nor trusted.
+        """
+        place = str(name)
+        if not Path(name).exists() and not is_on_hub(place):
+            place = f"{PREFIX}{place}"
+        if revision and is_on_hub(place):
+            place = f"{place}@{revision}"
+        return load_embedder(place, device, trust, engine, precision)
+
+    def save_pretrained(self, folder: str | Path, licence: str | None = None) -> Path:
+        """Write a folder, whose `from_pretrained` gives the same embeddings to the last bit.
+
+        See `share_as_folder`.
+
+        Raises:
+            InputError: it was not loaded from a checkpoint, or the folder holds a network already.
+        """
+        return share_as_folder(self._origin(), folder, licence)
+
+    def push_to_hub(self, repository: str, licence: str | None = None, private: bool = True) -> str:
+        """Upload it to the Hub as one commit; returns the address. See `share_on_hub`.
+
+        Raises:
+            InputError: it was not loaded from a checkpoint, or the Hub refuses.
+        """
+        return share_on_hub(self._origin(), repository, licence, private=private)
+
+    def _origin(self) -> Checkpoint:
+        if self.checkpoint is None:
+            raise InputError(
+                "this embedder was put together in Python, so no configuration can rebuild it. "
+                "Share one of load_embedder(RUN/checkpoints/best.ckpt) or from_pretrained."
+            )
+        return self.checkpoint
 
     @torch.inference_mode()
     def __call__(
@@ -108,7 +172,8 @@ def load_embedder(
         vectors = embed(["rose.jpg", Image.open("tulip.png")])  # (2, 128)
 
     Args:
-        file: a checkpoint that `lookalike train` saved, or an .onnx file of `lookalike export`.
+        file: a checkpoint that `lookalike train` saved, a shared network (see `read_checkpoint`),
+            or an .onnx file of `lookalike export`.
         device: "cpu", "cuda", "cuda:1" ..., or "auto" for a GPU where there is one; an exported
             network stays on the CPU.
         trust: packages of your own whose parts the file may name.
@@ -122,4 +187,5 @@ def load_embedder(
     where = find_device(device)
     network = network_in(file, trust)
     chosen = EmbeddingEngine(engine, precision)
-    return ImageEmbedder(network.embedder.to(where), network.view, chosen)
+    embedder = network.embedder.to(where)
+    return ImageEmbedder(embedder, network.view, chosen, checkpoint=network.checkpoint)

@@ -30,6 +30,7 @@ class Network:
     fingerprint: 16 hexadecimal digits; networks with the same one give the same vectors, to
         rounding.
     name: for people.
+    checkpoint: that it is of; null for another file.
     """
 
     embedder: Embedder | ExportedNetwork
@@ -37,6 +38,7 @@ class Network:
     view_config: Mapping[str, Any]
     fingerprint: str
     name: str
+    checkpoint: Checkpoint | None = None
 
 
 def network_in(file: str | Path, trust: Sequence[str] = ()) -> Network:
@@ -71,6 +73,7 @@ def trained_network(checkpoint: Checkpoint) -> Network:
         checkpoint.config["data"]["transform"]["test"],
         checkpoint.fingerprint(),
         str(checkpoint.config.get("name", checkpoint.file.stem)),
+        checkpoint,
     )
 
 

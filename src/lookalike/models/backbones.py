@@ -1,7 +1,7 @@
 """Backbones: normalised images (B, 3, H, W) -> a feature map (B, width, h, w), or (B, width).
 
 torchvision's networks without their classifiers; timm's are in `timm_backbone`. Weights are
-torchvision's by their enum's name ("IMAGENET1K_V2"), a local file, or none.
+torchvision's by their enum's name ("IMAGENET1K_V2"), of a local file or of the Hub, or none.
 """
 
 from collections.abc import Sequence
@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lookalike.compatibility import torchvision_module
 from lookalike.errors import InputError
+from lookalike.hub import fetched, is_on_hub
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
@@ -85,7 +87,8 @@ def torchvision_backbone(
     Args:
         name: of torchvision.models, such as "resnet50".
         weights: an enum name such as "IMAGENET1K_V1" (downloaded once), the path of a state dict
-            with torchvision's key names, or null for random weights.
+            with torchvision's key names, a repository that has one ("hf-hub:timm/resnet18.tv_in1k")
+            or null for random weights.
         image_size: side of the square images, pixels.
         mean: (3,), see `Backbone`.
         std: (3,), see `Backbone`.
@@ -143,7 +146,8 @@ def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
 
     Args:
         name: of the network, in torchvision.models.
-        weights: a name such as "IMAGENET1K_V1" (downloaded once), or the path of a state dict.
+        weights: a name such as "IMAGENET1K_V1" (downloaded once), the path of a state dict, or a
+            repository of the Hub.
 
     Raises:
         InputError: there is no such name or file, or it can't be downloaded or read.
@@ -151,6 +155,8 @@ def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
     available = torchvision_module("models").get_model_weights(name)
     if weights in available.__members__:
         return _downloaded(available[weights])
+    if is_on_hub(weights):
+        return read_state_dict(hub_file(weights))
     if not Path(weights).is_file():
         raise InputError(
             f"no weights {weights!r} for {name}: neither a file nor one of "
@@ -170,6 +176,17 @@ def _downloaded(weights: "WeightsEnum") -> dict[str, Tensor]:
         ) from error
 
 
+def hub_file(place: str) -> Path:
+    """The weights in a repository of the Hub: safetensors alone, which hold no code."""
+    file = fetched(place, ["model.safetensors"]) / "model.safetensors"
+    if not file.is_file():
+        raise InputError(
+            f"{place} has no model.safetensors. Take a repository with one, such as "
+            "hf-hub:timm/resnet18.a1_in1k, or give a file: backbone.weights=<file>."
+        )
+    return file
+
+
 def read_state_dict(file: Path) -> dict[str, Tensor]:
     """The state dict in a file, on the CPU; no code in it is run.
 
@@ -182,6 +199,8 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
             "backbone.weights=null."
         )
     try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types, depending on the bytes
         raise InputError(f"{file} is no state dict that torch can read safely: {error}") from error

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from lookalike.compatibility import timm_module
 from lookalike.errors import InputError, did_you_mean
-from lookalike.models.backbones import Backbone, load_weights, read_state_dict
+from lookalike.hub import is_on_hub
+from lookalike.models.backbones import Backbone, hub_file, load_weights, read_state_dict
 
 Pool = Literal["timm", "cls", "mean", "cls_mean", "attention", "map"]
 
@@ -29,7 +30,8 @@ def timm_backbone(
 
     Args:
         name: one of `timm.list_models()`, with or without a tag of pretrained weights.
-        weights: "pretrained" for timm's own, the path of a state dict, or null for random ones.
+        weights: "pretrained" for timm's own, the path of a state dict, a repository of the Hub such
+            as "hf-hub:timm/resnet18.a1_in1k", or null for random ones.
         image_size: side of the square images, pixels. A transformer takes another size than it was
             trained with if its patches divide it: its position embedding is interpolated.
         mean: (3,), see `Backbone`.
@@ -50,6 +52,9 @@ def timm_backbone(
     options = _size_options(shape_only, image_size)
     if pool == "map" and not _attends(shape_only):
         options["global_pool"] = ""
+    if weights is not None and is_on_hub(weights):  # as a file, in which timm renames its old keys
+        options["pretrained_cfg_overlay"] = {"file": str(hub_file(weights))}
+        weights = "pretrained"
     network = _create(name, "cpu", pretrained=weights == "pretrained", **options)
     if weights not in (None, "pretrained"):
         load_weights(network, read_state_dict(Path(weights)), dropped=_classifiers(network))
