@@ -1,6 +1,6 @@
 """Draws the picture of docs/serve.md: the page on drawn flowers, after a click on one of them.
 
-lookalike index build images=drawn out=flowers.index checkpoint=RUN/checkpoints/best.ckpt
+lookalike index build images=drawn out=flowers.index model=mobilenet_v2
 lookalike serve index=flowers.index
 python docs/serve_screenshot.py http://127.0.0.1:8000 docs/serve.jpg
 """

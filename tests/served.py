@@ -1,9 +1,10 @@
-"""A small index to serve: drawn images of four classes, with prices, and the tests' network."""
+"""A small index to serve: drawn images in four classes, with prices, and a random network."""
 
 import csv
 from pathlib import Path
 
 import numpy as np
+import torch
 from omegaconf import OmegaConf
 from PIL import Image, ImageDraw
 
@@ -16,9 +17,10 @@ PER_CLASS = 20
 
 
 def draw(colour: str, number: int) -> Image.Image:
-    """A disc on grey; number 1 is nearly number 0."""
-    rng = np.random.default_rng(max(1, number) if number > 1 else 1)
-    image = Image.new("RGB", (64, 48), "lightgrey")
+    """A disc on a ground of its own; number 1 is as number 0."""
+    rng = np.random.default_rng(max(1, number))
+    red, green, blue = rng.integers(0, 256, 3).tolist()
+    image = Image.new("RGB", (64, 48), (red, green, blue))
     x, y, size = (int(value) for value in rng.integers(8, 20, 3))
     ImageDraw.Draw(image).ellipse((x, y, x + size + 12, y + size + 6), fill=colour)
     return image
@@ -36,6 +38,7 @@ def build_index(folder: Path, name: str = "shapes", kernel: int = 3) -> Index:
     table = folder / "images.csv"
     with open(table, "w", newline="") as stream:
         csv.writer(stream).writerows([("path", "label", "price", "kind"), *rows])
+    torch.manual_seed(kernel)
     conf = CHECKOUT / "tests" / "conf" / "backbone" / "tiny.yaml"
     backbone = OmegaConf.to_container(OmegaConf.load(conf))
     assert isinstance(backbone, dict)

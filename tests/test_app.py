@@ -18,7 +18,7 @@ from PIL import Image
 from lookalike.app.access import Door
 from lookalike.app.facets import filter_of
 from lookalike.app.limits import Limits
-from lookalike.app.queue import BatchQueue, Full
+from lookalike.app.queue import BatchQueue, QueueFullError
 from lookalike.app.running import listener
 from lookalike.app.served import named
 from lookalike.app.server import create_app
@@ -56,7 +56,7 @@ def sent(*files: bytes) -> list[Any]:
 def cosines(index: Index, query: np.ndarray) -> dict[int, float]:
     """id -> similarity, one by one."""
     ids = index.items["id"].to_pylist()
-    return {id: float(np.dot(index.vector(id).astype(float), query)) for id in ids}
+    return {each: float(np.dot(index.vector(each).astype(float), query)) for each in ids}
 
 
 def test_a_search_by_an_item_ranks_all_others_by_cosine(client: TestClient, index: Index) -> None:
@@ -97,12 +97,12 @@ def test_a_box_searches_the_part_that_was_cut(client: TestClient, index: Index) 
 def test_several_positives_and_negatives(client: TestClient, index: Index) -> None:
     asked = {"positive": ["shapes/1", "shapes/21"], "negative": ["shapes/41"], "k": 5}
     found = client.get("/search", params=asked).json()
-    one, two, no = (index.vector(id).astype(float) for id in (1, 21, 41))
+    one, two, no = (index.vector(each).astype(float) for each in (1, 21, 41))
     query = (one + two) / 2 - 0.25 * no
     expected = cosines(index, query / np.linalg.norm(query))
-    best = sorted(set(expected) - {1, 21, 41}, key=lambda id: -expected[id])[:5]
+    best = sorted(set(expected) - {1, 21, 41}, key=lambda each: -expected[each])[:5]
     assert [hit["score"] for hit in found["hits"]] == pytest.approx(
-        [expected[id] for id in best], abs=1e-5
+        [expected[each] for each in best], abs=1e-5
     )
 
 
@@ -135,7 +135,7 @@ def test_near_duplicates_are_folded(client: TestClient) -> None:
     flat = client.get("/search?positive=shapes/30&k=100").json()["hits"]
     hits = client.get("/search?positive=shapes/30&k=100&fold=true").json()["hits"]
     leaders = [hit["id"] for hit in hits]
-    copies = [id for hit in hits for id in hit["copies"]]
+    copies = [copy for hit in hits for copy in hit["copies"]]
     assert copies
     assert sorted(leaders + copies) == sorted(hit["id"] for hit in flat)
 
@@ -195,8 +195,8 @@ def test_regions_compare_every_position(client: TestClient) -> None:
         ("GET", "/search?positive=shapes/1&where=klass=='a'", [], 400, "Did you mean class?"),
         ("GET", "/search?positive=shapes/1&where=price <", [], 400, "does not parse"),
         ("GET", "/search?positive=shapes/1&only=colour=red", [], 400, "only=COLUMN=VALUE"),
-        ("POST", "/search", [b"a text"], 415, "no image"),
-        ("POST", "/search", [b"\x89PNG\r\n\x1a\n" + b"x" * 99], 415, "no image"),
+        ("POST", "/search", [b"a text"], 415, "is no image"),
+        ("POST", "/search", [b"\x89PNG\r\n\x1a\n" + b"x" * 99], 415, "is no image"),
         ("POST", "/search", [b"x" * 200_000], 413, "200000 bytes"),
         ("POST", "/search", [png(Image.new("L", (300, 200)))], 413, "300 x 200 pixels"),
         ("POST", "/search", [png(Image.new("1", (20000, 20000)))], 413, "pixels"),
@@ -313,7 +313,7 @@ def test_the_queue_batches_what_arrives_meanwhile() -> None:
         first = queue.submit(1)
         assert begun.wait(5)
         others = [queue.submit(task) for task in range(2, 10)]
-        with pytest.raises(Full) as full:
+        with pytest.raises(QueueFullError) as full:
             queue.submit(10)
         assert full.value.retry_after >= 1
         others[0].cancel()
@@ -338,7 +338,7 @@ def test_the_queue_outlives_an_error() -> None:
 
 def test_a_full_queue_is_a_503_with_a_time(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(queue: object, task: object) -> None:
-        raise Full(3)
+        raise QueueFullError(3)
 
     monkeypatch.setattr(BatchQueue, "submit", full)
     with TestClient(create_app(named([index])), base_url=BASE) as client:

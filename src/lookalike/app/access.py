@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lookalike.app.problems import Problem, problem_response
+from lookalike.app.problems import RequestError, problem_response
 
 COOKIE = "lookalike_session"
 LOCAL = ("localhost", "127.0.0.1", "::1")
@@ -52,6 +52,9 @@ class Door:
         return name in (*LOCAL, *self.hosts) or (self.any_address and _is_address(name))
 
 
+LOCAL_DOOR = Door()
+
+
 class Access:
     """ASGI middleware that checks host, origin and token, and adds the security headers.
 
@@ -87,21 +90,21 @@ class Access:
         """Whether a token is the right one; takes the same time for every wrong one."""
         return hmac.compare_digest(token.encode(), (self.door.token or "").encode())
 
-    def _problem(self, headers: Headers, path: str) -> Problem | None:
+    def _problem(self, headers: Headers, path: str) -> RequestError | None:
         host, origin = headers.get("host", ""), headers.get("origin")
         if not self.door.knows(host):
-            return Problem(
+            return RequestError(
                 421,
                 f"this server is not known as {host!r}. Start it with hosts=[{host or 'NAME'}].",
             )
         if origin is not None and urlsplit(origin).netloc != host:
-            return Problem(403, "requests from pages of other sites are not answered")
+            return RequestError(403, "requests from pages of other sites are not answered")
         if self.door.token is None or path in OPEN or path.startswith("/page/"):
             return None
         if self._shows_token(headers):
             return None
         hint = "send the token of this server as: Authorization: Bearer TOKEN"
-        return Problem(401, hint, WWW_Authenticate="Bearer")
+        return RequestError(401, hint, WWW_Authenticate="Bearer")
 
     def _shows_token(self, headers: Headers) -> bool:
         scheme, _, token = headers.get("authorization", "").partition(" ")

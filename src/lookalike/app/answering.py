@@ -3,7 +3,6 @@
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -157,10 +156,9 @@ def _query(
     for outcome in parts[0] + parts[1]:
         if isinstance(outcome, Exception):
             return outcome
+    known = [[each for each in some if isinstance(each, np.ndarray)] for some in parts]
     try:
-        stacked: list[Any] = [np.stack(some) if some else None for some in parts]  # type: ignore[arg-type]
-        positives, negatives = stacked
-        return combined(positives, negatives)
+        return combined(np.stack(known[0]), np.stack(known[1]) if known[1] else None)
     except InputError as error:
         return error
 

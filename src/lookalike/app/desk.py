@@ -11,7 +11,7 @@ import pyarrow as pa
 from lookalike.app.answering import DEPTH, Answer, Answering, Question
 from lookalike.app.examples import Example, Sent, digest_of, parse
 from lookalike.app.explaining import Explaining
-from lookalike.app.facets import facets, filter_of
+from lookalike.app.facets import Spread, facets, filter_of
 from lookalike.app.limits import Limits, check_image
 from lookalike.app.messages import (
     Browsed,
@@ -23,7 +23,7 @@ from lookalike.app.messages import (
     ItemsOut,
     Searched,
 )
-from lookalike.app.problems import Problem
+from lookalike.app.problems import RequestError
 from lookalike.app.queue import BatchQueue
 from lookalike.app.served import Served
 from lookalike.app.telemetry import Telemetry
@@ -76,7 +76,7 @@ class Desk:
         """The hits of a query, with facets of all hits.
 
         Raises:
-            Problem: a parameter or an image does not fit, or too much is waiting.
+            RequestError: a parameter or an image does not fit, or too much is waiting.
         """
         index = self.index(asked.index)
         sent = self.checked(files)
@@ -107,19 +107,19 @@ class Desk:
             index=index.name,
             total=kept.num_rows,
             items=[ItemOut(**_item(index.name, item)) for item in page.to_pylist()],
-            facets=_facets(every, kept, counted),
+            facets=_facets(index.spreads(), kept, counted),
         )
 
     def item(self, index: str, id: int) -> ItemOut:
         """One item.
 
         Raises:
-            Problem: there is none of that id.
+            RequestError: there is none of that id.
         """
         chosen = self.index(index)
         found = chosen.items([id]).to_pylist()
         if not found:
-            raise Problem(404, f"the index {chosen.name} has no item {id}")
+            raise RequestError(404, f"the index {chosen.name} has no item {id}")
         return ItemOut(**_item(chosen.name, found[0]))
 
     def close(self) -> None:
@@ -131,7 +131,7 @@ class Desk:
         """Images that were sent, by their digests.
 
         Raises:
-            Problem: one is none, or is too large.
+            RequestError: one is none, or is too large.
         """
         self.limits.check_sizes(list(map(len, files)))
         for number, file in enumerate(files):
@@ -147,7 +147,7 @@ class Desk:
         if not positives and not negatives:
             positives = [Sent(digest) for digest in digests]
         if not positives:
-            raise Problem(422, "give an example: send an image as file, or positive=NAME/ID")
+            raise RequestError(422, "give an example: send an image as file, or positive=NAME/ID")
         return tuple(dict.fromkeys(positives)), tuple(dict.fromkeys(negatives))
 
 
@@ -179,7 +179,6 @@ def _hits_out(
     seconds: dict[str, float],
 ) -> HitsOut:
     above = [[hit for hit in hits if hit.score >= asked.threshold] for hits in answer.rankings]
-    every = index.current().items
     tables = [index.items([hit.id for hit in hits]) for hits in above]
     counted = dict(zip([name for name in conditions if name], tables[1:], strict=True))
     page = above[0][asked.offset : asked.offset + asked.k]
@@ -190,17 +189,16 @@ def _hits_out(
         total=len(above[0]),
         reach=DEPTH,
         hits=[_hit_out(index.name, hit) for hit in page],
-        facets=_facets(every, tables[0], counted),
+        facets=_facets(index.spreads(), tables[0], counted),
         seconds={step: round(spent, 6) for step, spent in seconds.items()},
     )
 
 
-def _facets(every: pa.Table, kept: pa.Table, counted: Mapping[str, pa.Table]) -> list[Facet]:
-    found = facets(kept, every)
-    for place, each in enumerate(found):
-        if each["column"] in counted:
-            other = facets(counted[each["column"]], every)
-            found[place] = other[place]
+def _facets(
+    columns: Sequence[Spread], kept: pa.Table, counted: Mapping[str, pa.Table]
+) -> list[Facet]:
+    """Each column is counted without the choice in itself."""
+    found = [facets(counted.get(each.column, kept), [each])[0] for each in columns]
     return [Facet(**each) for each in found]
 
 

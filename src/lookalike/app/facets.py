@@ -2,41 +2,59 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
+from numpy.typing import NDArray
 
 from lookalike.errors import InputError, did_you_mean
 from lookalike.inference.items import OWN
-
-pc: Any = pyarrow.compute  # its functions are made at run time
 
 SHOWN = 200  # values of a column at most
 BINS = 16  # of a column of numbers
 RANGE = re.compile(r"(-?[0-9.e+]+)\.\.(-?[0-9.e+]+)", re.IGNORECASE)
 
 
-def facets(items: pa.Table, every: pa.Table) -> list[dict[str, Any]]:
-    """Of every column that says something: its values with counts, or its range in bins.
+@dataclass(frozen=True)
+class Spread:
+    """A column that says something, over all items of an index.
+
+    column: its name.
+    number: whether it holds numbers, which are counted in bins.
+    whole: whether these are integers.
+    low: the least number.
+    high: the largest.
+    """
+
+    column: str
+    number: bool
+    whole: bool = False
+    low: float = 0.0
+    high: float = 0.0
+
+
+def spreads(every: pa.Table) -> list[Spread]:
+    """Class and the columns of a table that have more than one value, and fewer than rows."""
+    names = [name for name in every.column_names if name == "class" or name not in OWN.names]
+    found = (_spread(name, every[name]) for name in names)
+    return [spread for spread in found if spread is not None]
+
+
+def facets(items: pa.Table, columns: Sequence[Spread]) -> list[dict[str, Any]]:
+    """Of every column its values with counts, or its range in bins.
 
     Args:
         items: that are counted.
-        every: all items, which decide what columns there are and how far a range reaches.
+        columns: of the whole index.
     """
     return [
-        _numbers(name, items[name], every[name])
-        if _is_number(every[name].type)
-        else _values(name, items[name])
-        for name in facet_columns(every)
+        _numbers(each, items[each.column])
+        if each.number
+        else _values(each.column, items[each.column])
+        for each in columns
     ]
-
-
-def facet_columns(items: pa.Table) -> list[str]:
-    """Class and the columns of a table that have more than one value, and fewer than rows."""
-    names = [name for name in items.column_names if name == "class" or name not in OWN.names]
-    return [name for name in names if _says_something(items[name])]
 
 
 def filter_of(chosen: Sequence[str], items: pa.Table) -> dict[str, str]:
@@ -89,11 +107,16 @@ def _range(name: str, value: str) -> str:
     return f"{low:.17g} and {high:.17g}"
 
 
-def _says_something(column: pa.ChunkedArray) -> bool:
+def _spread(name: str, column: pa.ChunkedArray) -> Spread | None:
+    if _is_number(column.type):
+        values = _finite(column)
+        low, high = (float(values.min()), float(values.max())) if len(values) else (0.0, 0.0)
+        whole = pa.types.is_integer(column.type)
+        return Spread(name, True, whole, low, high) if low < high else None
     if pa.types.is_nested(column.type) or pa.types.is_null(column.type):
-        return False
-    count = pc.count_distinct(column).as_py()
-    return count > 1 and (_is_number(column.type) or count <= max(2, len(column) // 2))
+        return None
+    count = len(column.drop_null().unique())
+    return Spread(name, False) if 1 < count <= max(2, len(column) // 2) else None
 
 
 def _is_number(kind: pa.DataType) -> bool:
@@ -101,7 +124,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _values(name: str, column: pa.ChunkedArray) -> dict[str, Any]:
-    pairs = pc.value_counts(column.drop_null()).to_pylist()
+    pairs = column.drop_null().value_counts().to_pylist()
     ordered = sorted(pairs, key=lambda pair: (-pair["counts"], str(pair["values"])))
     values = [{"value": _text(pair["values"]), "count": pair["counts"]} for pair in ordered[:SHOWN]]
     return {"column": name, "kind": "values", "values": values, "more": max(0, len(pairs) - SHOWN)}
@@ -111,12 +134,12 @@ def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _numbers(name: str, column: pa.ChunkedArray, every: pa.ChunkedArray) -> dict[str, Any]:
-    limits = pc.min_max(every).as_py()
-    low, high = float(limits["min"]), float(limits["max"])
+def _numbers(spread: Spread, column: pa.ChunkedArray) -> dict[str, Any]:
+    counts = np.histogram(_finite(column), BINS, (spread.low, spread.high))[0].tolist()
+    about = {name: value for name, value in asdict(spread).items() if name != "number"}
+    return {"kind": "range", "counts": counts, **about}
+
+
+def _finite(column: pa.ChunkedArray) -> NDArray[np.float64]:
     values = column.drop_null().cast(pa.float64()).to_numpy()
-    counts = np.histogram(values[np.isfinite(values)], BINS, (low, high))[0].tolist()
-    whole = pa.types.is_integer(every.type)
-    return {
-        "column": name, "kind": "range", "low": low, "high": high, "whole": whole, "counts": counts,
-    }  # fmt: skip
+    return values[np.isfinite(values)]

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from lookalike.app.problems import Problem, problem_response
+from lookalike.app.problems import RequestError, problem_response
 from lookalike.data.formats import formats
 
 FORMS = 64 * 1024  # bytes of a request beside its images
@@ -37,30 +37,33 @@ class Limits:
         return self.max_files * self.max_bytes + FORMS
 
     def check_sizes(self, sizes: Sequence[int]) -> None:
-        """Raises Problem where files are too many or have too many bytes."""
+        """Raises RequestError where files are too many or have too many bytes."""
         if len(sizes) > self.max_files:
-            raise Problem(413, f"{len(sizes)} files, {self.max_files} at most are taken")
+            raise RequestError(413, f"{len(sizes)} files, {self.max_files} at most are taken")
         for number, size in enumerate(sizes):
             if size > self.max_bytes:
-                raise Problem(
+                raise RequestError(
                     413, f"file {number} has {size} bytes, {self.max_bytes} at most are taken"
                 )
 
 
+LIMITS = Limits()
+
+
 def check_image(file: bytes, limits: Limits, name: str) -> None:
-    """Raises Problem where a file is no image or has too many pixels; reads only its header."""
+    """Reads the header; raises RequestError where a file is no image or has too many pixels."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours comes below
             with Image.open(BytesIO(file), formats=formats()) as image:
                 width, height = image.size
     except Image.DecompressionBombError:
-        raise Problem(413, f"{name} has more than {limits.max_pixels} pixels") from None
+        raise RequestError(413, f"{name} has more than {limits.max_pixels} pixels") from None
     except Exception:  # a damaged file makes Pillow's readers raise a dozen kinds
         known = ", ".join(formats())
-        raise Problem(415, f"{name} is no image that can be read. Send one of: {known}.") from None
+        raise RequestError(415, f"{name} is no image that is read here: send {known}") from None
     if width * height > limits.max_pixels:
-        raise Problem(
+        raise RequestError(
             413, f"{name} has {width} x {height} pixels, {limits.max_pixels} at most are taken"
         )
 
@@ -93,25 +96,25 @@ class BoundedBodies:
 
         try:
             await self.app(scope, body, send_unless_failed)
-        except Problem as error:
+        except RequestError as error:
             if error is not body.failed:
                 raise
         if body.failed is not None:  # whatever the application made of it
             await problem_response(body.failed)(scope, receive, send)
 
-    def _too_large(self) -> Problem:
-        return Problem(413, f"the request has more than {self.limits.body} bytes")
+    def _too_large(self) -> RequestError:
+        return RequestError(413, f"the request has more than {self.limits.body} bytes")
 
 
 class _Counted:
-    def __init__(self, receive: Receive, limits: Limits, problem: Problem) -> None:
+    def __init__(self, receive: Receive, limits: Limits, problem: RequestError) -> None:
         self.receive = receive
         self.limits = limits
         self.problem = problem
         self.left = limits.body
         self.until: float | None = None
         self.whole = False
-        self.failed: Problem | None = None
+        self.failed: RequestError | None = None
 
     async def __call__(self) -> Message:
         if self.whole:
@@ -123,7 +126,7 @@ class _Counted:
             raise self._fail(self.problem)
         return message
 
-    def _fail(self, problem: Problem) -> Problem:
+    def _fail(self, problem: RequestError) -> RequestError:
         self.failed = problem
         return problem
 
@@ -134,4 +137,4 @@ class _Counted:
             return await asyncio.wait_for(self.receive(), max(0.001, self.until - now))
         except TimeoutError:
             text = f"no whole request in {self.limits.seconds:g} s"
-            raise self._fail(Problem(408, text)) from None
+            raise self._fail(RequestError(408, text)) from None

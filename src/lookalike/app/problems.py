@@ -4,11 +4,11 @@ from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from lookalike.app.queue import Full
+from lookalike.app.queue import QueueFullError
 from lookalike.errors import InputError
 
 
-class Problem(Exception):  # noqa: N818  # what people call an answer that is an error
+class RequestError(Exception):
     """A request that is not answered, and why.
 
     status: HTTP's.
@@ -21,7 +21,7 @@ class Problem(Exception):  # noqa: N818  # what people call an answer that is an
         self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
 
 
-def problem_response(problem: Problem) -> Response:
+def problem_response(problem: RequestError) -> Response:
     """`{"error": "..."}` with the status."""
     return JSONResponse({"error": str(problem)}, problem.status, problem.headers)
 
@@ -29,14 +29,16 @@ def problem_response(problem: Problem) -> Response:
 async def explain(request: Request, error: Exception) -> Response:
     """The response to any error that a client can understand."""
     match error:
-        case Problem():
+        case RequestError():
             return problem_response(error)
-        case Full():
-            return problem_response(Problem(503, str(error), Retry_After=str(error.retry_after)))
+        case QueueFullError():
+            return problem_response(
+                RequestError(503, str(error), Retry_After=str(error.retry_after))
+            )
         case RequestValidationError():
-            return problem_response(Problem(422, _first_of(error)))
+            return problem_response(RequestError(422, _first_of(error)))
         case InputError():
-            return problem_response(Problem(400, str(error)))
+            return problem_response(RequestError(400, str(error)))
     status = getattr(error, "status_code", 500)
     said = getattr(error, "detail", "something went wrong here; the server's log has more")
     headers = getattr(error, "headers", None) or {}

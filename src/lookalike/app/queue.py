@@ -12,7 +12,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 
-class Full(Exception):  # noqa: N818
+class QueueFullError(Exception):
     """The queue takes nothing more for now.
 
     retry_after: whole seconds until it has probably room again.
@@ -66,13 +66,13 @@ class BatchQueue(Generic[Task, Result]):
         """The result to come.
 
         Raises:
-            Full: too many tasks wait.
+            QueueFullError: too many tasks wait.
         """
         future: Future[Result] = Future()
         try:
             self._tasks.put_nowait((task, future))
         except queue.Full:
-            raise Full(max(1, ceil(len(self) * self.seconds_a_task))) from None
+            raise QueueFullError(max(1, ceil(len(self) * self.seconds_a_task))) from None
         return future
 
     def close(self) -> None:

@@ -23,14 +23,15 @@ from lookalike.app.messages import (
     Searched,
     Token,
 )
-from lookalike.app.problems import Problem
+from lookalike.app.problems import RequestError
 from lookalike.app.tables import as_csv
 from lookalike.app.telemetry import CONTENT_TYPE
 from lookalike.errors import InputError
 
 DRAWN_AT_ONCE = 4  # thumbnails
 KEPT = "private, max-age=3600"  # thumbnails, by the browser alone
-SAID: dict[int | str, dict[str, Any]] = {
+Responses = dict[int | str, dict[str, Any]]
+SAID: Responses = {
     status: {"model": Problems, "description": text}
     for status, text in {
         400: "a parameter does not fit the index or an image",
@@ -64,12 +65,12 @@ class Routes:
     def router(self) -> APIRouter:
         """All routes."""
         router = APIRouter(responses=SAID)
-        csv: dict[int | str, dict[str, Any]] = {200: {"content": {"text/csv": {}}}}
+        csv: Responses = {200: {"content": {"text/csv": {}}}}
         router.get("/search", response_model=HitsOut, responses=csv)(self.search)
         router.post("/search", response_model=HitsOut, responses=csv)(self.search_sent)
         router.get("/items")(self.items)
         router.get("/items/{index}/{id}")(self.item)
-        jpeg: dict[int | str, dict[str, Any]] = {
+        jpeg: Responses = {
             200: {"content": {"image/jpeg": {}}},
             304: {"description": "as the browser has it"},
         }
@@ -117,7 +118,7 @@ class Routes:
             try:
                 data = await asyncio.to_thread(served.thumbnail, id, size)
             except InputError as error:  # no such item, or its file is gone
-                raise Problem(404, str(error)) from error
+                raise RequestError(404, str(error)) from error
         return Response(data, media_type="image/jpeg", headers=headers)
 
     async def regions(self, asked: Annotated[Compared, Query()]) -> RegionsOut:
@@ -144,7 +145,7 @@ class Routes:
         """Take a token for a cookie, which pages send with their images."""
         access: Access = request.state.access
         if not access.accepts(given.token):
-            raise Problem(401, "this is not the token of this server")
+            raise RequestError(401, "this is not the token of this server")
         response = Response(status_code=204)
         response.set_cookie(COOKIE, access.session, httponly=True, samesite="strict")
         return response

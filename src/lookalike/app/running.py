@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import uvicorn
 
 from lookalike.app.access import Door, is_local
-from lookalike.app.limits import Limits
+from lookalike.app.limits import LIMITS, Limits
 from lookalike.app.served import named
 from lookalike.app.server import create_app
 from lookalike.errors import InputError
@@ -22,7 +22,7 @@ def run_server(
     port: int = 8000,
     hosts: Collection[str] = (),
     token: str | None = None,
-    limits: Limits = Limits(),
+    limits: Limits = LIMITS,
     waiting: int = 64,
     batch_size: int = 16,
 ) -> None:

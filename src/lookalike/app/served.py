@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from lookalike.app.facets import Spread, spreads
 from lookalike.inference.index import Index
 from lookalike.retrieval.faiss_folder import FaissFolder
 from lookalike.retrieval.generation import parsed
@@ -36,6 +37,7 @@ class Served:
         self.index = index
         self._lock = Lock()
         self._looked = monotonic()
+        self._spreads = lru_cache(1)(lambda generation: spreads(self.index.items))
         self._thumbnail = lru_cache(THUMBNAILS)(self._make_thumbnail)
 
     def current(self) -> Index:
@@ -59,6 +61,10 @@ class Served:
         """The items that a filter keeps."""
         items = self.current().items
         return items if where is None else items.filter(pa.array(rows_where(where, items)))
+
+    def spreads(self) -> list[Spread]:
+        """The columns that facets are made of."""
+        return self._spreads(self.current().store.generation.number)
 
     def items(self, ids: Sequence[int]) -> pa.Table:
         """Items by their ids, in that order; those that are gone are left out."""

@@ -12,11 +12,11 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
-from lookalike.app.access import Access, Door
+from lookalike.app.access import LOCAL_DOOR, Access, Door
 from lookalike.app.desk import Desk
-from lookalike.app.limits import BoundedBodies, Limits
-from lookalike.app.problems import Problem, explain
-from lookalike.app.queue import Full
+from lookalike.app.limits import LIMITS, BoundedBodies, Limits
+from lookalike.app.problems import RequestError, explain
+from lookalike.app.queue import QueueFullError
 from lookalike.app.routes import Routes
 from lookalike.app.served import Served
 from lookalike.app.telemetry import Counting
@@ -27,8 +27,8 @@ PAGE = Path(__file__).parent / "page"
 
 def create_app(
     indexes: Mapping[str, Served],
-    door: Door = Door(),
-    limits: Limits = Limits(),
+    door: Door = LOCAL_DOOR,
+    limits: Limits = LIMITS,
     most_waiting: int = 64,
     batch_size: int = 16,
 ) -> FastAPI:
@@ -61,7 +61,7 @@ def create_app(
             Middleware(BoundedBodies, limits=limits),
         ],
     )
-    for error in (Problem, Full, InputError, RequestValidationError, HTTPException):
+    for error in (RequestError, QueueFullError, InputError, RequestValidationError, HTTPException):
         app.add_exception_handler(error, explain)
     app.include_router(Routes(desk).router())
     app.mount("/page", StaticFiles(directory=PAGE))

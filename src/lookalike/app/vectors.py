@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lookalike.app.examples import Example, Item, Sent, cropped
-from lookalike.app.problems import Problem
+from lookalike.app.problems import RequestError
 from lookalike.app.recent import Recent
 from lookalike.app.served import Served
 from lookalike.app.stopwatch import Stopwatch
@@ -20,7 +20,7 @@ from lookalike.inference.index import Index
 REMEMBERED = 4096  # vectors of images that were sent; the images themselves are not kept
 
 Vector = NDArray[np.float32]
-Outcome = Vector | Problem | InputError
+Outcome = Vector | RequestError | InputError
 
 
 class ExampleVectors:
@@ -68,7 +68,7 @@ class ExampleVectors:
 
     def pixels(
         self, example: Example, files: Mapping[str, bytes], short_side: int | None = None
-    ) -> Tensor | Problem | InputError:
+    ) -> Tensor | RequestError | InputError:
         """The image of an example, uint8 (3, h, w), or why there is none.
 
         Args:
@@ -81,10 +81,10 @@ class ExampleVectors:
                 image = served(self.others, example.index).current().image(example.id)
                 return cropped(as_tensor(image), example.box)
             if example.digest not in files:
-                return Problem(410, f"{example} is not known any more: send the image again")
+                return RequestError(410, f"{example} is not known any more: send the image again")
             needed = None if example.box else short_side
             return cropped(decode(files[example.digest], needed), example.box)
-        except (Problem, InputError) as error:
+        except (RequestError, InputError) as error:
             return error
 
     def _made(
@@ -112,10 +112,10 @@ def served(indexes: Mapping[str, Served], name: str) -> Served:
     """The index of this name.
 
     Raises:
-        Problem: there is none.
+        RequestError: there is none.
     """
     if name not in indexes:
-        raise Problem(404, f"no index {name!r} is served here; there are {', '.join(indexes)}")
+        raise RequestError(404, f"no index {name!r} is served here; there are {', '.join(indexes)}")
     return indexes[name]
 
 

@@ -21,7 +21,7 @@ export async function drawQuery(state) {
 
 /** Take an image file: the server names it, this browser keeps it, and it is searched. */
 export async function take(file, { as = adding, alone = replacing } = {}) {
-  const index = byId("results").dataset.first;
+  const index = byId("results").dataset.first ?? current().index[0] ?? "";
   const busy = byId("query");
   busy.setAttribute("aria-busy", "true");
   try {
