@@ -148,8 +148,8 @@ def alter(folder: Path) -> None:
         (change("lookalike.format", 3), "newer lookalike .*upgrade"),
         (change("lookalike.format", 1), "older lookalike"),
         (change("lookalike.config", {}), "it lacks config.name"),
-        (change("lookalike.class_names", None), "it lacks class_names"),
-        (change("lookalike.config.embedder.head.embedding_size", 5), "do not fit the embedder"),
+        (change("lookalike.class_names", None), "lacks lookalike.class_names"),
+        (change("lookalike.config.embedder.head.embedding_size", 5), "not fit its own"),
         (change("lookalike.config.embedder.head._target_", "os.system"), "trust=os"),
         (change("lookalike.config.data.transform.test._target_", "os.system"), "trust=os"),
     ],
@@ -232,7 +232,8 @@ def test_without_a_network(
 
 
 def test_weights_of_the_hub(hub: type[FakeHub]) -> None:
-    from lookalike.models.backbones import timm_backbone, torchvision_backbone
+    from lookalike.models.backbones import torchvision_backbone
+    from lookalike.models.timm_backbone import timm_backbone
 
     given = (48, (0.5,) * 3, (0.5,) * 3)
     fresh = torchvision_backbone("resnet18", None, *given, "layer4")
@@ -240,7 +241,7 @@ def test_weights_of_the_hub(hub: type[FakeHub]) -> None:
     repository.mkdir(parents=True)
     save_file(fresh.network.state_dict(), repository / "model.safetensors")
     loaded = torchvision_backbone("resnet18", "hf-hub:me/resnet", *given, "layer4")
-    by_timm = timm_backbone("resnet18", "hf-hub:me/resnet", *given)
+    by_timm = timm_backbone("resnet18", "hf-hub:me/resnet", *given, pool="map")
     noise = torch.randn(1, 3, 48, 48)
     for each in (fresh, loaded, by_timm):
         each.eval()

@@ -108,8 +108,6 @@ WRITES_DIRECTLY = {  # where, and why that is no file that a reader could find h
     "data/sources/hub.py": FILLS_A_FOLDER,
     "data/sources/drawing/drawn.py": FILLS_A_FOLDER,
     "data/sources/download.py": "a part, which is verified and then renamed",
-    "models/exporting.py": "into memory",
-    "models/quantising.py": "a temporary folder, which is what quantisation takes",
     "reports/workspace.py": "to W&B's server",
 }
 
