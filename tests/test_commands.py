@@ -127,7 +127,7 @@ def commands() -> list[tuple[str, str, str]]:
         for file in texts()
         for text in [file.read_text(encoding="utf-8")]
         for found in COMMAND.finditer(text)
-        if "=" in found[2]
+        if "=" in found[2] and "my_package" not in found[2]  # test_own_parts runs these
     ]
 
 

@@ -21,7 +21,7 @@ import lookalike
 from lookalike.config import build
 from lookalike.errors import InputError
 from lookalike.models import embedding_engine, engines, racing
-from lookalike.models.backbones import Backbone, _ChannelsFirst
+from lookalike.models.backbones import Backbone
 from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.models.engines import TOLERANCE, Exported, difference, is_installed
@@ -91,8 +91,8 @@ class ChannelsAtTheEnd(nn.Module):
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "residual": Residual,
-    "tokens": lambda: _ChannelsFirst(Tokens()),
-    "channels at the end": lambda: _ChannelsFirst(ChannelsAtTheEnd()),
+    "tokens": lambda: _Map(Tokens()),
+    "channels at the end": lambda: _Map(ChannelsAtTheEnd()),
 }
 
 
@@ -496,6 +496,7 @@ import gc, signal, subprocess, torch
 from torch import nn
 from lookalike.models.exporting import to_onnx
 from lookalike.models.runtimes import open_openvino
+from lookalike.models.timm_backbone import _Map
 seen = []
 signal.signal(signal.SIGCHLD, lambda *given: seen.append(given))
 network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))
