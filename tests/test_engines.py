@@ -28,6 +28,7 @@ from lookalike.models.engines import TOLERANCE, Exported, difference, is_install
 from lookalike.models.freezing import Freeze
 from lookalike.models.heads import Identity, Linear
 from lookalike.models.pooling import AveragePooling, GeMPooling
+from lookalike.models.timm_backbone import _Map
 from lookalike.training.identity import fingerprint, start_fingerprint
 
 Compose = Callable[..., DictConfig]
