@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import faiss
 import numpy as np
 from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
 from rival import Worker
@@ -23,10 +22,12 @@ from lookalike.evaluation.metrics import values_of
 from lookalike.memory import keep_freed_memory
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.engines import Engines, Name
+from lookalike.retrieval.faiss_flat import import_faiss
 
 K = (1, 2, 4, 8)
 OURS, WHOLE, FAISS, OML = "lookalike", "lookalike, with MAP", "FAISS search, k = 11", "OML"
 PML, PML_DEFAULT = "PML, k=max_bin_count", "PML, its defaults without clustering"
+faiss = import_faiss()  # with the kernels of this processor, for all contenders
 COMMAND = "python speed/evaluation.py --rivals .rivals/bin/python"
 PACKAGES = ("torch", "numpy", "faiss-cpu", "pytorch-metric-learning")
 PML_NAMES = {

@@ -16,7 +16,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 
-import faiss
 import numpy as np
 from side_by_side import ROUNDS, Table, rows, take_turns, watched, write
 
@@ -24,7 +23,9 @@ from lookalike.evaluation.metrics import values_of
 from lookalike.memory import keep_freed_memory
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.engines import Engines, Name
+from lookalike.retrieval.faiss_flat import import_faiss
 
+faiss = import_faiss()  # with the kernels of this processor, for all contenders
 COMMAND = "python speed/gallery.py"
 PACKAGES = ("torch", "numpy", "faiss-cpu")
 EACH = 10  # images of a class in the gallery, and the depth

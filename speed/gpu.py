@@ -17,7 +17,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import faiss
 import timm
 import torch
 import torchvision
@@ -35,8 +34,10 @@ from lookalike.data.images import Batch
 from lookalike.evaluation.metrics import values_of
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.engines import Engines
+from lookalike.retrieval.faiss_flat import import_faiss
 from lookalike.training.experiment import Experiment, open_data
 
+faiss = import_faiss()  # with the kernels of this processor, for all contenders
 COMMAND = "python speed/gpu.py"
 BATCH, EMBEDDING, NEIGHBOURS = 128, 512, 11
 STEPS, WARM_UP, HELD = 60, 20, 8  # of training; batches that the bare loop holds on the GPU

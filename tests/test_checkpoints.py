@@ -4,7 +4,8 @@ import os
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -172,3 +173,90 @@ def test_no_kill_leaves_a_broken_checkpoint(tiny: tuple[str, ...], tmp_path: Pat
     files = list(tmp_path.glob("killed*/checkpoints/*.ckpt"))
     assert len(files) >= 10
     assert all(read_checkpoint(file).epochs for file in files)
+
+
+OTHERS = (None, 7, "text", [1], {"a": 1}, torch.zeros(3, 3))
+
+
+def places(node: Any, above: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    """Every part of nested dicts, down to the arguments of a network's parts."""
+    for name, child in node.items():
+        yield (*above, name)
+        if isinstance(child, dict):
+            yield from places(child, (*above, name))
+
+
+def changed(content: dict[str, Any], place: tuple[Any, ...], other: Any) -> dict[str, Any]:
+    """The same with another value at a place, or without it."""
+    copy = deepcopy(content)
+    node: Any = copy
+    for name in place[:-1]:
+        node = node[name]
+    if other is GONE:
+        del node[place[-1]]
+    else:
+        node[place[-1]] = other
+    return copy
+
+
+GONE = object()
+
+
+def opened(file: Path) -> None:
+    """All that a checkpoint is read for without training."""
+    checkpoint = read_checkpoint(file)
+    checkpoint.embedder()
+    checkpoint.loss()
+    checkpoint.transform()
+    checkpoint.data()
+
+
+def check_part(content: dict[str, Any], place: tuple[Any, ...], other: Any, file: Path) -> None:
+    """It opens as if nothing were wrong, or says in one line what is."""
+    torch.save(changed(content, place, other), file)
+    try:
+        opened(file)
+    except InputError as error:
+        said = str(error)
+        assert said, place
+        assert "\n" not in said, (place, said)
+
+
+@pytest.fixture
+def whole() -> dict[str, Any]:
+    """The content of the checkpoint that is kept, without a checksum."""
+    return read_content(CHECKOUT / "tests" / "fixtures" / "format_2.ckpt")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_part_of_ours_may_be_missing_or_something_else(
+    whole: dict[str, Any], tmp_path: Path
+) -> None:
+    ours = whole["lookalike"]
+    ours.pop("checksum", None)
+    first = [("lookalike",), ("state_dict",), *(("lookalike", name) for name in ours)]
+    for place in first:
+        for other in (GONE, *OTHERS):
+            check_part(whole, place, other, tmp_path / "changed.ckpt")
+    for name in ("format", "config", "scores", "epochs", "class_names"):
+        torch.save(changed(whole, ("lookalike", name), GONE), tmp_path / "changed.ckpt")
+        with pytest.raises(InputError, match=rf"lacks lookalike\.{name}, or has something else"):
+            read_checkpoint(tmp_path / "changed.ckpt")
+    for name, value in whole["state_dict"].items():
+        shape = changed(whole, ("state_dict", name), torch.zeros(2, *value.shape))
+        torch.save(shape, tmp_path / "changed.ckpt")
+        with pytest.raises(InputError, match="does not fit its own"):
+            opened(tmp_path / "changed.ckpt")
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+def test_every_part_of_its_configuration_may_be_missing_or_something_else(
+    whole: dict[str, Any], tmp_path: Path
+) -> None:
+    config = whole["lookalike"]["config"]
+    whole["lookalike"].pop("checksum", None)
+    read = {name: config[name] for name in ("embedder", "loss", "data")}
+    for place in places(read):
+        for other in (GONE, *OTHERS[:-1]):
+            check_part(whole, ("lookalike", "config", *place), other, tmp_path / "changed.ckpt")

@@ -15,10 +15,10 @@ Compose = Callable[..., DictConfig]
 
 # A new file must be counted here, so that none is passed over.
 FOUND = {
-    "backbone": 10,
+    "backbone": 21,
     "benchmark": 10,
     "callbacks": 4,
-    "data": 13,
+    "data": 14,
     "debug": 2,
     "distance": 5,
     "evaluation": 2,
@@ -53,6 +53,14 @@ FILES = sorted(
 CHOICES = [f"{file.parent.name}={file.stem}" for file in FILES]
 COMPANIONS = {  # what a choice needs beside it
     "backbone=timm": ["backbone.name=mobilenetv3_small_050", "backbone.image_size=32"],
+    "backbone=own": [
+        "backbone.network._target_=torch.nn.Conv2d",
+        "+backbone.network.in_channels=3",
+        "+backbone.network.out_channels=4",
+        "+backbone.network.kernel_size=3",
+    ],
+    "backbone=torchvision": ["backbone.name=squeezenet1_1"],
+    "backbone=dinov2": ["backbone.image_size=28"],
     "distance=": ["loss=triplet"],
     "freeze=below": ["freeze.below=1"],
     "freeze=thaw": ["freeze.thaw.from_layer=0"],
@@ -69,7 +77,11 @@ COMPANIONS = {  # what a choice needs beside it
     "regularizer=sparse_centers": ["loss=soft_triple"],
     "trainer=": ["trainer.max_epochs=1"],
 }
-SLOW = ("backbone=resnet101", "backbone=resnet50", "backbone=vgg16", "backbone=inception_v3")
+SLOW = (
+    "backbone=resnet101", "backbone=resnet50", "backbone=vgg16", "backbone=inception_v3",
+    "backbone=clip_base", "backbone=convnext_tiny", "backbone=dinov2_base", "backbone=dinov2_small",
+    "backbone=dinov3_base", "backbone=dinov3_small", "backbone=siglip2_base", "backbone=vit_small",
+)  # fmt: skip
 ELSEWHERE = {
     "benchmark=": "test_benchmark.py",
     "tune=": "test_tuning.py",
@@ -111,7 +123,8 @@ def test_one_step(
     keys = [key for key in COMPANIONS if choice.startswith(key)]
     companions = COMPANIONS[max(keys, key=len)] if keys else []
     size = ["backbone.image_size=75"] if choice == "backbone=inception_v3" else []
-    if choice.startswith("backbone=") and not size and choice != "backbone=timm":
+    sized = any("image_size" in each for each in companions)
+    if choice.startswith("backbone=") and not size and not sized:
         size = ["backbone.image_size=32"]
     fixed = any(o.startswith("sampler=") and o != "sampler=classes" for o in (choice, *companions))
     if fixed or choice in ("loss=vicreg", "loss=self_supervised"):

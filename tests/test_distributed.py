@@ -1,30 +1,52 @@
-"""Two processes on the CPU score as one does."""
+"""Several processes on the CPU score, and with one loss train, as one does."""
 
+import csv
 import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
+from lookalike import distributed
 from lookalike.data.records import Records
-from lookalike.evaluation import gathering, scoring
 from lookalike.evaluation.gathering import gather_embeddings
-from lookalike.evaluation.metrics import values_of
 from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.scoring import score
 from lookalike.inference.checkpoint import read_checkpoint
-from lookalike.retrieval.embeddings import Embeddings
+from lookalike.losses.classifier import EmbeddingClassifier
+from lookalike.retrieval.embeddings import Embeddings, collect
 from lookalike.training.experiment import Experiment
+from processes import in_processes
 
 
-def test_scores_of_ranks_equal_those_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three ranks, one of them without any image."""
+@pytest.mark.parametrize("count", [2, 3])
+def test_rows_of_any_number_are_gathered(
+    count: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of rank 0 none, of others more than are exchanged at once."""
+    monkeypatch.setattr(distributed, "ROWS", 3)
+
+    def rows_of(rank: int) -> torch.Tensor:
+        return torch.arange(rank * 14.0, dtype=torch.float64).reshape(-1, 2) + rank
+
+    def gathered(rank: int) -> list[Any]:
+        none = [len(part) for part in distributed.gather(torch.zeros(0, 4))]
+        return [none, *(part.numpy() for part in distributed.gather(rows_of(rank)))]
+
+    for none, *parts in in_processes(count, tmp_path, gathered):
+        assert none == [0] * count
+        for rank, part in enumerate(parts):
+            assert part.dtype == np.float64
+            np.testing.assert_array_equal(part, rows_of(rank))
+
+
+def test_scores_of_ranks_equal_those_of_one_process(tmp_path: Path) -> None:
+    """Three ranks: one without any image, and one with an image that another has, too."""
     rng = np.random.default_rng(0)
     vectors = rng.normal(size=(50, 6)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
@@ -35,21 +57,30 @@ def test_scores_of_ranks_equal_those_of_one_process(monkeypatch: pytest.MonkeyPa
     records = Records.create(
         ["x.png"] * 50, [str(label) for label in everything.labels], roles=roles, groups=cameras
     )
-    alone = score(plan, everything, gather_embeddings(everything, records), records)
+    torch.manual_seed(0)
+    linear = torch.nn.Linear(6, 7)
+    names = sorted({str(label) for label in everything.labels})
+    classifier = EmbeddingClassifier(linear, tuple(names), torch.device("cpu"))
+    shares = [everything[1::2], everything[:0], everything[np.array([*range(0, 50, 2), 1])]]
 
-    shares = [everything[1::2], everything[::2], everything[:0]]
-    apart = replace(everything, exclusion_ids=records.exclusion_ids)
-    gallery = apart[roles != "query"]
-    asked = [apart[share.ids][roles[share.ids] != "gallery"] for share in shares]
-    search = partial(plan.rerank, everything=everything)
-    values = [(each.ids, values_of(each, gallery, plan.k, True, search=search)) for each in asked]
+    def score_of(own: Embeddings) -> dict[str, float]:
+        return score(plan, own, gather_embeddings(own, records), records, classifier)
 
-    def gathered(own: object) -> list[object]:
-        return list(shares if isinstance(own, Embeddings) else values)
+    alone = score_of(everything)
+    assert "loss" in alone
+    assert in_processes(3, tmp_path, lambda rank: score_of(shares[rank])) == [alone] * 3
 
-    monkeypatch.setattr(gathering, "gather", gathered)
-    monkeypatch.setattr(scoring, "gather", gathered)
-    assert score(plan, shares[0], gather_embeddings(shares[0], records), records) == alone
+
+def test_a_rank_without_images_gathers_those_of_the_others(tmp_path: Path) -> None:
+    records = Records.create(["x.png"] * 3, ["a", "a", "b"])
+    vectors = np.eye(3, dtype=np.float32)
+
+    def gathered(rank: int) -> Any:
+        own = collect([]) if rank else Embeddings(vectors, records.labels, np.arange(3))
+        return gather_embeddings(own, records).vectors
+
+    for found in in_processes(2, tmp_path, gathered):
+        np.testing.assert_array_equal(found, vectors)
 
 
 def train_in_processes(count: int, tmp_path: Path, *overrides: str) -> Path:
@@ -69,13 +100,62 @@ def scores_in(folder: Path) -> dict[str, float]:
     return {name: value for name, value in written.items() if "/" in name}
 
 
+def curve_in(folder: Path) -> list[float]:
+    with (folder / "metrics.csv").open() as stream:
+        return [float(row["train/loss"]) for row in csv.DictReader(stream) if row["train/loss"]]
+
+
 @pytest.mark.slow
-def test_two_processes_equal_one(tiny: tuple[str, ...], tmp_path: Path) -> None:
+def test_several_processes_measure_as_one(tiny: tuple[str, ...], tmp_path: Path) -> None:
     """Learning rates of zero keep the weights, so that only the measuring differs."""
     still = ("learning_rate.backbone=0", "learning_rate.head=0", "data.eval_batch_size=7")
-    one, two = (scores_in(train_in_processes(n, tmp_path, *tiny, *still)) for n in (1, 2))
+    one, two, three = (scores_in(train_in_processes(n, tmp_path, *tiny, *still)) for n in (1, 2, 3))
     assert len(one) == 40
-    assert one == two
+    assert one == two == three
+
+
+@pytest.mark.slow
+def test_several_processes_measure_fewer_images_than_they_are(
+    tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Two images for validation: a third process reads one of them, too."""
+    rows = ["path,label,split"]
+    root = next(each for each in tiny if each.startswith("data.root=")).partition("=")[2]
+    for label in range(4):
+        for image in range(6 if label else 2):
+            split = "train" if label > 1 else "test" if label else "val"
+            rows.append(f"{root}/class{label:02d}/{image}.png,{label},{split}")
+    (tmp_path / "few.csv").write_text("\n".join(rows))
+    few = ("data=table", f"data.source.file={tmp_path / 'few.csv'}", "data.protocol=official",
+           "learning_rate.backbone=0", "learning_rate.head=0", "data.batch_size=4")  # fmt: skip
+    one, three = (scores_in(train_in_processes(n, tmp_path, *tiny, *few)) for n in (1, 3))
+    assert one["val/queries"] == 2
+    assert one == three
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("count", "loss"),
+    [
+        (2, ("loss=softmax_triplet", "sampler=uniform")),
+        (3, ("loss=cross_batch_memory", "loss.memory_size=40")),
+    ],
+)
+def test_a_global_loss_trains_as_one_process_does(
+    count: int, loss: tuple[str, ...], tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    """The same images in the same batches; without random views, which each process draws."""
+    own = (*tiny, *loss, "transform=none", "trainer.max_epochs=2", "trainer.log_every_n_steps=1")
+    one = train_in_processes(1, tmp_path, *own, "data.batch_size=12")
+    several = train_in_processes(count, tmp_path, *own, f"data.batch_size={12 // count}")
+    curve = curve_in(one)
+    assert len(set(curve)) > 4
+    np.testing.assert_allclose(curve_in(several), curve, rtol=1e-4)
+    states = [read_checkpoint(f / "checkpoints" / "last.ckpt").state for f in (one, several)]
+    for name, value in states[0].items():
+        torch.testing.assert_close(states[1][name], value, rtol=1e-4, atol=1e-5)
+    setting = json.loads((several / "metrics.json").read_text())["setting"]
+    assert f"{count} processes with one loss of all their images" in setting
 
 
 @pytest.mark.slow

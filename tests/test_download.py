@@ -400,3 +400,26 @@ def test_two_extractions_at_the_same_time(tmp_path: Path) -> None:
         runs = [pool.submit(extract, archive, tmp_path, "jpg") for _ in range(2)]
     assert [run.result() for run in runs] == [None, None]
     assert len(visible(tmp_path / "jpg")) == 200
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_an_archive_that_unpacks_to_too_much_leaves_nothing(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Zeros: 64 MiB of them shrink to 64 kB."""
+    monkeypatch.setattr(module, "SMALL", 2**20)
+    archive = tmp_path / f"all.{kind}"
+    zeros = bytes(2**23)
+    if kind == "zip":
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as packed:
+            for number in range(8):
+                packed.writestr(f"jpg/{number}.jpg", zeros)
+    else:
+        tar_of(archive, {f"jpg/{number}.jpg": zeros for number in range(8)}, "w:gz")
+    assert 100 * archive.stat().st_size < 8 * len(zeros)
+    with pytest.raises(InputError, match=r"would unpack to more than 0\.0 GiB"):
+        extract(archive, tmp_path, "jpg")
+    assert visible(tmp_path) == [archive.name]
+    monkeypatch.setattr(module, "SMALL", 2**26)
+    extract(archive, tmp_path, "jpg")
+    assert len(list((tmp_path / "jpg").iterdir())) == 8

@@ -21,13 +21,14 @@ import lookalike
 from lookalike.config import build
 from lookalike.errors import InputError
 from lookalike.models import embedding_engine, engines, racing
-from lookalike.models.backbones import Backbone, _ChannelsFirst
+from lookalike.models.backbones import Backbone
 from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.models.engines import TOLERANCE, Exported, difference, is_installed
 from lookalike.models.freezing import Freeze
 from lookalike.models.heads import Identity, Linear
 from lookalike.models.pooling import AveragePooling, GeMPooling
+from lookalike.models.timm_backbone import _Map
 from lookalike.training.identity import fingerprint, start_fingerprint
 
 Compose = Callable[..., DictConfig]
@@ -91,8 +92,8 @@ class ChannelsAtTheEnd(nn.Module):
 
 NETWORKS: dict[str, Callable[[], nn.Module]] = {
     "residual": Residual,
-    "tokens": lambda: _ChannelsFirst(Tokens()),
-    "channels at the end": lambda: _ChannelsFirst(ChannelsAtTheEnd()),
+    "tokens": lambda: _Map(Tokens()),
+    "channels at the end": lambda: _Map(ChannelsAtTheEnd()),
 }
 
 
@@ -495,7 +496,7 @@ def test_signals_arrive_after_openvino_has_run_a_network() -> None:
 import gc, signal, subprocess, torch
 from torch import nn
 from lookalike.models.exporting import to_onnx
-from lookalike.models.runtimes import open_openvino
+from lookalike.models.timm_backbone import _Map
 seen = []
 signal.signal(signal.SIGCHLD, lambda *given: seen.append(given))
 network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))

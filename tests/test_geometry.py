@@ -18,6 +18,7 @@ from lookalike.evaluation.geometry import (
     project,
     similarity_histograms,
     skewness,
+    spread,
 )
 from lookalike.retrieval.embeddings import Embeddings
 
@@ -152,3 +153,13 @@ def test_extremes_take_each_class_once_and_the_surest_of_equals() -> None:
     assert best.tolist() == [1, 6, 4]
     assert worst.tolist() == [3, 4, 6]
     assert extreme_queries(values, certainty, labels, 50)[0].tolist() == [1, 6, 4, 3]
+
+
+def test_the_spread_is_the_mean_distance_of_all_pairs() -> None:
+    rng = np.random.default_rng(0)
+    vectors = rng.normal(size=(20, 5))
+    vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+    pairs = [1 - float(a @ b) for i, a in enumerate(vectors) for b in vectors[:i]]
+    assert spread(vectors) == pytest.approx(np.mean(pairs), abs=1e-6)
+    assert spread(np.repeat(vectors[:1], 7, axis=0)) == pytest.approx(0, abs=1e-6)
+    assert np.isnan(spread(vectors[:1]))

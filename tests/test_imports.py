@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,25 @@ HEAVY = (
 
 def imported(code: str, folder: Path) -> set[str]:
     """Which of the heavy packages a fresh interpreter has after some code."""
-    ending = f"\nimport sys\nprint('HAVE', *(n for n in {HEAVY} if n in sys.modules))"
-    shown = subprocess.run(
-        [sys.executable, "-c", code + ending], cwd=folder, capture_output=True, text=True
-    )
+    return imported_after([code], folder)[0]
+
+
+def imported_after(steps: Sequence[str], folder: Path) -> list[set[str]]:
+    """Which of the heavy packages one fresh interpreter has after each step."""
+    telling = f"\nimport sys\nprint('HAVE', *(n for n in {HEAVY} if n in sys.modules))\n"
+    code = "".join(step + telling for step in steps)
+    shown = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert shown.returncode == 0, shown.stderr
-    return set(shown.stdout.rpartition("HAVE")[2].split())
+    told = [line for line in shown.stdout.splitlines() if line.startswith("HAVE")]
+    return [set(line.split()[1:]) for line in told]
 
 
 def test_loading_a_network_imports_no_lightning(tmp_path: Path) -> None:
-    assert imported("import lookalike; lookalike.load_embedder", tmp_path) == set()
-    assert imported("import lookalike; lookalike.load_classifier", tmp_path) == set()
-    assert "pytorch_lightning" in imported("import lookalike; lookalike.train", tmp_path)
+    names = ("load_embedder", "load_classifier", "train")
+    steps = [f"import lookalike; lookalike.{name}" for name in names]
+    embedder, classifier, training = imported_after(steps, tmp_path)
+    assert embedder == classifier == set()
+    assert "pytorch_lightning" in training
 
 
 @pytest.mark.slow
@@ -54,7 +61,8 @@ def test_verbs_that_use_a_network_import_no_lightning(
         assert not found - {"pytorch_metric_learning"}, command
 
 
-@pytest.mark.parametrize("name", ["", pytest.param("transforms.v2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["", "transforms.v2"])
 def test_torchvision_is_whole_without_dynamo(name: str, tmp_path: Path) -> None:
     code = (
         "import torch\n"

@@ -102,3 +102,32 @@ def test_a_process_keeps_memory(how: list[str], tiny: tuple[str, ...], tmp_path:
 def test_none_does_where_it_is_switched_off(tiny: tuple[str, ...], tmp_path: Path) -> None:
     how = COMMANDS["its data worker"]
     assert set(processes(tmp_path, tiny, how, "0").values()) == {"False"}
+
+
+LARGE = """
+import numpy as np
+from pathlib import Path
+from lookalike.memory import keep_freed_memory
+from lookalike.retrieval.bounded import ROWS, Bounded
+
+def own():
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("RssAnon:")[2].split()[0]) / 1024
+
+keep_freed_memory()
+gallery = np.random.default_rng(0).standard_normal((60 * ROWS, 256), np.float32)
+Bounded(gallery[: 2 * ROWS])  # what is loaded once
+before = own()
+engine = Bounded(gallery)
+print("TOLD", own() - before, engine.sample.nbytes / 2**20)
+"""
+
+
+def test_an_engine_takes_no_more_than_its_sample_needs(tmp_path: Path) -> None:
+    """Small tensors that are kept among large ones once held 2 MiB each, for every 2048 rows."""
+    shown = subprocess.run(
+        [sys.executable, "-c", LARGE], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert shown.returncode == 0, shown.stderr
+    taken, sample = map(float, shown.stdout.rpartition("TOLD")[2].split())
+    assert taken < 6 * sample + 20  # rounded from a float32 copy

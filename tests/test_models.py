@@ -13,11 +13,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from lookalike.config import build
 from lookalike.errors import InputError
-from lookalike.models.backbones import Backbone, timm_backbone, torchvision_backbone
+from lookalike.models.backbones import Backbone, torchvision_backbone
 from lookalike.models.embedder import Embedder
 from lookalike.models.folding import fold_batch_norm, foldable
-from lookalike.models.freezing import Freeze, Thaw, layers, parameters_by_layer
+from lookalike.models.freezing import Freeze, Thaw, layers
 from lookalike.models.heads import MLP, Bottleneck, Identity, Linear, PrincipalComponents
 from lookalike.models.pooling import AveragePooling, Flatten, GeMPooling
 
@@ -70,6 +71,50 @@ def test_backbone_equals_torchvision_up_to_its_classifier(
             logits = classifier(features.mean((2, 3)))
         torch.testing.assert_close(logits, full(batch))
     assert ours.width == features.shape[1]
+
+
+ANY = (
+    ("alexnet", 64, 4096), ("vgg11", 32, 4096), ("densenet121", 32, 1024), ("vit_b_16", 224, 768),
+    ("efficientnet_b0", 32, 1280), ("squeezenet1_1", 32, 512), ("maxvit_t", 224, 512),
+    ("swin_t", 32, 768), ("convnext_tiny", 32, 768), ("mnasnet0_5", 32, 1280),
+    ("shufflenet_v2_x0_5", 32, 1024), ("regnet_y_400mf", 32, 440), ("inception_v3", 96, 2048),
+)  # fmt: skip
+QUICK = ("squeezenet1_1", "mnasnet0_5", "shufflenet_v2_x0_5")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "width"),
+    [pytest.param(*each, marks=[] if each[0] in QUICK else [pytest.mark.slow]) for each in ANY],
+)
+@pytest.mark.filterwarnings("ignore:The default weight initialization of inception_v3")
+def test_any_network_of_torchvision(name: str, size: int, width: int, tmp_path: Path) -> None:
+    """What enters its last layer, caught by a hook."""
+    torch.manual_seed(0)
+    auxiliary = {"aux_logits": False, "init_weights": False} if "cept" in name else {}
+    full = torchvision.models.get_model(name, weights=None, **auxiliary).eval()
+    torch.save(full.state_dict(), tmp_path / "weights.pth")
+    ours = torchvision_backbone(name, str(tmp_path / "weights.pth"), size, MEAN, STD, None).eval()
+    layer = {"squeezenet1_1": nn.Conv2d}.get(name, nn.Linear)
+    last = [module for module in full.modules() if isinstance(module, layer)][-1]
+    caught: list[Tensor] = []
+    last.register_forward_hook(lambda _, given, __: caught.append(given[0]))
+    images = torch.rand(2, 3, size, size)
+    with torch.inference_mode():
+        found, _ = ours(images), full(images)
+    expected = caught[0].relu().mean((2, 3)) if name == "squeezenet1_1" else caught[0]
+    torch.testing.assert_close(found, expected)
+    assert ours.shape == (width,)
+
+
+def test_torchvision_knows_how_its_networks_see(compose: Any) -> None:
+    chosen = ("train", "data=flowers", "backbone=torchvision")
+    config = compose(*chosen, "backbone.name=swin_t")
+    test = config.data.transform.test
+    assert (config.backbone.image_size, test.interpolation) == (224, "bicubic")
+    assert build(test).short_side == 232
+    assert compose(*chosen, "backbone.name=inception_v3").backbone.mean == [0.5, 0.5, 0.5]
+    with pytest.raises(Exception, match=r"no network 'resnet51'.*resnet50"):
+        _ = compose(*chosen, "backbone.name=resnet51").backbone.crop
 
 
 @pytest.mark.parametrize(
@@ -176,19 +221,6 @@ def test_weights_that_are_nowhere_or_no_weights(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("hello")
     with pytest.raises(InputError, match="no state dict that torch can read safely"):
         backbone(str(tmp_path / "text.pth"))
-
-
-def test_timm_network_with_tokens_and_with_a_map() -> None:
-    pytest.importorskip("timm")
-    from lookalike.models.backbones import timm_backbone
-
-    for name, size in (("vit_tiny_patch16_224", 224), ("mobilenetv3_small_050", 64)):
-        made = timm_backbone(name, None, size, MEAN, STD)
-        features = made(torch.zeros(1, 3, size, size))
-        assert features.shape[:2] == (1, made.width)
-        assert features.ndim == 4
-    with pytest.raises(InputError, match="timm has no model 'resnet999'"):
-        timm_backbone("resnet999", None, 64, MEAN, STD)
 
 
 def test_average_and_gem_pooling() -> None:
@@ -359,89 +391,6 @@ def test_the_length_before_normalising() -> None:
         raw = model.unnormalised(batch)
         torch.testing.assert_close(model(batch), raw / raw.norm(dim=1, keepdim=True))
     assert (raw.norm(dim=1) - 1).abs().min() > 1e-3
-
-
-TRANSFORMERS = (
-    "vit_tiny_patch16_224",
-    "swin_s3_tiny_224",
-    "convnext_atto",
-    "deit3_small_patch16_224",
-)
-
-
-@pytest.mark.parametrize("name", TRANSFORMERS)
-def test_a_frozen_transformer_is_frozen_whole(name: str) -> None:
-    """Class tokens, position embeddings and layer scales belong to modules that are no layers."""
-    backbone = timm_backbone(name, None, 224, (0.5,) * 3, (0.5,) * 3)
-    held = {id(p) for parameters in parameters_by_layer(backbone) for p in parameters}
-    assert held == {id(parameter) for parameter in backbone.parameters()}
-    Freeze(below=None).stop_gradients(backbone)
-    assert not any(parameter.requires_grad for parameter in backbone.parameters())
-
-
-def test_part_of_a_transformer_is_frozen_and_thaws() -> None:
-    backbone = timm_backbone("vit_tiny_patch16_224", None, 224, (0.5,) * 3, (0.5,) * 3)
-    vit = backbone.network.network
-    freeze = Freeze(below=len(layers(vit.patch_embed)) + 30, thaw=Thaw(1, 20))
-    freeze.stop_gradients(backbone)
-    assert not vit.cls_token.requires_grad
-    assert not vit.pos_embed.requires_grad
-    assert vit.blocks[-1].attn.qkv.weight.requires_grad
-    thawing = {id(parameter) for parameter in freeze.thawing(backbone)}
-    assert thawing
-    assert id(vit.pos_embed) not in thawing
-    assert not any(p.requires_grad for p in backbone.parameters() if id(p) in thawing)
-
-
-@pytest.mark.parametrize(
-    ("name", "width", "places"),
-    [("vit_tiny_patch16_224", 192, (196, 1)), ("swin_s3_tiny_224", 768, (7, 7)),
-     ("convnext_atto", 320, (7, 7)), ("mobilenetv3_small_050", 1024, (7, 7))],
-)  # fmt: skip
-def test_channels_of_timm_s_networks(name: str, width: int, places: tuple[int, int]) -> None:
-    backbone = timm_backbone(name, None, 224, (0.5,) * 3, (0.5,) * 3)
-    assert backbone.shape == (width, *places)
-    if name.startswith("vit"):  # patches only: neither class nor register tokens
-        network = backbone.network.network.eval()
-        images = torch.rand(1, 3, 224, 224)
-        with torch.inference_mode():
-            patches = network(images)[:, 1:]
-            torch.testing.assert_close(backbone.eval()(images)[0, :, :, 0], patches[0].T)
-
-
-def test_a_trained_attention_pool_is_kept() -> None:
-    """SigLIP's: the mean of its patches is another feature than the one that it was trained for."""
-    backbone = timm_backbone("vit_base_patch16_siglip_224", None, 224, MEAN, STD).eval()
-    assert backbone.shape == (768,)
-    network = backbone.network.network
-    images = torch.rand(1, 3, 224, 224)
-    with torch.inference_mode():
-        expected = network.forward_head(network.forward_features(images), pre_logits=True)
-        torch.testing.assert_close(backbone(images), expected)
-
-
-@pytest.mark.parametrize(
-    ("name", "size", "mean"),
-    [("resnet18", 224, 0.485), ("vit_base_patch16_siglip_256", 256, 0.5),
-     ("tf_efficientnet_lite0", 224, 0.5), ("convnext_tiny", 224, 0.485)],
-)  # fmt: skip
-def test_timm_knows_how_its_networks_see(compose: Any, name: str, size: int, mean: float) -> None:
-    """A user's own values win."""
-    backbone = compose("train", "data=flowers", "backbone=timm", f"backbone.name={name}").backbone
-    assert (backbone.image_size, backbone.mean[0]) == (size, mean)
-    assert len(backbone.std) == 3
-    given = ("backbone.image_size=96", "backbone.mean=[0,0,0]")
-    backbone = compose(
-        "train", "data=flowers", "backbone=timm", f"backbone.name={name}", *given
-    ).backbone
-    assert (backbone.image_size, list(backbone.mean)) == (96, [0, 0, 0])
-
-
-def test_a_misspelt_network_of_timm_in_a_configuration(compose: Any) -> None:
-    with pytest.raises(Exception, match="timm has no model 'resnet999'"):
-        _ = compose(
-            "train", "data=flowers", "backbone=timm", "backbone.name=resnet999"
-        ).backbone.image_size
 
 
 @pytest.mark.parametrize("error", [TypeError, RuntimeError, NotImplementedError])

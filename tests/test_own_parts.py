@@ -32,7 +32,9 @@ def test_the_page_works(tmp_path: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
     commands = re.findall(r"^\$ lookalike (.*)$", PAGE, re.MULTILINE)
-    assert [command.split()[0] for command in commands] == ["train", "evaluate", "train"]
+    assert [command.split()[0] for command in commands] == [
+        "train", "evaluate", "train", "train", "evaluate",
+    ]  # fmt: skip
     for command in commands:
         words = shlex.split(command)
         quick = []

@@ -4,7 +4,10 @@ import csv
 import json
 import re
 import shutil
+from base64 import b64encode
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from hashlib import sha256
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -651,3 +654,16 @@ def test_a_thousand_runs_in_a_browser(tmp_path: Path, browser: Any) -> None:
     assert view.evaluate("document.documentElement.scrollWidth") <= 420
     assert complaints == []
     assert all(url.startswith(("file:", "data:")) for url in asked)
+
+
+def test_the_page_runs_its_own_script_alone(tmp_path: Path) -> None:
+    write_run(tmp_path / "runs", 0, "triplet", 0, 32, 0, 0.5)
+    text = written_page(tmp_path / "runs")
+    policy = unescape(re.findall(r'Content-Security-Policy" content="([^"]+)"', text)[0])
+    assert policy.startswith("default-src 'none'; ")
+    for tag in ("style", "script"):
+        (inside,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        digest = b64encode(sha256(inside.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}';" in policy
+    assert "unsafe" not in policy
+    assert not re.findall(r"""<[^>]+\s(?:style|on\w+)=""", text)

@@ -2,7 +2,11 @@
 
 import gc
 import logging
+import os
+import subprocess
+import sys
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -204,3 +208,25 @@ def test_the_log_tells_how_whole_rankings_are_made(caplog: pytest.LogCaptureFixt
     assert [each.getMessage() for each in caplog.records] == [
         "Whole rankings: counted from float32 products on cpu"
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chosen", [None, "Haswell"])
+def test_faiss_gets_the_kernels_of_the_processor(chosen: str | None, tmp_path: Path) -> None:
+    code = (
+        "import os\nfrom threadpoolctl import threadpool_info\n"
+        "from lookalike.retrieval.faiss_flat import import_faiss\n"
+        "import_faiss()\n"
+        "found = [each for each in threadpool_info() if 'faiss' in each['filepath']]\n"
+        "print('TOLD', *(each['architecture'] for each in found if 'architecture' in each))\n"
+        "print(os.environ.get('OPENBLAS_CORETYPE'))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "OPENBLAS_CORETYPE"}
+    environment |= {"OPENBLAS_CORETYPE": chosen} if chosen else {}
+    shown = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True
+    )
+    kernels, kept = shown.stdout.partition("TOLD")[2].split()
+    assert kept == str(chosen)
+    assert chosen in (None, kernels)
+    assert kernels != "Prescott"  # of 2004

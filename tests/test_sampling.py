@@ -2,12 +2,15 @@
 
 import logging
 from collections import Counter
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import pytest
 
-from lookalike.data import sampling
+from lookalike.data import sampling, sharing
 from lookalike.data.sampling import ClassBatches, InOrder, TwoViewBatches, UniformBatches
+from lookalike.data.sharing import PartOfBatches, drawn_together
 from lookalike.errors import InputError
 
 UNBALANCED = np.repeat(np.arange(9), [1, 2, 3, 5, 8, 13, 21, 34, 4])
@@ -16,7 +19,7 @@ LABEL_OF = dict(zip(IDS.tolist(), UNBALANCED.tolist(), strict=True))
 
 
 def batches(
-    sampler: ClassBatches | TwoViewBatches | UniformBatches, epoch: int = 0
+    sampler: ClassBatches | PartOfBatches | TwoViewBatches | UniformBatches, epoch: int = 0
 ) -> list[list[int]]:
     sampler.set_epoch(epoch)
     found = list(sampler)
@@ -131,3 +134,40 @@ def test_two_views_are_the_same_images_twice_and_an_epoch_is_one_pass() -> None:
 def test_an_odd_batch_of_two_views() -> None:
     with pytest.raises(InputError, match="batch_size=8"):
         TwoViewBatches(IDS, UNBALANCED, batch_size=7)
+
+
+@pytest.mark.parametrize("world", [2, 3])
+@pytest.mark.parametrize("make", [ClassBatches, UniformBatches, TwoViewBatches])
+def test_parts_of_a_batch_are_together_that_of_one_process(
+    make: type, world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alone = batches(make(IDS, UNBALANCED, 8 * world), 3)
+    monkeypatch.setattr(sampling, "world_size", lambda: world)
+    monkeypatch.setattr(sharing, "world_size", lambda: world)
+    shares = []
+    for rank in range(world):
+        monkeypatch.setattr(sharing, "rank", lambda rank=rank: rank)
+        share = drawn_together(make, IDS, UNBALANCED, 8 * world)
+        shares.append(batches(share, 3))
+        assert len(share) == len(alone)
+    assert [[*chain(*parts)] for parts in zip(*shares, strict=True)] == alone
+
+
+def test_a_batch_that_several_processes_cannot_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharing, "world_size", lambda: 4)
+    with pytest.raises(InputError, match=r"Raise\s+data.batch_size"):
+        list(drawn_together(UniformBatches, IDS, UNBALANCED, 3))
+
+
+def test_a_sampler_that_cannot_be_shared() -> None:
+    def own(ids: Any, labels: Any, batch_size: int) -> Any:
+        return []
+
+    with pytest.raises(InputError, match="Set loss_scope=local"):
+        drawn_together(own, IDS, UNBALANCED, 3)
+
+
+def test_every_rank_measures_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sampling, "world_size", lambda: 3)
+    monkeypatch.setattr(sampling, "rank", lambda: 2)
+    assert list(InOrder(IDS[:2], 8)) == [[int(IDS[0])]]

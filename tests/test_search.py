@@ -182,7 +182,7 @@ def test_a_gallery_without_classes_and_with_boxes(
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        (["threshold=1.5"], "The nearest is threshold=1"),
+        (["threshold=1.5"], "threshold=1.5"),
         (["class=class99"], "no class 'class99' among 16. Did you mean class"),
         (["within=everything"], "it is predicted, all or null"),
         (["k=0"], "k=0: need 1 or more"),

@@ -70,7 +70,11 @@ def test_every_script_is_known() -> None:
     assert len(SCRIPTS) == 22
 
 
-@pytest.mark.parametrize("script", [s for s in SCRIPTS if s not in RIVALS], indirect=True)
+def _marked(script: str) -> object:
+    return pytest.param(script, marks=pytest.mark.slow if script == "losses" else ())
+
+
+@pytest.mark.parametrize("script", [_marked(s) for s in SCRIPTS if s not in RIVALS], indirect=True)
 def test_a_script_is_imported_and_its_configurations_compose(
     script: ModuleType, tmp_path: Path
 ) -> None:

@@ -105,6 +105,7 @@ WRITES_DIRECTLY = {  # where, and why that is no file that a reader could find h
     "data/cache.py": FILLS_A_FOLDER,
     "data/features.py": FILLS_A_FOLDER,
     "data/sources/cameras.py": FILLS_A_FOLDER,
+    "data/sources/hub.py": FILLS_A_FOLDER,
     "data/sources/drawing/drawn.py": FILLS_A_FOLDER,
     "data/sources/download.py": "a part, which is verified and then renamed",
     "reports/workspace.py": "to W&B's server",

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from hydra.utils import get_object
 
 import lookalike
 from lookalike.errors import InputError
@@ -43,6 +44,15 @@ HARMFUL = (
     "lookalike.data.sources.folder.Path",
     "lookalike.models.embedder.deepcopy",
     "lookalike.losses.classifier.sys.exit",
+    "distutils.spawn.spawn",
+    "setuptools._distutils.spawn.spawn",
+    "pathlib.Path.write_text",
+    "builtins.open",
+    "io.open",
+    "torch.save",
+    "torch.serialization.load",
+    "torch.nn.modules.module.torch.save",
+    "lookalike.files.write_text",
     "my_package.Backbone",
     "lookalikes.data.transforms.centred",
 )
@@ -81,6 +91,40 @@ PLACES = {
 }
 
 
+class Malicious:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+
+    def __reduce__(self) -> Any:
+        return (open, (str(self.file), "w"))
+
+
+def exploits(folder: Path) -> dict[str, dict[str, Any]]:
+    """Ways to write the file `pwned` that a configuration could name, by the place they get."""
+    file = folder / "pwned"
+    torch.save(Malicious(file), folder / "malicious.pt")
+    return {
+        "backbone": {"_target_": "os.system", "command": f"touch {file}"},
+        "head": {"_target_": "distutils.spawn.spawn", "cmd": ["touch", str(file)]},
+        "loss": {"_target_": "builtins.open", "file": str(file), "mode": "w"},
+        "view": {
+            "_target_": "torch.load", "f": str(folder / "malicious.pt"), "weights_only": False,
+        },
+        "source": {"_target_": "pathlib.Path.write_text", "self": str(file), "data": ""},
+    }  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # it stays open
+def test_an_exploit_would_work_where_it_is_trusted(tmp_path: Path) -> None:
+    for place in ("loss", "view"):
+        node = exploits(tmp_path)[place]
+        get_object(node.pop("_target_"))(**node)
+        assert (tmp_path / "pwned").exists(), place
+        (tmp_path / "pwned").unlink()
+
+
 @pytest.fixture
 def exploit(cli: Cli, tiny: tuple[str, ...], tmp_path: Path) -> Callable[[str], Path]:
     """exploit("head"): a checkpoint whose head would write the file `pwned` when it is built."""
@@ -94,7 +138,7 @@ def exploit(cli: Cli, tiny: tuple[str, ...], tmp_path: Path) -> Callable[[str], 
         node = content["lookalike"]["config"]
         for key in above:
             node = node[key]
-        node[name] = {"_target_": "os.system", "command": f"touch {tmp_path / 'pwned'}"}
+        node[name] = exploits(tmp_path)[place]
         torch.save(content, tmp_path / "exploit.ckpt")
         torch.save(content, file)
         return tmp_path / "exploit.ckpt"

@@ -1,10 +1,12 @@
 """What lookalike takes from the insides of other packages, each with a way to do without it."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import wraps
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -102,6 +104,29 @@ def launch(task: Callable[..., Any], config: Any, jobs: Sequence[Sequence[str]])
     launcher.launch([list(job) for job in jobs], initial_job_idx=0)
 
 
+@contextmanager
+def processes_handed_over(watch: Callable[[Sequence[Any]], object]) -> Iterator[None]:
+    """While it lasts, `watch` gets the processes that Lightning starts for distributed training.
+
+    It takes the place of Lightning's observer, which kills them all and this process, too, if one
+    ends, without a word on how to go on. A version without that name keeps its own.
+
+    Args:
+        watch: called with the processes (subprocess.Popen), by local rank from 1 on.
+    """
+    launcher = import_module("pytorch_lightning.strategies.launchers.subprocess_script")
+    name = "_launch_process_observer"
+    kept = getattr(launcher, name, None)
+    if kept is None:
+        yield
+        return
+    setattr(launcher, name, watch)
+    try:
+        yield
+    finally:
+        setattr(launcher, name, kept)
+
+
 def timm_module() -> ModuleType:
     """timm, imported as quickly as torchvision.
 
@@ -135,6 +160,34 @@ def quiet_onnx_export() -> Iterator[None]:
         yield
     finally:
         setattr(inside, name, kept)
+
+
+KERNELS = "OPENBLAS_CORETYPE"  # the environment variable that names OpenBLAS's kernels
+
+
+def faiss_module() -> ModuleType:
+    """FAISS, with the kernels of this processor.
+
+    The OpenBLAS inside of faiss-cpu is of 2021. On Intel's later processors it takes kernels for
+    those of 2004, and a search takes three times as long; so AVX-512 is named to it. A choice of
+    the user's is kept, and processes that are started later see the environment as it was.
+
+    Raises:
+        ImportError: FAISS is not installed.
+    """
+    if "faiss" in sys.modules or KERNELS in os.environ or not _intel_has_avx512():
+        return import_module("faiss")
+    os.environ[KERNELS] = "SkylakeX"
+    try:
+        return import_module("faiss")
+    finally:
+        del os.environ[KERNELS]
+
+
+def _intel_has_avx512() -> bool:
+    described = Path("/proc/cpuinfo")
+    text = described.read_text() if described.exists() else ""
+    return "GenuineIntel" in text and " avx512f " in text
 
 
 def openvino_module() -> ModuleType:

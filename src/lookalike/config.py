@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -15,17 +14,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from omegaconf import DictConfig, ListConfig, OmegaConf, open_dict, read_write
 
-from lookalike.compatibility import timm_module
+from lookalike.compatibility import timm_module, torchvision_module
+from lookalike.config_folder import config_folder
 from lookalike.errors import InputError, did_you_mean
+from lookalike.values import check_kinds
 
-_PACKAGE = Path(__file__).resolve().parent
 _BY_HYDRA = re.compile(r"\$\{(hydra|now):")  # interpolations that only a running Hydra can resolve
-
-
-def config_folder() -> Path:
-    """conf/ inside the installed package, or beside src/ in a checkout."""
-    packaged = _PACKAGE / "conf"
-    return packaged if packaged.is_dir() else _PACKAGE.parents[1] / "conf"
 
 
 def compose(verb: str, overrides: Sequence[str] = ()) -> DictConfig:
@@ -62,11 +56,12 @@ def build(config: Any, **arguments: Any) -> Any:
     Raises:
         InputError: the constructor raised one, or does not take these arguments.
     """
+    check_kinds(config)
     try:
         return instantiate(config, _convert_="all", **arguments)
     except InstantiationException as error:
         cause = next((part for part in causes(error) if isinstance(part, InputError)), None)
-        raise InputError(str(cause or error)) from error
+        raise InputError(" ".join(str(cause or error).split())) from error
 
 
 def as_list(value: Any) -> list[Any]:
@@ -124,7 +119,12 @@ def words(text: str) -> str:
 
 
 def of_timm(setting: str, name: str) -> Any:
-    """How the weights of a timm network were trained: "image_size", "mean" or "std".
+    """How the weights of a timm network were trained.
+
+    Args:
+        setting: "image_size", "mean", "std", "crop" (share of the resized image) or
+            "interpolation".
+        name: of the network, with or without a tag of pretrained weights.
 
     Raises:
         InputError: timm is not installed, or has no such network.
@@ -135,11 +135,36 @@ def of_timm(setting: str, name: str) -> Any:
         raise InputError(f"timm has no model {name!r}.{did_you_mean(name, timm.list_models())}")
     if setting == "image_size":
         return trained.input_size[-1]
-    return ListConfig(list(getattr(trained, setting)))
+    if setting == "crop":
+        return trained.crop_pct
+    value = getattr(trained, setting)
+    return ListConfig(list(value)) if setting in ("mean", "std") else value
+
+
+def of_torchvision(setting: str, name: str) -> Any:
+    """How the weights of a torchvision network were trained; the arguments are as for `of_timm`.
+
+    Raises:
+        InputError: torchvision has no such classification network.
+    """
+    models = torchvision_module("models")
+    known = models.list_models(module=models)
+    if name not in known:
+        raise InputError(f"torchvision has no network {name!r}.{did_you_mean(name, known)}")
+    view = models.get_model_weights(name).DEFAULT.transforms()
+    own_mean = name in ("inception_v3", "googlenet")  # their weights come from TensorFlow
+    return {
+        "image_size": view.crop_size[0],
+        "mean": ListConfig([0.5] * 3 if own_mean else list(view.mean)),
+        "std": ListConfig([0.5] * 3 if own_mean else list(view.std)),
+        "crop": view.crop_size[0] / view.resize_size[0],
+        "interpolation": view.interpolation.value,
+    }[setting]
 
 
 OmegaConf.register_new_resolver("words", words, replace=True)
 OmegaConf.register_new_resolver("timm", of_timm, replace=True)
+OmegaConf.register_new_resolver("torchvision", of_torchvision, replace=True)
 
 
 def _none_for_null(argument: str) -> str:

@@ -63,6 +63,16 @@ def peak_memory() -> dict[str, int]:
     return peak
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that there was too little memory, on the CPU or on a GPU."""
+    said = str(error)
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    return isinstance(error, RuntimeError) and (
+        "allocate memory" in said or "out of memory" in said or "not enough memory" in said
+    )
+
+
 def _gpu_in_use() -> Any:
     """torch.cuda, where this process has used a GPU; torch is not imported for the question."""
     torch: Any = sys.modules.get("torch")

@@ -1,17 +1,34 @@
-"""The network that embeds, as a command line names it: a checkpoint, or a pretrained backbone."""
+"""The network that embeds, as a command line names it: checkpoint=, model= or backbone=."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from lookalike.config import as_list, build, check_arguments, config_folder
-from lookalike.data.images import Transform
+from lookalike.config import as_list, build, check_arguments
+from lookalike.config_folder import config_folder
 from lookalike.errors import InputError
-from lookalike.inference.checkpoint import Checkpoint, weights_alone
-from lookalike.inference.pretrained import pretrained_content, pretrained_embedder
-from lookalike.models.embedder import Embedder
+from lookalike.inference.checkpoint import weights_alone
+from lookalike.inference.network import Network, is_exported, network_in, pretrained_network
+from lookalike.inference.pretrained import pretrained_content
+
+
+def given_network(config: DictConfig) -> Network:
+    """What embeds: the first checkpoint or exported file, or a pretrained backbone.
+
+    Args:
+        config: has `checkpoint`, `model`, `backbone`, `pooling` and `trust`.
+
+    Raises:
+        InputError: none or several of them are given, or the one can't be used.
+    """
+    check_one_network(config)
+    files = as_list(config.checkpoint)
+    if files:
+        return network_in(files[0], as_list(config.trust))
+    backbone = pretrained_backbone(config)
+    name = str(backbone.get("name", "backbone"))
+    return pretrained_network(build(backbone), build(config.pooling), name)
 
 
 def check_one_network(config: DictConfig) -> None:
@@ -19,19 +36,10 @@ def check_one_network(config: DictConfig) -> None:
     given = [bool(as_list(config.checkpoint)), bool(config.model), bool(config.backbone)]
     if sum(given) != 1 or len(config.model) > 1:
         raise InputError(
-            "give what embeds the images, one of: checkpoint=RUN/checkpoints/best.ckpt (or a list, "
-            "to vote), model=mobilenet_v2, or backbone=timm backbone.name=... backbone.weights=..."
+            "give what embeds the images, one of: checkpoint=RUN/checkpoints/best.ckpt (or the "
+            ".onnx file of lookalike export), model=mobilenet_v2, or backbone=timm "
+            "backbone.name=... backbone.weights=..."
         )
-
-
-def embedder_of(
-    config: DictConfig, checkpoints: Sequence[Checkpoint]
-) -> tuple[Embedder, Transform]:
-    """What embeds, and how it sees an image: of the first checkpoint, or pretrained."""
-    if checkpoints:
-        return checkpoints[0].embedder(), checkpoints[0].transform()
-    backbone = pretrained_backbone(config)
-    return pretrained_embedder(build(backbone), build(config.pooling))
 
 
 def content_of(config: DictConfig) -> dict[str, Any]:
@@ -39,6 +47,11 @@ def content_of(config: DictConfig) -> dict[str, Any]:
     checkpoints = as_list(config.checkpoint)
     if len(checkpoints) > 1:
         raise InputError("an index has one network: give one checkpoint=")
+    if checkpoints and is_exported(checkpoints[0]):
+        raise InputError(
+            f"an index keeps its network as a checkpoint, and {checkpoints[0]} is an exported "
+            "one: give the checkpoint that it was exported from"
+        )
     if checkpoints:
         return weights_alone(Path(str(checkpoints[0])))
     parts: list[Any] = [

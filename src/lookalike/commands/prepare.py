@@ -2,13 +2,15 @@
 
 import logging
 import os
+import shlex
+import sys
 from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
 
 from lookalike.commands.verb import run_verb
-from lookalike.config import as_list, build
+from lookalike.config import as_list, build, subject
 from lookalike.data.checking import described, problems_of, write_problems
 from lookalike.data.duplicates import (
     exact_duplicates,
@@ -49,6 +51,8 @@ def prepare(config: DictConfig) -> int:
         )
     place = config.data.root or config.data.source.file
     print(f"{len(records)} images of {records.num_classes} classes, all readable: {place}")
+    given = [each for each in sys.argv[1:] if subject(each) == "data"]
+    print("\nNext:", shlex.join(["lookalike", "train", *given]))
     return len(records)
 
 

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from lookalike.config import config_folder
 from lookalike.errors import InputError
 from lookalike.inference.trust import check_trusted
-from lookalike.training.identity import ABSENT, WITHOUT_EFFECT, differences
+from lookalike.training.identity import ABSENT, differences, without_effect
 from lookalike.training.resume import find
 
 NOT_ITS_OWN = ("hydra", "paths", "resume", "trust")  # a file doesn't decide where things are
@@ -65,7 +65,8 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     file, saved = resumed.checkpoint.file, resumed.checkpoint.config
     first = saved.get("resume", {}).get("overrides", [])
     own = [each for each in first if _may_be_kept(each)]
-    changed = differences(_compose([*_searched(given), *own]), saved, WITHOUT_EFFECT)
+    config = _compose([*_searched(given), *own])
+    changed = differences(config, saved, without_effect(config))
     own = _not_replaced([*own, *_as_overrides(changed)], given)
     folder = resumed.folder()
     if folder is not None and not any(each.startswith("hydra.run.dir=") for each in given):

@@ -11,11 +11,10 @@ import torch
 from numpy.typing import NDArray
 from omegaconf import DictConfig, OmegaConf
 
-from lookalike.commands.networks import check_one_network, embedder_of
+from lookalike.commands.networks import check_one_network, given_network
 from lookalike.commands.verb import run_verb
 from lookalike.config import as_list, build
 from lookalike.data.checking import readable
-from lookalike.data.images import Transform
 from lookalike.data.lists import excluded
 from lookalike.data.measuring import MeasuredImages
 from lookalike.data.records import Records, check_class, class_text
@@ -28,11 +27,11 @@ from lookalike.inference.images import find_labelled, find_records
 from lookalike.inference.index import Index
 from lookalike.inference.index_search import check_same_network, search_index, together
 from lookalike.inference.lookup import check_threshold
+from lookalike.inference.network import Network, is_exported, trained_network
 from lookalike.inference.places import moved
 from lookalike.inference.search import SearchResults, check_classes_of, voted_classes
 from lookalike.inference.search import search as search_gallery
 from lookalike.losses.classifier import logits_of
-from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.reports.matches import (
     matches_sheet,
@@ -54,7 +53,9 @@ OF_AN_INDEX = ("where", "negatives", "combine", "fold_duplicates")  # keys that 
 
 def search(config: DictConfig) -> int:
     """Answers every query that can be read; returns how many found something."""
-    checkpoints = [read_checkpoint(f, as_list(config.trust)) for f in as_list(config.checkpoint)]
+    build(config.embedding)  # an engine that is not there is told of before anything is read
+    files = _in_pytorch(as_list(config.checkpoint))
+    checkpoints = [read_checkpoint(file, as_list(config.trust)) for file in files]
     _check(config, checkpoints)
     results = (_in_index if config.index else _in_gallery)(config, checkpoints)
     folder = Path(config.paths.run)
@@ -66,10 +67,21 @@ def search(config: DictConfig) -> int:
     return sum(bool(each) for each in results.found)
 
 
+def _network(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> Network:
+    """What embeds: the first of the checkpoints, which is read already, or what else is given."""
+    first = as_list(config.checkpoint)[:1]
+    return trained_network(checkpoints[0]) if _in_pytorch(first) else given_network(config)
+
+
+def _in_pytorch(files: Sequence[str]) -> list[str]:
+    """Checkpoints; exported networks are left out, which embed and classify nothing."""
+    return [file for file in files if not is_exported(file)]
+
+
 def _in_gallery(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> SearchResults:
     """Embeds the gallery, too."""
     device = find_device(config.device)
-    features = _features(config, *embedder_of(config, checkpoints), device)
+    features = _features(config, _network(config, checkpoints), device)
     queries, gallery = find_records(as_list(config.images)), _gallery(config, checkpoints)
     classifiers = _classifiers(config, checkpoints, gallery.class_names)
     queries = readable(queries, Path(config.paths.run) / "unreadable_queries.csv")
@@ -91,8 +103,7 @@ def _in_index(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> SearchRe
     queries = readable(find_records(as_list(config.images)), listing)
     names = pc.unique(index.items["class"]).to_pylist()
     classifiers = _classifiers(config, checkpoints, names)
-    network = (checkpoints[0].embedder(), checkpoints[0].transform())
-    features_of = _features(config, *network, index.device)
+    features_of = _features(config, trained_network(checkpoints[0]), index.device)
     features = features_of(queries)
     places = _places(config, classifiers, queries, index.device)
     if config.combine or config.negatives:
@@ -105,16 +116,14 @@ def _in_index(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> SearchRe
     return results
 
 
-def _features(
-    config: DictConfig, embedder: Embedder, view: Transform, device: torch.device
-) -> Features:
+def _features(config: DictConfig, network: Network, device: torch.device) -> Features:
     """Records -> features (N, D), not normalised."""
     engine: EmbeddingEngine = build(config.embedding)
-    compute = engine.faster(embedder.to(device), "unnormalised")
+    compute = engine.faster(network.embedder.to(device), "unnormalised")
 
     def features(records: Records) -> NDArray[np.float32]:
         workers = 0 if len(records) <= config.batch_size else config.num_workers
-        images = MeasuredImages(records, {"test": view}, config.batch_size, workers)
+        images = MeasuredImages(records, {"test": network.view}, config.batch_size, workers)
         return embed(compute, images.loader(records.every_id), device).vectors
 
     return features

@@ -2,6 +2,9 @@
 
 import shlex
 import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 
 from hydra.core.global_hydra import GlobalHydra
@@ -16,6 +19,7 @@ from lookalike.commands.verb import again, config_folders, planned_jobs, run_ver
 from lookalike.config import subject
 from lookalike.errors import InputError, did_you_mean
 from lookalike.interruption import Interrupted
+from lookalike.training.companions import ending_together
 from lookalike.training.resume import is_resumable, score_of_same
 from lookalike.training.run import train as train_once
 
@@ -29,6 +33,10 @@ def train(config: DictConfig) -> float:
     _check_choices()
     several = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(config.paths.run)
+
+    def advice() -> str:
+        return _advice_to_several() if several else _advice(folder)
+
     try:
         if several and (score := score_of_same(config, folder)) is not None:
             print(f"{folder} is finished already")
@@ -37,22 +45,42 @@ def train(config: DictConfig) -> float:
             config.resume.path = str(folder)
         elif config.resume.path is not None:
             check_parts(config)
-        if rank_zero_only.rank:  # it joins the process that has the folder
-            return train_once(config)
-        with used_alone(folder):
-            return train_once(config)
+        with _alone_or_joined(folder), ending_together(partial(_tell_of_a_loss, advice)):
+            score = train_once(config)
+        if not (several or rank_zero_only.rank):
+            _say_next(folder)
+        return score
     except Interrupted as stop:
-        stop.advice = _advice_to_several() if several else _advice(folder)
+        stop.advice = advice()
         raise
+
+
+def _say_next(folder: Path) -> None:
+    """Commands that make something of a finished run."""
+    best = folder / "checkpoints" / "best.ckpt"
+    print("\nNext:", shlex.join(["lookalike", "report", f"runs={folder}"]))
+    if best.is_file():
+        search = ["lookalike", "search", "images=photo.jpg", f"checkpoint={best}"]
+        print("     ", shlex.join(search))
+
+
+def _alone_or_joined(folder: Path) -> AbstractContextManager[None]:
+    """The folder for this process; another rank joins the one that has it."""
+    return nullcontext() if rank_zero_only.rank else used_alone(folder)
+
+
+def _tell_of_a_loss(advice: Callable[[], str], what: str) -> None:
+    print(f"\nlookalike train: {what} {advice()}", file=sys.stderr)
 
 
 def _advice(folder: Path) -> str:
     """The command that goes on with a run."""
     if not is_resumable(folder):
-        return f"Nothing was trained yet. Start it again: {again('train')}"
+        return f"Nothing was saved yet. Start it again: {again('train')}"
     beside = [each for each in sys.argv[1:] if each.startswith(("paths.", "trust=", "hydra.s"))]
     beside += config_folders()
-    return f"Go on: {shlex.join(['lookalike', 'train', f'resume={folder}', *beside])}"
+    command = shlex.join(["lookalike", "train", f"resume={folder}", *beside])
+    return f"The last checkpoint is {folder / 'checkpoints' / 'last.ckpt'}. Go on: {command}"
 
 
 def _advice_to_several() -> str:

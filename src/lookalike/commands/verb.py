@@ -20,11 +20,13 @@ from omegaconf.errors import OmegaConfBaseException
 
 from lookalike.commands.folders import gone_if_not_started
 from lookalike.commands.quoting import remedy, with_texts
+from lookalike.commands.shortage import explained_shortage
 from lookalike.config import causes, config_folder, gather_overrides, known_names
 from lookalike.errors import InputError, did_you_mean
 from lookalike.files import explained
 from lookalike.interruption import Interrupted, interruption
 from lookalike.memory import keep_freed_memory
+from lookalike.values import check_ranges
 
 # said of every run, whatever the user does
 LIGHTNING_REMARKS = (
@@ -38,11 +40,14 @@ LIGHTNING_REMARKS = (
     "You're resuming from a checkpoint that ended before the epoch",  # with its next batch
 )
 REPEATING = ("seed", "data.fold", "logger")  # keys that only repeat a cell of a sweep
+# overrides that are not the user's, but of a sweep or of Lightning, for another process
+NOT_GIVEN = ("hydra.job.config.", "hydra.job.name=train_ddp_process_", "hydra.output_subdir=null")
 ELSEWHERE = {  # names that other programs have, and what is meant here
     **dict.fromkeys(
         ("lr", "optimizer.lr", "optimizer.learning_rate"),
         "learning_rate.backbone, learning_rate.head or learning_rate.loss",
     ),
+    **dict.fromkeys(("loss.scope", "learner.scope", "trainer.loss_scope"), "loss_scope"),
     **dict.fromkeys(("batch_size", "sampler.batch_size"), "data.batch_size"),
     **dict.fromkeys(("epochs", "max_epochs", "num_epochs"), "trainer.max_epochs"),
     **dict.fromkeys(("weights", "pretrained", "backbone.pretrained"), "backbone.weights"),
@@ -63,7 +68,8 @@ def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
 
     @wraps(task)
     def start(config: DictConfig) -> Any:
-        with gone_if_not_started(Path(config.paths.run)):
+        with gone_if_not_started(Path(config.paths.run)), explained_shortage(config):
+            check_ranges(config)
             return task(config)
 
     main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(start)
@@ -101,8 +107,9 @@ def explain(error: Exception, verb: str) -> str:
             f"Put its value in quotes: {remedy(error.override)}"
         )
     if isinstance(error, MissingConfigException) and error.options:
-        wrong = str(error.missing_cfg_file).rsplit("/", 1)[-1].removesuffix(".yaml")
-        return f"{error}{did_you_mean(wrong, error.options)}"
+        group, _, wrong = str(error.missing_cfg_file).removesuffix(".yaml").rpartition("/")
+        hint = did_you_mean(wrong, error.options)
+        return f"there is no {group}={wrong}.{hint} `lookalike {verb} --help {group}` lists all."
     message = "\n".join(str(part) for part in causes(error))
     if "InputError raised while resolving interpolation: " in message:
         return message.split("interpolation: ", 1)[1].splitlines()[0]
@@ -122,7 +129,7 @@ def again(verb: str, more: Sequence[str] = ()) -> str:
         verb: such as "train".
         more: overrides that follow.
     """
-    own = [each for each in sys.argv[1:] if not each.startswith("hydra.job.config.")]
+    own = [each for each in sys.argv[1:] if not each.startswith(NOT_GIVEN)]
     return shlex.join(["lookalike", verb, *own, *more])
 
 
@@ -153,7 +160,10 @@ def _hint(name: str, verb: str) -> str:
     except (HydraException, OmegaConfBaseException):  # there may be more than one mistake
         known = known_names(verb)
     moved = [key for key in known if key.endswith(f".{name}")]  # miner lives at data.miner
-    return f" Did you mean {' or '.join(moved)}?" if moved else did_you_mean(name, known)
+    if moved:
+        return f" Did you mean {' or '.join(moved)}?"
+    at_the_top = [key for key in known if "." not in key]
+    return did_you_mean(name, at_the_top if "." not in name else known) or did_you_mean(name, known)
 
 
 def only_what_is_swept(arguments: Sequence[str]) -> list[str]:

@@ -20,6 +20,7 @@ from lookalike.data.measuring import Cache, MeasuredImages, check_image_settings
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
 from lookalike.data.seeding import SeededBatches, SeededDraws
+from lookalike.data.sharing import drawn_together
 from lookalike.data.sources.source import Source
 from lookalike.data.splits import split_records
 from lookalike.device import usable_workers
@@ -34,7 +35,8 @@ class RetrievalData(LightningDataModule):
     Args:
         source: reads the data set.
         transform: view -> transform, for the views "train" and "test".
-        sampler: ids (N,), labels (N,), batch size -> batches of ids to train on.
+        sampler: ids (N,), labels (N,), batch size -> batches of ids to train on; given
+            `shared=False`, the same ones in every process.
         miner: embeddings (B, D), labels (B,) -> pairs or triplets of the batch; the learner uses
             it.
         classes: names of the classes that are used; None for all.
@@ -57,6 +59,7 @@ class RetrievalData(LightningDataModule):
         seed: of the splits, and of the views whose features are cached.
         view_seed: of the random views in training.
         exclude: tables that name images to leave out, see `excluded`.
+        name: of the data set, to which `source` may refer.
 
     Raises:
         InputError: there is no such cache, or a view does not fit the protocol `Transform`.
@@ -66,7 +69,7 @@ class RetrievalData(LightningDataModule):
         self,
         source: Source,
         transform: dict[str, Transform],
-        sampler: Callable[[NDArray[np.int64], NDArray[np.int64], int], Sampler[list[int]]],
+        sampler: Callable[..., Sampler[list[int]]],
         miner: nn.Module,
         classes: Sequence[str] | None = None,
         protocol: str = "zero_shot",
@@ -84,6 +87,7 @@ class RetrievalData(LightningDataModule):
         seed: int = 0,
         view_seed: int = 0,
         exclude: str | Sequence[str] | None = None,
+        name: str | None = None,
     ) -> None:
         super().__init__()
         check_image_settings(transform, cache)
@@ -146,6 +150,11 @@ class RetrievalData(LightningDataModule):
         self.training_labels = np.searchsorted(self.training_classes, records.labels)
         ids = records.ids("train")
         self.sampler = self.make_sampler(ids, self.training_labels[ids], self.batch_size)
+
+    def draw_together(self, processes: int) -> None:
+        """Draw each batch as one for all processes, `batch_size` images for each of them."""
+        ids, size = self.records.ids("train"), processes * self.batch_size
+        self.sampler = drawn_together(self.make_sampler, ids, self.training_labels[ids], size)
 
     def _check_number_of_classes(self) -> None:
         found = self.num_classes

@@ -1,7 +1,8 @@
 """Which records form a batch: samplers of whole batches, seeded per epoch, aware of their rank.
 
 Each yields lists of record ids. Lightning calls their `set_epoch`. Under distributed training,
-every rank draws the same batches from the same seed and yields its own share of them.
+every rank draws the same batches from the same seed and yields its own share of them, or all
+(`shared=False`), of which it then takes its part: see `sharing.py`.
 """
 
 import logging
@@ -37,6 +38,7 @@ class ClassBatches(Sampler[list[int]]):
         images_per_class: K.
         batches_per_epoch: batches on each rank; None for one pass.
         seed: of the order, together with the epoch.
+        shared: whether ranks take turns with the batches; otherwise every rank yields all.
 
     Raises:
         InputError: the batch size is no multiple of K.
@@ -50,6 +52,7 @@ class ClassBatches(Sampler[list[int]]):
         images_per_class: int = 4,
         batches_per_epoch: int | None = None,
         seed: int = 0,
+        shared: bool = True,
     ) -> None:
         if batch_size % images_per_class:
             raise InputError(
@@ -71,6 +74,7 @@ class ClassBatches(Sampler[list[int]]):
             )
         self.batches_per_epoch = batches_per_epoch
         self.seed = seed
+        self.shared = shared
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -79,11 +83,11 @@ class ClassBatches(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Batches an epoch on each rank."""
-        return self.batches_per_epoch or -(-self._batches_in_a_pass() // world_size())
+        return self.batches_per_epoch or -(-self._batches_in_a_pass() // _turns(self.shared))
 
     def __iter__(self) -> Iterator[list[int]]:
-        total = len(self) * world_size()
-        yield from _own_share(self._batches(total))
+        total = len(self) * _turns(self.shared)
+        yield from _own_turns(self._batches(total), self.shared)
 
     def _batches(self, total: int) -> Iterator[list[int]]:
         rng = np.random.default_rng((self.seed, self.epoch))
@@ -136,6 +140,7 @@ class UniformBatches(Sampler[list[int]]):
         batch_size: images a batch on each rank.
         batches_per_epoch: batches on each rank; None for one pass.
         seed: of the order, together with the epoch.
+        shared: whether ranks take turns with the batches; otherwise every rank yields all.
     """
 
     def __init__(
@@ -145,11 +150,13 @@ class UniformBatches(Sampler[list[int]]):
         batch_size: int,
         batches_per_epoch: int | None = None,
         seed: int = 0,
+        shared: bool = True,
     ) -> None:
         self.ids = ids
         self.batch_size = batch_size
         self.batches_per_epoch = batches_per_epoch
         self.seed = seed
+        self.shared = shared
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -158,14 +165,15 @@ class UniformBatches(Sampler[list[int]]):
 
     def __len__(self) -> int:
         """Batches an epoch on each rank."""
-        return self.batches_per_epoch or -(-len(self.ids) // (self.batch_size * world_size()))
+        images = self.batch_size * _turns(self.shared)
+        return self.batches_per_epoch or -(-len(self.ids) // images)
 
     def __iter__(self) -> Iterator[list[int]]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        needed = len(self) * world_size() * self.batch_size
+        needed = len(self) * _turns(self.shared) * self.batch_size
         passes = -(-needed // len(self.ids))
         order = np.concatenate([rng.permutation(self.ids) for _ in range(passes)])[:needed]
-        yield from _own_share(map(_as_list, order.reshape(-1, self.batch_size)))
+        yield from _own_turns(map(_as_list, order.reshape(-1, self.batch_size)), self.shared)
 
 
 class TwoViewBatches(Sampler[list[int]]):
@@ -179,6 +187,7 @@ class TwoViewBatches(Sampler[list[int]]):
         batch_size: B, views a batch on each rank, an even number.
         batches_per_epoch: batches on each rank; None for one pass.
         seed: of the order, together with the epoch.
+        shared: whether ranks take turns with the batches; otherwise every rank yields all.
 
     Raises:
         InputError: the batch size is odd.
@@ -191,13 +200,16 @@ class TwoViewBatches(Sampler[list[int]]):
         batch_size: int,
         batches_per_epoch: int | None = None,
         seed: int = 0,
+        shared: bool = True,
     ) -> None:
         if batch_size % 2:
             raise InputError(
                 f"a batch of {batch_size} can't hold every image twice. Set "
                 f"data.batch_size={batch_size + 1}."
             )
-        self.half_batches = UniformBatches(ids, labels, batch_size // 2, batches_per_epoch, seed)
+        self.half_batches = UniformBatches(
+            ids, labels, batch_size // 2, batches_per_epoch, seed, shared
+        )
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which epoch's batches are drawn next."""
@@ -236,7 +248,9 @@ class InOrder(Sampler[list[int]]):
             yield _as_list(own[start : start + self.batch_size])
 
     def _own_ids(self) -> NDArray[np.int64]:
-        return self.ids[rank() :: world_size()] if self.shared else self.ids
+        """A rank for which there is none reads the first one, too: all must take part."""
+        own = self.ids[rank() :: world_size()] if self.shared else self.ids
+        return own if len(own) else self.ids[:1]
 
 
 def _choose_classes(
@@ -259,9 +273,14 @@ def _choose_classes(
     return order[:count]
 
 
-def _own_share(batches: Iterator[list[int]]) -> Iterator[list[int]]:
+def _turns(shared: bool) -> int:
+    """How many ranks take turns with the batches."""
+    return world_size() if shared else 1
+
+
+def _own_turns(batches: Iterator[list[int]], shared: bool) -> Iterator[list[int]]:
     for number, batch in enumerate(batches):
-        if number % world_size() == rank():
+        if not shared or number % world_size() == rank():
             yield batch
 
 

@@ -6,7 +6,7 @@ that images are not decoded or cached any larger.
 """
 
 from collections.abc import Callable, Sequence
-from math import log
+from math import floor, log
 
 import torch
 from torch import Tensor
@@ -35,6 +35,7 @@ class RandomViews:
         jitter: largest relative change of brightness, contrast and saturation, in [0, 1].
         short_side: larger images are shrunk to this many pixels before they are cropped. None for
             1.5 x size: most crops are then shrunk further, and few are enlarged a little.
+        interpolation: of the resizing, "bilinear" or "bicubic".
     """
 
     def __init__(
@@ -46,8 +47,10 @@ class RandomViews:
         rotation: float = 0.0,
         jitter: float = 0.0,
         short_side: int | None = None,
+        interpolation: str = "bilinear",
     ) -> None:
         self.size = size
+        self.interpolation = interpolation
         self.min_scale = min_scale
         self.horizontal_flip = horizontal_flip
         self.vertical_flip = vertical_flip
@@ -66,7 +69,8 @@ class RandomViews:
         sizes = torch.tensor([image.shape[1:] for image in images])
         for row, (top, left, height, width) in enumerate(random_boxes(sizes, self.min_scale)):
             image = _applied(self.before, images[row])
-            crop = _resized(image[:, top : top + height, left : left + width], self.size)
+            crop = image[:, top : top + height, left : left + width]
+            crop = _resized(crop, self.size, self.interpolation)
             views[row] = _applied(self.after, crop)
         _flip(views, self.horizontal_flip, -1)
         _flip(views, self.vertical_flip, -2)
@@ -92,15 +96,19 @@ class EachImage:
         return torch.stack([self.transform(image) for image in images])
 
 
-def centred(size: int, resize: int | None = None) -> EachImage:
+def centred(
+    size: int, resize: int | None = None, crop: float = 1.0, interpolation: str = "bilinear"
+) -> EachImage:
     """The view for measuring: the image resized, then its centre crop.
 
     Args:
         size: side of the crop, pixels.
-        resize: short side before cropping, pixels; None for `size`.
+        resize: short side before cropping, pixels; None for `size` / `crop`, rounded down.
+        crop: share of the resized short side that is left, in (0, 1].
+        interpolation: of the resizing, "bilinear" or "bicubic".
     """
-    resize = resize or size
-    pipeline = v2.Compose([v2.Resize(resize, antialias=True), v2.CenterCrop(size)])
+    resize = resize or floor(size / crop + 1e-6)  # 224 / (224 / 232) is just below 232
+    pipeline = v2.Compose([_resize(resize, interpolation), v2.CenterCrop(size)])
     return EachImage(pipeline, short_side=resize)
 
 
@@ -112,12 +120,20 @@ class FourViews:
 
     Args:
         size: side of the square outputs, pixels.
-        resize: short side before the centre crop, pixels; None for `size`.
+        resize: see `centred`; so are
+        crop: and
+        interpolation: of the centre crop.
     """
 
-    def __init__(self, size: int, resize: int | None = None) -> None:
-        self.centre = centred(size, resize)
-        self.whole = v2.Resize([size, size], antialias=True)
+    def __init__(
+        self,
+        size: int,
+        resize: int | None = None,
+        crop: float = 1.0,
+        interpolation: str = "bilinear",
+    ) -> None:
+        self.centre = centred(size, resize, crop, interpolation)
+        self.whole = _resize([size, size], interpolation)
         self.short_side = self.centre.short_side
 
     def __call__(self, images: Sequence[Tensor]) -> Tensor:
@@ -125,6 +141,10 @@ class FourViews:
         whole = torch.stack([self.whole(image) for image in images])
         upright = torch.stack([self.centre(images), whole], 1)  # (B, 2, 3, size, size)
         return torch.cat([upright, upright.flip(-1)], 1)
+
+
+def _resize(size: int | list[int], interpolation: str) -> Callable[[Tensor], Tensor]:
+    return v2.Resize(size, v2.InterpolationMode(interpolation), antialias=True)
 
 
 def random_boxes(sizes: Tensor, min_scale: float) -> list[list[int]]:
@@ -154,10 +174,10 @@ def random_boxes(sizes: Tensor, min_scale: float) -> list[list[int]]:
     return torch.cat([place, extent], 1).long().tolist()
 
 
-def _resized(image: Tensor, size: int) -> Tensor:
+def _resized(image: Tensor, size: int, mode: str) -> Tensor:
     # a crop that is not contiguous would be resized more slowly, and lose its memory format
     dense = image[None].contiguous(memory_format=torch.channels_last)
-    return interpolate(dense, (size, size), mode="bilinear", antialias=True)[0]
+    return interpolate(dense, (size, size), mode=mode, antialias=True)[0]
 
 
 def _flip(views: Tensor, probability: float, axis: int) -> None:

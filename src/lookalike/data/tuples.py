@@ -33,12 +33,21 @@ class TupleBatches(Sampler[list[int]]):
         batch_size: images a batch on each rank, a multiple of the tuple size S.
         draw: ids (N,), labels (N,), random generator -> an epoch's tuples (T, S).
         seed: of the tuples and their order, together with the epoch.
+        shared: whether ranks take turns with the batches; otherwise every rank yields all.
 
     Raises:
         InputError: the batch size is no multiple of S, or the data have no tuples.
     """
 
-    def __init__(self, ids: Ids, labels: Ids, batch_size: int, draw: Draw, seed: int = 0) -> None:
+    def __init__(
+        self,
+        ids: Ids,
+        labels: Ids,
+        batch_size: int,
+        draw: Draw,
+        seed: int = 0,
+        shared: bool = True,
+    ) -> None:
         self.ids = ids
         self.labels = labels
         self.draw = draw
@@ -51,7 +60,7 @@ class TupleBatches(Sampler[list[int]]):
                 f"data.batch_size={max(1, batch_size // size) * size}."
             )
         rows = np.arange(count)
-        self.row_batches = UniformBatches(rows, rows, batch_size // size, seed=seed)
+        self.row_batches = UniformBatches(rows, rows, batch_size // size, seed=seed, shared=shared)
 
     def tuples(self) -> Ids:
         """The tuples of this epoch, (T, S) int64."""

@@ -1,18 +1,25 @@
 """The evaluation callback: collects embeddings from Lightning's loops, scores and logs them."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping
+from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from lookalike.data.records import Records
 from lookalike.evaluation.gathering import gather_embeddings
+from lookalike.evaluation.geometry import spread
 from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.scoring import score
 from lookalike.losses.classifier import classifier_of
-from lookalike.retrieval.embeddings import collect
+from lookalike.retrieval.embeddings import Embeddings, collect
+
+COLLAPSED = 1e-4  # mean cosine distance
+
+log = logging.getLogger(__name__)
 
 
 class RetrievalEvaluation(Callback):
@@ -68,14 +75,29 @@ class RetrievalEvaluation(Callback):
         """Score the collected batches, and log the scores as <prefix><split>/<metric>."""
         own = collect(self._batches)
         self._batches = []
-        everything = gather_embeddings(own, self.records)
+        device = pl_module.device
+        everything = gather_embeddings(own, self.records, device)
         if split == "test":
             self.tested = everything
+        if pl_module.trainer.global_step:
+            _warn_of_collapse(everything)
         classifier = classifier_of(pl_module.get_submodule("loss"), self.class_names)
-        device = pl_module.device
         scores = score(self.plan, own, everything, self.records, classifier, device)
         self.scores = {f"{self.prefix}{split}/{name}": value for name, value in scores.items()}
         pl_module.log_dict(self.scores)
+
+
+@rank_zero_only
+def _warn_of_collapse(measured: Embeddings) -> None:
+    distance = spread(measured.vectors)
+    if distance < COLLAPSED:
+        log.warning(
+            "The embeddings have collapsed: the mean cosine distance between two images is %.1g, "
+            "so that nothing is near or far. Try a tenth of the learning rates, miner=multi_"
+            "similarity or loss.type_of_triplets=semihard instead of the hardest pairs, or a loss "
+            "with proxies (loss=proxy_anchor).",
+            distance,
+        )
 
 
 def stop_early(plan: Evaluation, patience: int) -> EarlyStopping:

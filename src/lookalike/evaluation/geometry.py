@@ -106,6 +106,23 @@ def skewness(values: NDArray[np.number]) -> float:
     return float((centred**3).mean() / deviation**3) if deviation > 0 else 0.0
 
 
+def spread(vectors: NDArray[np.float32]) -> float:
+    """The mean cosine distance between two different images, of unit vectors (N, D).
+
+    0 where all are the same: the embedding has collapsed. NaN for fewer than two images.
+
+    >>> spread(np.array([[1, 0], [0, 1]], np.float32))
+    1.0
+    """
+    n = len(vectors)
+    if n < 2:
+        return float("nan")
+    wide = vectors.astype(np.float64)
+    total = wide.sum(axis=0)
+    products = total @ total - (wide * wide).sum()  # over all ordered pairs
+    return float(max(0.0, 1 - products / (n * (n - 1))))
+
+
 def class_distances(embeddings: Embeddings) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """The labels (C,) of all classes, and the mean distances (C, C) between their images.
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lookalike.data.records import Records
 from lookalike.device import CPU
-from lookalike.distributed import gather
+from lookalike.distributed import highest
 from lookalike.errors import InputError
 from lookalike.evaluation.classification import CLASSIFICATION, recall_within_class
 from lookalike.evaluation.clustering import clustering
@@ -43,7 +43,7 @@ def score(
         records: which images are queries, which are the gallery, and which gallery images are
             excluded for a query; an embedding's id is its row here.
         classifier: the one that was trained with the embedding, if any.
-        device: where the nearest are sought.
+        device: where the nearest are sought, and ranks exchange.
 
     Raises:
         InputError: no query has a relevant item in the gallery.
@@ -53,11 +53,11 @@ def score(
     started = perf_counter()
     own_values = _query_values(plan, queries, gallery, everything, plan.engines(device))
     seconds = perf_counter() - started
-    _, values = gather_by_id(queries.ids, own_values)
+    _, values = gather_by_id(queries.ids, own_values, device)
     counts = _count_queries(values["precision_at_1"])
     scores = _means(values)
     if classifier is not None:
-        scores |= _classifier_scores(classifier, own, queries, gallery, records)
+        scores |= _classifier_scores(classifier, own, queries, gallery, records, device)
     if plan.clustering:
         scores |= clustering(everything)
     scores |= counts
@@ -130,10 +130,11 @@ def _classifier_scores(
     queries: Embeddings,
     gallery: Embeddings,
     records: Records,
+    device: torch.device,
 ) -> dict[str, float]:
     """The classifier's metrics over all ranks; none if a measured class is unknown to it."""
     labels = records.labels_as(classifier.class_names)
-    if any((labels[ids] < 0).any() for ids in gather(own.ids)):
+    if highest(int((labels[own.ids] < 0).any()), device):
         return {}
     logits = classifier(own.vectors)
     per_image = {metric.name: metric.values(logits, labels[own.ids]) for metric in CLASSIFICATION}
@@ -141,6 +142,6 @@ def _classifier_scores(
     within = recall_within_class(
         logits.argmax(1)[is_query], labels[queries.ids], count_relevant(queries, gallery)
     )
-    _, image_values = gather_by_id(own.ids, per_image)
-    _, query_values = gather_by_id(queries.ids, {"recall_within_class": within})
+    _, image_values = gather_by_id(own.ids, per_image, device)
+    _, query_values = gather_by_id(queries.ids, {"recall_within_class": within}, device)
     return _means(image_values | query_values)

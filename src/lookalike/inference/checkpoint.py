@@ -14,12 +14,17 @@ from lookalike.config import build
 from lookalike.data.images import Transform
 from lookalike.errors import InputError
 from lookalike.files import writing
+from lookalike.hub import fetched, is_on_hub
+from lookalike.inference.shared import FILES, check_complete, read_folder
 from lookalike.inference.trust import check_trusted
 from lookalike.models.embedder import Embedder
 from lookalike.provenance import weights_fingerprint
 
 FORMAT = 2  # raised whenever older files can't be read any more; 2: modules moved
 KEY = "lookalike"  # under which a Lightning checkpoint holds what is ours
+OTHER = "Use another checkpoint of the run (best.ckpt, last.ckpt), or train again."
+# what every checkpoint has of ours, and of which kind
+PARTS = {"format": int, "config": dict, "scores": dict, "epochs": int, "class_names": list | tuple}
 CHECKSUM = "checksum"  # of the weights, in what is ours
 
 
@@ -64,11 +69,9 @@ class Checkpoint:
             InputError: its configuration names a part that is neither known nor trusted.
         """
         config = deepcopy(self._trusted("embedder"))
-        if "weights" in config["backbone"]:
+        if "weights" in config.get("backbone", {}):
             config["backbone"]["weights"] = None  # the checkpoint has its own
-        embedder = build(config)
-        embedder.load_state_dict(self.part("embedder"))
-        return embedder.for_measuring()
+        return self._filled(config, "embedder").for_measuring()
 
     def loss(self) -> nn.Module:
         """The loss with its trained parameters, in evaluation mode, on the CPU.
@@ -76,9 +79,7 @@ class Checkpoint:
         Raises:
             InputError: its configuration names a part that is neither known nor trusted.
         """
-        loss = build(self._trusted("loss"))
-        loss.load_state_dict(self.part("loss"))
-        return loss.eval()
+        return self._filled(self._trusted("loss"), "loss").eval()
 
     def transform(self) -> Transform:
         """The view in which its images are measured.
@@ -86,7 +87,7 @@ class Checkpoint:
         Raises:
             InputError: its configuration names a part that is neither known nor trusted.
         """
-        view = self.config["data"]["transform"]["test"]
+        view = self._said("data", "transform", "test")
         check_trusted(view, self.trust)
         return build(view)
 
@@ -97,29 +98,54 @@ class Checkpoint:
             InputError: it names a part that is neither known nor trusted.
         """
         only_training = ("_target_", "sampler", "miner")
-        data = {k: v for k, v in self.config["data"].items() if k not in only_training}
+        data = {k: v for k, v in self._said("data").items() if k not in only_training}
         check_trusted(data, self.trust)
         return data
 
     def _trusted(self, name: str) -> dict[str, Any]:
-        check_trusted(self.config[name], self.trust)
-        return self.config[name]
+        said = self._said(name)
+        check_trusted(said, self.trust)
+        return said
+
+    def _said(self, *names: str) -> dict[str, Any]:
+        """What its configuration says of a part, which it must."""
+        node: Any = self.config
+        for name in names:
+            node = node.get(name) if isinstance(node, dict) else None
+        if not isinstance(node, dict):
+            raise InputError(f"{self.file} lacks {'.'.join(names)} in its configuration. {OTHER}")
+        return node
+
+    def _filled(self, config: dict[str, Any], name: str) -> Any:
+        """A part, built and with its parameters."""
+        part = build(config)
+        try:
+            part.load_state_dict(self.part(name))
+        except (RuntimeError, AttributeError, TypeError) as error:
+            said = " ".join(str(error).split())[:300]
+            raise InputError(f"{self.file} does not fit its own {name}: {said} {OTHER}") from error
+        return part
 
 
 def read_checkpoint(file: str | Path, trust: Sequence[str] = ()) -> Checkpoint:
     """Read with `weights_only=True`: reading runs no code of the file, and nor does using it.
 
     Args:
-        file: that `lookalike train` saved.
+        file: that `lookalike train` saved; or a shared network: its folder, or its name on the Hub
+            such as "hf-hub:user/network".
         trust: packages of your own whose parts it may name, see `inference.trust`.
 
     Raises:
         InputError: there is no such file, it is no checkpoint of lookalike's, or it was saved in
             another format.
     """
-    file = Path(file)
-    content = read_content(file)
-    ours = content[KEY]
+    file = fetched(str(file), FILES) if is_on_hub(file) else Path(file)
+    if file.is_dir():
+        content = _checked(file, read_folder(file))
+        ours = check_complete(file, content[KEY])
+    else:
+        content = read_content(file)
+        ours = content[KEY]
     return Checkpoint(
         file,
         ours["config"],
@@ -156,6 +182,12 @@ def read_content(file: Path) -> dict[str, Any]:
             f"{file} was not saved by lookalike. Give checkpoint=RUN/checkpoints/best.ckpt; to "
             "start from weights of another program, use `lookalike train backbone.weights=...`."
         )
+    return _checked(file, content)
+
+
+def _checked(file: Path, content: dict[str, Any]) -> dict[str, Any]:
+    """The same content, if its format can be read and its weights have their checksum."""
+    _check_parts(file, content)
     _check_format(file, content[KEY]["format"])
     checksum = content[KEY].get(CHECKSUM)  # the first files of format 2 have none
     if checksum not in (None, weights_fingerprint(content["state_dict"])):
@@ -190,6 +222,21 @@ def _differs(file: Path, part: str) -> str:
         f"{file} is damaged: {part} differs from its checksum. Use another checkpoint of the run "
         "(best.ckpt, last.ckpt) or a copy of this one, or train again."
     )
+
+
+def _check_parts(file: Path, content: dict[str, Any]) -> None:
+    """Every part that is read without a question is there, and of its kind."""
+    ours, state = content[KEY], content.get("state_dict")
+    wrong = [] if isinstance(ours, dict) else [KEY]
+    wrong += [f"{KEY}.{n}" for n, kind in PARTS.items() if not wrong and not _is(ours, n, kind)]
+    if not isinstance(state, dict) or not all(isinstance(each, Tensor) for each in state.values()):
+        wrong.append("state_dict")
+    if wrong:
+        raise InputError(f"{file} lacks {', '.join(wrong)}, or has something else there. {OTHER}")
+
+
+def _is(ours: dict[str, Any], name: str, kind: Any) -> bool:
+    return isinstance(ours.get(name), kind)
 
 
 def _check_format(file: Path, found: int) -> None:

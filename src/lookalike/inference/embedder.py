@@ -13,9 +13,13 @@ from lookalike.data.decoding import as_tensor, decode, to_rgb
 from lookalike.data.images import Transform
 from lookalike.device import find_device
 from lookalike.errors import InputError
-from lookalike.inference.checkpoint import read_checkpoint
+from lookalike.hub import PREFIX, is_on_hub
+from lookalike.inference.checkpoint import Checkpoint
+from lookalike.inference.network import network_in
+from lookalike.inference.share import share_as_folder, share_on_hub
 from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine, Engine
+from lookalike.models.exported import ExportedNetwork
 from lookalike.models.racing import Racing
 from lookalike.models.runtimes import Precision
 
@@ -31,18 +35,80 @@ class ImageEmbedder:
         transform: its test transform, a list of uint8 (3, h, w) -> uint8 (B, 3, H, W).
         engine: what runs the embedder.
         method: of the embedder; "unnormalised" gives vectors before they get length 1.
+        checkpoint: that it comes from; needed to save or upload it.
     """
 
     def __init__(
         self,
-        embedder: Embedder,
+        embedder: Embedder | ExportedNetwork,
         transform: Transform,
         engine: EmbeddingEngine = AUTO,
         method: str = "forward",
+        checkpoint: Checkpoint | None = None,
     ) -> None:
+        self.checkpoint = checkpoint
         self.embedder = embedder
+        self.device = next(embedder.parameters(), torch.empty(0)).device  # exported: none
         self.transform = transform
         self.compute = engine.faster(embedder, method)
+
+    @staticmethod
+    def from_pretrained(
+        name: str | Path,
+        revision: str | None = None,
+        device: str = "cpu",
+        trust: Sequence[str] = (),
+        engine: Engine = "auto",
+        precision: Precision = "float32",
+    ) -> "ImageEmbedder":
+        """A shared network with its preprocessing.
+
+            embed = lookalike.ImageEmbedder.from_pretrained("user/network")
+
+        Args:
+            name: a folder of `save_pretrained` or `lookalike share`, or a name on the Hub.
+            revision: a branch, tag or commit on the Hub; null for the newest.
+            device: "cpu", "cuda", "cuda:1" ..., or "auto" for a GPU where there is one.
+            trust: packages of your own whose parts it may name.
+            engine: what runs the network, and
+            precision: in which it computes, see `EmbeddingEngine`.
+
+        Raises:
+            InputError: there is no such network, it is damaged or comes from a newer lookalike,
+                or it names a part that is neither known nor trusted.
+        """
+        place = str(name)
+        if not Path(name).exists() and not is_on_hub(place):
+            place = f"{PREFIX}{place}"
+        if revision and is_on_hub(place):
+            place = f"{place}@{revision}"
+        return load_embedder(place, device, trust, engine, precision)
+
+    def save_pretrained(self, folder: str | Path, licence: str | None = None) -> Path:
+        """Write a folder, whose `from_pretrained` gives the same embeddings to the last bit.
+
+        See `share_as_folder`.
+
+        Raises:
+            InputError: it was not loaded from a checkpoint, or the folder holds a network already.
+        """
+        return share_as_folder(self._origin(), folder, licence)
+
+    def push_to_hub(self, repository: str, licence: str | None = None, private: bool = True) -> str:
+        """Upload it to the Hub as one commit; returns the address. See `share_on_hub`.
+
+        Raises:
+            InputError: it was not loaded from a checkpoint, or the Hub refuses.
+        """
+        return share_on_hub(self._origin(), repository, licence, private=private)
+
+    def _origin(self) -> Checkpoint:
+        if self.checkpoint is None:
+            raise InputError(
+                "this embedder was put together in Python, so no configuration can rebuild it. "
+                "Share one of load_embedder(RUN/checkpoints/best.ckpt) or from_pretrained."
+            )
+        return self.checkpoint
 
     @torch.inference_mode()
     def __call__(
@@ -60,12 +126,11 @@ class ImageEmbedder:
         """
         if isinstance(images, AnyImage):
             return self([images])[0]
-        device = next(self.embedder.parameters()).device
         starts = range(0, len(images), batch_size)
         if isinstance(self.compute, Racing):
             self.compute.expect(len(starts))
         batches = [
-            self.compute(self._batch(images[start : start + batch_size]).to(device)).cpu()
+            self.compute(self._batch(images[start : start + batch_size]).to(self.device)).cpu()
             for start in starts
         ]
         empty = torch.zeros(0, self.embedder.embedding_size)
@@ -101,23 +166,26 @@ def load_embedder(
     engine: Engine = "auto",
     precision: Precision = "float32",
 ) -> ImageEmbedder:
-    """From a checkpoint alone: an object that turns images into vectors.
+    """From a checkpoint or an exported network alone: an object that turns images into vectors.
 
         embed = lookalike.load_embedder("outputs/train/<run>/checkpoints/best.ckpt")
         vectors = embed(["rose.jpg", Image.open("tulip.png")])  # (2, 128)
 
     Args:
-        file: a checkpoint that `lookalike train` saved.
-        device: "cpu", "cuda", "cuda:1" ..., or "auto" for a GPU where there is one.
-        trust: packages of your own whose parts the checkpoint may name.
+        file: a checkpoint that `lookalike train` saved, a shared network (see `read_checkpoint`),
+            or an .onnx file of `lookalike export`.
+        device: "cpu", "cuda", "cuda:1" ..., or "auto" for a GPU where there is one; an exported
+            network stays on the CPU.
+        trust: packages of your own whose parts the file may name.
         engine: what runs the network, and
         precision: in which it computes, see `EmbeddingEngine`.
 
     Raises:
-        InputError: the file is no checkpoint of lookalike's, names a part that is neither known
+        InputError: the file is neither of them, names a part that is neither known
             nor trusted, or there is no such device or engine.
     """
     where = find_device(device)
-    checkpoint = read_checkpoint(file, trust)
+    network = network_in(file, trust)
     chosen = EmbeddingEngine(engine, precision)
-    return ImageEmbedder(checkpoint.embedder().to(where), checkpoint.transform(), chosen)
+    embedder = network.embedder.to(where)
+    return ImageEmbedder(embedder, network.view, chosen, checkpoint=network.checkpoint)

@@ -8,7 +8,6 @@ from torch import nn
 
 from lookalike.config import build
 from lookalike.data.images import Transform
-from lookalike.data.transforms import centred
 from lookalike.inference.checkpoint import FORMAT, KEY
 from lookalike.models.backbones import Backbone
 from lookalike.models.embedder import Embedder
@@ -25,7 +24,17 @@ def pretrained_embedder(backbone: Backbone, pooling: nn.Module) -> tuple[Embedde
     """
     nothing_learns = Freeze(below=None, batch_norm=True)
     embedder = Embedder(backbone, pooling, partial(Identity), nothing_learns)
-    return embedder.for_measuring(), centred(backbone.image_size)
+    return embedder.for_measuring(), build(view_of(backbone))
+
+
+def view_of(backbone: Backbone) -> dict[str, Any]:
+    """How a backbone sees images, as the configuration of that view."""
+    return {
+        "_target_": "lookalike.data.transforms.centred",
+        "size": backbone.image_size,
+        "crop": backbone.crop,
+        "interpolation": backbone.interpolation,
+    }
 
 
 def pretrained_content(backbone: Mapping[str, Any], pooling: Mapping[str, Any]) -> dict[str, Any]:
@@ -45,10 +54,7 @@ def pretrained_content(backbone: Mapping[str, Any], pooling: Mapping[str, Any]) 
         },
     }  # fmt: skip
     embedder: Embedder = build(parts)
-    view = {
-        "_target_": "lookalike.data.transforms.centred",
-        "size": embedder.backbone.image_size,
-    }
+    view = view_of(embedder.backbone)
     config = {
         "name": f"{backbone.get('name', 'backbone')} (pretrained)",
         "embedder": parts,

@@ -15,6 +15,7 @@ from torch.nn.functional import adaptive_avg_pool2d, normalize
 
 from lookalike.data.decoding import as_image
 from lookalike.inference.embedder import ImageEmbedder
+from lookalike.models.embedder import Embedder
 
 FINEST = 12  # positions of a map along a side; larger maps are averaged
 PAIRS = 5  # regions that are listed
@@ -45,6 +46,8 @@ def matching_regions(embed: ImageEmbedder, query: Tensor, hit: Tensor) -> Region
         query: uint8 (3, h, w).
         hit: likewise.
     """
+    if not isinstance(embed.embedder, Embedder):  # an exported one has no inside
+        return None
     views = _one_view(embed.transform([query, hit]))  # (2, 3, H, W)
     device = next(embed.embedder.parameters()).device
     maps = embed.embedder.feature_map(views.to(device))

@@ -21,9 +21,9 @@ CLASSES_OF = (
 )
 FUNCTIONS = (
     "lookalike.data.transforms.centred",
-    "lookalike.models.backbones.timm_backbone",
     "lookalike.models.backbones.torchvision_backbone",
     "lookalike.models.siamese.siamese_backbone",
+    "lookalike.models.timm_backbone.timm_backbone",
 )
 LAYERS_OF = ("pytorch_metric_learning", "timm", "torch.nn", "torchvision")
 

@@ -23,7 +23,8 @@ def translate_errors(loss: object) -> Iterator[None]:
         loss: is named in the message.
 
     Raises:
-        InputError: the loss does not support the miner or reducer that it was given.
+        InputError: the loss does not support the miner or reducer that it was given, or divides
+            by a setting that is zero.
     """
     try:
         yield
@@ -32,3 +33,7 @@ def translate_errors(loss: object) -> Iterator[None]:
         if remedy is None:
             raise
         raise InputError(f"{type(loss).__name__} {remedy}") from error
+    except ZeroDivisionError as error:
+        raise InputError(
+            f"{type(loss).__name__} divides by zero: one of its settings is 0 and must not be."
+        ) from error

@@ -1,7 +1,7 @@
 """Backbones: normalised images (B, 3, H, W) -> a feature map (B, width, h, w), or (B, width).
 
-torchvision's networks without their classifiers, and any of timm's. Weights are torchvision's by
-their enum's name ("IMAGENET1K_V2"), a local file, or none.
+torchvision's networks without their classifiers; timm's are in `timm_backbone`. Weights are
+torchvision's by their enum's name ("IMAGENET1K_V2"), of a local file or of the Hub, or none.
 """
 
 from collections.abc import Sequence
@@ -9,13 +9,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from lookalike.compatibility import timm_module, torchvision_module
-from lookalike.errors import InputError, did_you_mean
+from lookalike.compatibility import torchvision_module
+from lookalike.errors import InputError
+from lookalike.hub import fetched, is_on_hub
 
 if TYPE_CHECKING:
     from torchvision.models import WeightsEnum
+
+
+AUXILIARY = ("AuxLogits", "aux1", "aux2")  # heads that only torchvision's training uses
 
 
 class Backbone(nn.Module):
@@ -26,16 +31,26 @@ class Backbone(nn.Module):
         image_size: side of the square images in training and evaluation, pixels.
         mean: (3,), of its training images scaled to [0, 1], for normalising.
         std: (3,), of the same images.
+        crop: share of the resized image's short side that the view for measuring covers, in (0, 1].
+        interpolation: by which images are resized: "bilinear" or "bicubic".
     """
 
     def __init__(
-        self, network: nn.Module, image_size: int, mean: Sequence[float], std: Sequence[float]
+        self,
+        network: nn.Module,
+        image_size: int,
+        mean: Sequence[float],
+        std: Sequence[float],
+        crop: float = 1.0,
+        interpolation: str = "bilinear",
     ) -> None:
         super().__init__()
         self.network = network
         self.image_size = image_size
         self.mean = tuple(mean)
         self.std = tuple(std)
+        self.crop = crop
+        self.interpolation = interpolation
         self.shape = self._measure_shape()
 
     @property
@@ -63,85 +78,37 @@ def torchvision_backbone(
     image_size: int,
     mean: Sequence[float],
     std: Sequence[float],
-    last_layer: str,
+    last_layer: str | None,
+    crop: float = 1.0,
+    interpolation: str = "bilinear",
 ) -> Backbone:
-    """A torchvision classification network up to and including its last convolutional layer.
+    """A torchvision classification network without its classifier.
 
     Args:
         name: of torchvision.models, such as "resnet50".
         weights: an enum name such as "IMAGENET1K_V1" (downloaded once), the path of a state dict
-            with torchvision's key names, or null for random weights.
+            with torchvision's key names, a repository that has one ("hf-hub:timm/resnet18.tv_in1k")
+            or null for random weights.
         image_size: side of the square images, pixels.
         mean: (3,), see `Backbone`.
         std: (3,), see `Backbone`.
         last_layer: the child module whose output is the feature map; all after it is dropped.
+            Null for the features that its last layer classifies, (B, width).
+        crop: see `Backbone`.
+        interpolation: see `Backbone`.
 
     Raises:
         InputError: the weights can't be found, read, or do not fit the network.
     """
     full = torchvision_module("models").get_model(name, weights=None, **_construction(name))
+    dropped = _children_after(full, last_layer) if last_layer else [_classifier_of(full)]
     if weights is not None:
-        load_weights(full, state_dict_of(name, weights), dropped=_children_after(full, last_layer))
-    return Backbone(_up_to(full, last_layer), image_size, mean, std)
-
-
-def timm_backbone(
-    name: str,
-    weights: str | None,
-    image_size: int,
-    mean: Sequence[float],
-    std: Sequence[float],
-) -> Backbone:
-    """Any network of timm, without its classifier and pooling.
-
-    A network that pools by trained attention (SigLIP's) keeps that pooling.
-
-    Args:
-        name: one of `timm.list_models()`, with or without a tag of pretrained weights.
-        weights: "pretrained" for timm's own, the path of a state dict, or null for random ones.
-        image_size: side of the square images, pixels.
-        mean: (3,), see `Backbone`.
-        std: (3,), see `Backbone`.
-
-    Raises:
-        InputError: timm is not installed or has no such model, or the weights do not fit it.
-    """
-    timm = timm_module()
-    try:
-        with torch.device("meta"):  # its shape alone, in no time
-            attends = getattr(timm.create_model(name, num_classes=0), "attn_pool", None) is not None
-        pooling = {} if attends else {"global_pool": ""}
-        network = timm.create_model(
-            name, pretrained=weights == "pretrained", num_classes=0, **pooling
-        )
-    except RuntimeError as error:
-        hint = did_you_mean(name, timm.list_models())
-        raise InputError(f"timm has no model {name!r} ({error}).{hint}") from error
-    if weights not in (None, "pretrained"):
-        load_weights(network, read_state_dict(Path(weights)), dropped=("head", "classifier", "fc"))
-    return Backbone(_ChannelsFirst(network), image_size, mean, std)
-
-
-class _ChannelsFirst(nn.Module):
-    """Turns what timm's networks give into a map with the channels first, for pooling.
-
-    Tokens of a transformer, (B, T, C), become (B, C, T, 1), without its class and register tokens.
-    A map with the channels last, as Swin has it, is transposed.
-    """
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.others = int(getattr(network, "num_prefix_tokens", 0))  # tokens of no patch
-        names = ("num_features", "head_hidden_size")
-        self.widths = {int(getattr(network, name, 0) or 0) for name in names}
-
-    def forward(self, images: Tensor) -> Tensor:
-        features = self.network(images)
-        if features.ndim == 3:
-            return features[:, self.others :].transpose(1, 2).unsqueeze(-1)
-        channels_last = features.ndim == 4 and int(features.shape[1]) not in self.widths
-        return features.permute(0, 3, 1, 2) if channels_last else features
+        load_weights(full, state_dict_of(name, weights), (*dropped, *AUXILIARY))
+    if last_layer:
+        full = _up_to(full, last_layer)
+    else:
+        full.set_submodule(dropped[0], nn.Identity())
+    return Backbone(full, image_size, mean, std, crop, interpolation)
 
 
 def _construction(name: str) -> dict[str, object]:
@@ -152,10 +119,16 @@ def _construction(name: str) -> dict[str, object]:
     return {}
 
 
-def _children_after(network: nn.Module, last_layer: str) -> tuple[str, ...]:
+def _children_after(network: nn.Module, last_layer: str) -> list[str]:
     names = [name for name, _ in network.named_children()]
-    auxiliary = ("AuxLogits", "aux1", "aux2")
-    return (*names[names.index(last_layer) + 1 :], *auxiliary)
+    return names[names.index(last_layer) + 1 :]
+
+
+def _classifier_of(network: nn.Module) -> str:
+    """The dotted name of its last layer with weights: linear, or SqueezeNet's convolution."""
+    modules = list(network.named_modules())
+    linear = [name for name, module in modules if isinstance(module, nn.Linear)]
+    return (linear or [name for name, module in modules if isinstance(module, nn.Conv2d)])[-1]
 
 
 def _up_to(network: nn.Module, last_layer: str) -> nn.Sequential:
@@ -173,7 +146,8 @@ def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
 
     Args:
         name: of the network, in torchvision.models.
-        weights: a name such as "IMAGENET1K_V1" (downloaded once), or the path of a state dict.
+        weights: a name such as "IMAGENET1K_V1" (downloaded once), the path of a state dict, or a
+            repository of the Hub.
 
     Raises:
         InputError: there is no such name or file, or it can't be downloaded or read.
@@ -181,6 +155,8 @@ def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
     available = torchvision_module("models").get_model_weights(name)
     if weights in available.__members__:
         return _downloaded(available[weights])
+    if is_on_hub(weights):
+        return read_state_dict(hub_file(weights))
     if not Path(weights).is_file():
         raise InputError(
             f"no weights {weights!r} for {name}: neither a file nor one of "
@@ -200,6 +176,17 @@ def _downloaded(weights: "WeightsEnum") -> dict[str, Tensor]:
         ) from error
 
 
+def hub_file(place: str) -> Path:
+    """The weights in a repository of the Hub: safetensors alone, which hold no code."""
+    file = fetched(place, ["model.safetensors"]) / "model.safetensors"
+    if not file.is_file():
+        raise InputError(
+            f"{place} has no model.safetensors. Take a repository with one, such as "
+            "hf-hub:timm/resnet18.a1_in1k, or give a file: backbone.weights=<file>."
+        )
+    return file
+
+
 def read_state_dict(file: Path) -> dict[str, Tensor]:
     """The state dict in a file, on the CPU; no code in it is run.
 
@@ -212,6 +199,8 @@ def read_state_dict(file: Path) -> dict[str, Tensor]:
             "backbone.weights=null."
         )
     try:
+        if file.suffix == ".safetensors":
+            return load_file(file)
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types, depending on the bytes
         raise InputError(f"{file} is no state dict that torch can read safely: {error}") from error
@@ -223,22 +212,24 @@ def load_weights(network: nn.Module, state: dict[str, Tensor], dropped: Sequence
     Args:
         network: changed in place.
         state: parameter name -> weights.
-        dropped: child modules, such as a classifier, whose weights may be missing, superfluous or
-            of any shape; those of the state dict are ignored.
+        dropped: modules by their dotted names, such as a classifier, whose weights may be missing,
+            superfluous or of any shape; those of the state dict are ignored.
 
     Raises:
         InputError: other keys are missing, unexpected or of another shape.
     """
     own = network.state_dict()
-    wanted = {key: value for key, value in own.items() if key.split(".")[0] not in dropped}
-    given = {key: value for key, value in state.items() if key.split(".")[0] not in dropped}
+    prefixes = tuple(f"{name}." for name in dropped)
+    wanted = {key: value for key, value in own.items() if not key.startswith(prefixes)}
+    given = {key: value for key, value in state.items() if not key.startswith(prefixes)}
     problems = _misfits(wanted, given)
     if problems:
         raise InputError(
             f"these weights are not of this {type(network).__name__}: {problems}. Give a state "
             "dict of the same network, or choose the network that they are of."
         )
-    network.load_state_dict(own | given)
+    own.update(given)  # keeps its versions of modules, which MNASNet asks for
+    network.load_state_dict(own)
 
 
 def _misfits(wanted: dict[str, Tensor], given: dict[str, Tensor]) -> str:

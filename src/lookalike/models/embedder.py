@@ -9,9 +9,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from lookalike.errors import InputError
 from lookalike.models.backbones import Backbone
 from lookalike.models.folding import fold_batch_norm, foldable
 from lookalike.models.freezing import Freeze
+from lookalike.models.pooling import AveragePooling
 
 
 class Embedder(nn.Module):
@@ -19,14 +21,15 @@ class Embedder(nn.Module):
 
     Args:
         backbone: normalised images -> feature map or pooled features.
-        pooling: feature map -> features; not used if the backbone pools itself.
+        pooling: feature map -> features; a backbone that pools itself needs none, which is the
+            average's place.
         head: a constructor: width of the pooled features -> module from features to embeddings.
         freeze: which layers of the backbone do not learn.
         channels_last: whether weights and images have this memory format, which is the faster one
             on CPUs and recent GPUs.
 
     Raises:
-        InputError: nothing is left to thaw (see `Freeze`).
+        InputError: nothing is left to thaw (see `Freeze`), or a pooling would have no effect.
     """
 
     mean: Tensor
@@ -41,6 +44,7 @@ class Embedder(nn.Module):
         channels_last: bool = True,
     ) -> None:
         super().__init__()
+        _check_pooling(backbone, pooling)
         self.backbone = backbone
         self.pooling = pooling
         self.width = self._measure_width()
@@ -135,6 +139,14 @@ class Embedder(nn.Module):
     def unnormalised(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) uint8 -> embeddings (B, D) float32, before normalisation."""
         return self.head(self.features(images)).float()
+
+
+def _check_pooling(backbone: Backbone, pooling: nn.Module) -> None:
+    if len(backbone.shape) == 1 and not isinstance(pooling, AveragePooling):
+        raise InputError(
+            f"{type(pooling).__name__} has nothing to pool: this backbone pools itself. Set "
+            "pooling=average, or, with a network of timm, backbone.pool=map."
+        )
 
 
 def _per_channel(values: tuple[float, ...]) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from lookalike.errors import InputError, did_you_mean
 from lookalike.models.engines import PACKAGES, Compute, Exported, UnusableError, is_installed
+from lookalike.models.exported import ExportedNetwork
 from lookalike.models.racing import Racing
 from lookalike.models.runtimes import Precision
 
@@ -52,15 +53,29 @@ class EmbeddingEngine:
         """What computes a method of a network in place of the network.
 
         Args:
-            network: in evaluation mode and float32, on its device.
+            network: in evaluation mode and float32, on its device; an exported one runs in ONNX
+                Runtime as it is.
             method: images (B, ...) uint8 -> vectors (B, D).
+
+        Raises:
+            InputError: an exported network is to run in another engine.
         """
+        if isinstance(network, ExportedNetwork):
+            self._check_exported()
+            return getattr(network, method)
         if self.engine == "auto":
             return Racing(network, method)
         if self.engine != "torch":
             return _Named(self, network, method)
         compute: Compute = getattr(network, method)
         return compute if self.precision == "float32" else _in_bfloat16(compute)
+
+    def _check_exported(self) -> None:
+        if self.engine not in ("auto", "onnxruntime"):
+            raise InputError(
+                f"embedding.engine={self.engine} can't run an exported network, only onnxruntime. "
+                "Leave embedding.engine=auto, or give the checkpoint."
+            )
 
 
 class _Named:

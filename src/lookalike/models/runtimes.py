@@ -46,18 +46,28 @@ class InParts:
 
 
 def open_onnxruntime(model: bytes, threads: int) -> InParts:
-    """A network in ONNX Runtime, in float32.
+    """A network in ONNX Runtime, in float32; its first output.
 
     Args:
         model: that `to_onnx` made.
         threads: of the CPU.
     """
+    session = onnxruntime_session(model)
+    return in_onnxruntime(session, session.get_outputs()[0].name, threads)
+
+
+def in_onnxruntime(session: Any, output: str, threads: int) -> InParts:
+    """One output of a network that is open in ONNX Runtime."""
+    return InParts(lambda images: session.run([output], {IMAGES: images})[0], threads)
+
+
+def onnxruntime_session(model: bytes) -> Any:
+    """A network that ONNX Runtime has opened, to be run on one thread at a time by each caller."""
     onnxruntime: Any = import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors; its remarks on a graph are nothing to act on
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-    return InParts(lambda images: session.run(None, {IMAGES: images})[0], threads)
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 @cache

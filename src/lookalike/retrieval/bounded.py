@@ -120,11 +120,11 @@ class _Extent:
 
     @classmethod
     def of(cls, exact: NDArray[np.float32], dtype: torch.dtype) -> "_Extent":
-        parts = [torch.zeros(2)]
+        norm = residual = 0.0  # numbers: small tensors would keep freed large blocks apart
         for part in tensor_of(exact).split(ROWS):
             lost = part - part.to(dtype).float()
-            parts.append(torch.stack([part.norm(dim=1).max(), lost.norm(dim=1).max()]))
-        norm, residual = torch.stack(parts).amax(dim=0).tolist()
+            norm = max(norm, part.norm(dim=1).max().item())
+            residual = max(residual, lost.norm(dim=1).max().item())
         return cls(norm * 1.001, residual * 1.001)  # norms in float32 err by far less
 
     def error_with(self, other: "_Extent", size: int) -> float:

@@ -21,6 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.compatibility import faiss_module
 from lookalike.errors import InputError
 from lookalike.retrieval.candidates import Candidates
 
@@ -193,13 +194,12 @@ def import_faiss() -> ModuleType:
     """FAISS, or an InputError that names the command to install it."""
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells how it was loaded
     try:
-        import faiss
+        return faiss_module()
     except ImportError as error:
         raise InputError(
             'searching needs FAISS: pip install "lookalike[cpu]", or "lookalike[gpu]" for an '
             "NVIDIA GPU (never both)"
         ) from error
-    return faiss
 
 
 def unit(vectors: NDArray) -> NDArray:

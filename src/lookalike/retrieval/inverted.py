@@ -121,7 +121,9 @@ def candidates(
         bits[kept] = True
         selector = faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
         parameters.sel = selector
-    return index.search(np.ascontiguousarray(queries), count, params=parameters)[1]
+    # faiss.contrib.torch_utils, which other packages import, puts its own in the place of search
+    search = getattr(index, "search_numpy", index.search)
+    return search(np.ascontiguousarray(queries), count, params=parameters)[1]
 
 
 def without(index: Any, ids: NDArray[np.int64]) -> None:

@@ -41,7 +41,7 @@ def where(text: str, table: pa.Table) -> NDArray[np.bool_]:
         InputError: the text does not parse, names a missing column, or compares what can't be
             compared.
     """
-    tree = _parsed(text)
+    tree = parsed(text)
     try:
         kept = _evaluate(tree, table)
         if isinstance(kept, pa.Scalar) or not pa.types.is_boolean(kept.type):
@@ -62,10 +62,15 @@ def column_names(text: str) -> list[str]:
     """
     from sqlglot import exp
 
-    return list(dict.fromkeys(column.name for column in _parsed(text).find_all(exp.Column)))
+    return list(dict.fromkeys(column.name for column in parsed(text).find_all(exp.Column)))
 
 
-def _parsed(text: str) -> Any:
+def parsed(text: str) -> Any:
+    """A filter as sqlglot's tree.
+
+    Raises:
+        InputError: it does not parse, is too long, or is no single condition.
+    """
     import sqlglot  # 0.1 s that a search without a filter does not need
     from sqlglot.errors import SqlglotError
 

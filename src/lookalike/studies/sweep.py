@@ -1,6 +1,7 @@
 """The table at the end of a multirun of `train`: what was swept, best first by validation."""
 
 import atexit
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ def summarise(folder: Path) -> None:
     print_table(table)
     write_text(folder / "summary.md", markdown(table))
     print(folder / "summary.md")
+    print("\nNext:", shlex.join(["lookalike", "report", f"runs={folder}"]))
 
 
 def sweep_table(folder: Path) -> "Table":

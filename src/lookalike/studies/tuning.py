@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any
 
 import optuna
-import torch
 from omegaconf import DictConfig
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
@@ -18,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from lookalike.config import build
 from lookalike.errors import InputError
 from lookalike.interruption import Interrupted
+from lookalike.memory import is_out_of_memory
 from lookalike.studies.journal import mend_journal
 from lookalike.studies.space import Tuning, overrides_of
 from lookalike.training.experiment import Experiment
@@ -173,14 +173,10 @@ def _try(
     except optuna.TrialPruned:
         return None, TrialState.PRUNED
     except (ValueError, ArithmeticError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+        if isinstance(error, RuntimeError) and not is_out_of_memory(error):
             raise
         trial.set_user_attr("error", str(error) or type(error).__name__)
         return None, TrialState.FAIL
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
 
 
 def _validate(trial: optuna.Trial, tuning: Tuning, compose: Compose) -> float:

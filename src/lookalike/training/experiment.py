@@ -31,8 +31,10 @@ from lookalike.retrieval.embeddings import embed
 from lookalike.training.best import KeptCheckpoint
 from lookalike.training.checkpointing import CarryConfig, WholeCheckpoints
 from lookalike.training.describe import DescribeRun
+from lookalike.training.divergence import StopAtDivergence
 from lookalike.training.learner import MetricLearner
 from lookalike.training.saving import SaveInsideEpochs
+from lookalike.training.scope import LossScope
 from lookalike.training.seeding import SeedEachStep
 from lookalike.training.throughput import Throughput
 
@@ -58,6 +60,7 @@ class Experiment:
         self.data = open_data(config)
         if config.trainer.precision == "auto":
             config.trainer.precision = best_precision(config.trainer.accelerator)
+        self.scope = LossScope(config.loss_scope, config.seed)
         self.learner = self._make_learner()
         self.throughput = Throughput()
         records, class_names = self.data.records, self.data.training_class_names
@@ -66,6 +69,7 @@ class Experiment:
         self.evaluation = RetrievalEvaluation(self.plan, records, class_names)
         self.model_checkpoints = self._make_model_checkpoints()
         self.trainer = self._make_trainer()
+        self.scope.prepare(self.data, self.learner.loss, self.trainer.world_size)
         if self.data.cache == "features":
             self._keep_features()
         self._start_head()
@@ -79,6 +83,7 @@ class Experiment:
         return (
             f"{name}{threads}, {self.config.trainer.precision}, {layout}, "
             f"{self.data.num_workers} workers, data.cache={self.data.cache}"
+            f"{self.scope.description(self.trainer.world_size)}"
         )
 
     @property
@@ -165,7 +170,8 @@ class Experiment:
         loss = build(self.config.loss)
         if remark := remark_on_miner(loss, self.data.miner):
             log.warning(remark)
-        return build(self.config.learner, embedder=embedder, loss=loss, miner=self.data.miner)
+        parts = {"embedder": embedder, "loss": loss, "miner": self.data.miner}
+        return build(self.config.learner, **parts, scope=self.scope)
 
     def _make_model_checkpoints(self) -> list[ModelCheckpoint]:
         """First the one whose checkpoint counts: the best epoch's, or the final one if nothing is
@@ -191,7 +197,8 @@ class Experiment:
             enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
             logger=[CSVLogger(self.folder, name="", version=""), *loggers.values()],
             callbacks=[
-                self.evaluation,  # first: the others see its scores
+                StopAtDivergence(self.folder, self.data, self.config.resume.overrides),
+                self.evaluation,  # before those that see its scores
                 CarryConfig(resolved, self.evaluation, self.data.training_class_names),
                 SeedEachStep(self.config.seed),
                 DescribeRun(resolved, self.plan),

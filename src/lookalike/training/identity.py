@@ -25,14 +25,16 @@ OF_RESUMING = (
     *WITHOUT_EFFECT, "callbacks", "learning_rate", "scheduler", "threads", "warmup",
     "data.cache_folder", "data.num_workers", "evaluation.before_training",
     "learner.planned_epochs", "trainer.accelerator", "trainer.enable_model_summary",
-    "trainer.log_every_n_steps", "trainer.max_epochs", "trainer.max_steps",
+    "trainer.gradient_clip_val", "trainer.log_every_n_steps", "trainer.max_epochs",
+    "trainer.max_steps",
 )  # fmt: skip
 # groups and keys that say how training goes on, not from where it starts
 OF_TRAINING = (
-    "callbacks", "distance", "learner", "learning_rate", "loss", "miner", "optimizer", "reducer",
-    "regularizer", "sampler", "scheduler", "data.batch_size", "data.miner", "data.sampler",
-    "data.view_seed",
+    "callbacks", "distance", "learner", "learning_rate", "loss", "loss_scope", "miner", "optimizer",
+    "reducer", "regularizer", "sampler", "scheduler", "data.batch_size", "data.miner",
+    "data.sampler", "data.view_seed",
 )  # fmt: skip
+OF_PROCESSES = ("loss_scope",)  # what decides a result only where several processes train
 REPEATED = ("embedder", "learner")  # they only put together what other keys say
 BEFORE_TRAINING = "before training"
 ABSENT = "(not set)"
@@ -52,13 +54,28 @@ def fingerprint(config: DictConfig, without: Sequence[str] = ()) -> str:
         if OmegaConf.select(neutral, "trainer.precision") == "auto":
             neutral.trainer.precision = best_precision(neutral.trainer.accelerator)
         neutral.paths = {name: name for name in config.paths}  # other keys refer to them
-        for key in WITHOUT_EFFECT:
+        for key in without_effect(config):
             if key != "paths":
                 _drop(neutral, key)
     content: Any = OmegaConf.to_container(neutral, resolve=True)
     for key in ("paths", *without):  # now that nothing refers to them
         _drop(content, key)
     return sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def without_effect(config: DictConfig) -> tuple[str, ...]:
+    """The keys, dotted, that don't change the result of a run on as many devices.
+
+    Args:
+        config: of `train`.
+    """
+    trainer = config.trainer
+    return _without_effect(trainer.get("devices"), trainer.get("num_nodes", 1))
+
+
+def _without_effect(devices: Any, nodes: Any) -> tuple[str, ...]:
+    alone = devices == 1 and nodes == 1
+    return (*WITHOUT_EFFECT, *OF_PROCESSES) if alone else WITHOUT_EFFECT
 
 
 def _drop(config: Any, key: str) -> None:
@@ -136,8 +153,11 @@ def compared(runs: Iterable[SavedRun]) -> list[SavedRun]:
 
 
 def _compared(run: SavedRun) -> SavedRun:
+    config = run.config
+    without = _without_effect(config.get("trainer.devices"), config.get("trainer.num_nodes", 1))
+
     def decisive(values: dict[str, Any]) -> dict[str, Any]:
-        kept = {key: value for key, value in values.items() if not _is_of(key, WITHOUT_EFFECT)}
+        kept = {key: value for key, value in values.items() if not _is_of(key, without)}
         if run.trained:
             return kept
         return {k: BEFORE_TRAINING if _is_of(k, OF_TRAINING) else v for k, v in kept.items()}

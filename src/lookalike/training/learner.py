@@ -17,6 +17,7 @@ from lookalike.losses.unsupported import translate_errors
 from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.models.racing import Racing
+from lookalike.training.scope import LossScope
 from lookalike.training.settings import obey, same_groups
 
 log = logging.getLogger(__name__)
@@ -37,6 +38,7 @@ class MetricLearner(LightningModule):
         embedding: what runs the network when it is measured.
         planned_epochs: the length of the schedule in epochs, if training ends before it; null
             for the Trainer's.
+        scope: which images the loss compares where several processes train.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class MetricLearner(LightningModule):
         learning_rate: Mapping[str, float],
         embedding: EmbeddingEngine,
         planned_epochs: int | None = None,
+        scope: LossScope = LossScope(),  # noqa: B008 - it can't be changed
     ) -> None:
         super().__init__()
         self.embedder = embedder
@@ -59,6 +62,7 @@ class MetricLearner(LightningModule):
         self.learning_rate = learning_rate
         self.embedding = embedding
         self.planned_epochs = planned_epochs
+        self.scope = scope
         self._measure: Callable[[Tensor], Tensor]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -100,12 +104,15 @@ class MetricLearner(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch, a scalar; it is logged with the terms that the loss names."""
-        embeddings = self.embedder(batch.images)
+        own = self.embedder(batch.images)
         # in float32: PML casts its proxies to the embeddings' type, for good
         with torch.autocast(self.device.type, enabled=False):
-            indices = self.miner(embeddings, batch.labels)
+            embeddings, labels = self.scope.compared(
+                own, batch.labels, self.current_epoch, batch_idx
+            )
+            indices = self.miner(embeddings, labels)
             with translate_errors(self.loss):
-                loss = self.loss(embeddings, batch.labels, indices)
+                loss = self.loss(embeddings, labels, indices)
         terms = {f"train/{name}": term for name, term in getattr(self.loss, "terms", {}).items()}
         self.log_dict({"train/loss": loss} | terms | self._rates(), batch_size=len(batch.labels))
         return loss

@@ -18,7 +18,7 @@ from lookalike.errors import InputError
 from lookalike.files import writing
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.reports.saved import FINISHED
-from lookalike.training.identity import OF_RESUMING, differences, resume_fingerprint
+from lookalike.training.identity import OF_RESUMING, differences, resume_fingerprint, without_effect
 
 LAST = "last"
 OTHER_VERBS = ("benchmark", "tune")  # their folders among all outputs
@@ -159,7 +159,7 @@ def _is_of_training(row: dict[str, str], steps: int) -> bool:
 def _changed(config: DictConfig, saved: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     if resume_fingerprint(config) == saved.get("resume", {}).get("fingerprint"):
         return {}
-    return differences(config, saved, OF_RESUMING)
+    return differences(config, saved, (*OF_RESUMING, *without_effect(config)))
 
 
 def _check_state(checkpoint: Checkpoint) -> None:

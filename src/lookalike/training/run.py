@@ -31,6 +31,7 @@ from lookalike.training.resume import (
     mark,
     newest,
 )
+from lookalike.values import check_kinds, check_ranges
 
 log = logging.getLogger(__name__)
 
@@ -99,16 +100,12 @@ class _Fitted:
 def _checked_folder(config: DictConfig) -> Path:
     """The run's folder; what can be found wrong before any work is done is found here."""
     check_arguments(config)
+    check_ranges(config)
+    check_kinds(config)
     folder = Path(os.path.relpath(config.paths.run))  # short enough to be copied
     if (folder / "metrics.json").exists():
         raise InputError(
             f"{folder} holds a finished run, which is kept. Choose another hydra.run.dir."
-        )
-    epochs = config.trainer.max_epochs
-    if not isinstance(epochs, int) or epochs < 0:
-        raise InputError(
-            f"trainer.max_epochs={'null' if epochs is None else epochs}: give a number of epochs; "
-            "0 measures the network as it is, and callbacks=early_stopping may end a long training."
         )
     if not config.data.holdout:
         raise InputError(

@@ -6,7 +6,9 @@ import tarfile
 import time
 import zipfile
 import zlib
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import requests
 from filelock import FileLock
@@ -26,6 +28,9 @@ from lookalike.files import publish
 ATTEMPTS = 4
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
 TIMEOUT = (10, 60)  # seconds to connect, seconds between two chunks
+MOST_UNPACKED = 2**38  # bytes that an archive may unpack to, 256 GiB
+MOST_TIMES = 200  # times its own size that it may unpack to; images hardly shrink, text does by ten
+SMALL = 2**30  # bytes that any archive may unpack to
 CHUNK = 1 << 16  # bytes; a dropped connection costs less than one chunk
 
 
@@ -64,7 +69,8 @@ def extract(archive: Path, folder: Path, *names: str) -> None:
         names: of files or folders in the archive. "birds/images" is unpacked as folder/images.
 
     Raises:
-        InputError: the archive is damaged, lacks an entry, or would write outside the folder.
+        InputError: the archive is damaged, lacks an entry, would write outside the folder, or
+            unpacks to more than images can.
     """
     with _lock(folder):
         missing = [name for name in names if not (folder / Path(name).name).exists()]
@@ -197,7 +203,38 @@ def _unpack(archive: Path, folder: Path, names: list[str]) -> None:
 def _unpack_all(archive: Path, folder: Path) -> None:
     if archive.suffix == ".zip":
         with zipfile.ZipFile(archive) as packed:
-            packed.extractall(folder)  # drops ".." from paths, and creates no links
+            entries = bounded(archive, packed.infolist(), lambda entry: entry.file_size)
+            packed.extractall(folder, list(entries))  # drops ".." from paths, creates no links
     else:
         with tarfile.open(archive) as tar:
-            tar.extractall(folder, filter="data")
+            entries = bounded(archive, tar, lambda entry: entry.size)
+            tar.extractall(folder, entries, filter="data")
+
+
+Entry = TypeVar("Entry")
+
+
+def bounded(
+    archive: Path, entries: Iterable[Entry], size: Callable[[Entry], int]
+) -> Iterator[Entry]:
+    """The entries of an archive, as long as they unpack to no more than images can.
+
+    Args:
+        archive: a file.
+        entries: in it.
+        size: of an entry, bytes; unpacked it never gets longer than the archive says.
+
+    Raises:
+        InputError: there are more bytes in them.
+    """
+    most = min(MOST_UNPACKED, max(SMALL, MOST_TIMES * archive.stat().st_size))
+    total = 0
+    for entry in entries:
+        total += size(entry)
+        if total > most:
+            raise InputError(
+                f"{archive} would unpack to more than {most / 2**30:.1f} GiB, which no data set of "
+                "images does: it is damaged, or made to fill the disk. Delete it, and see where it "
+                "is from."
+            )
+        yield entry

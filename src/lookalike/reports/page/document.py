@@ -15,7 +15,7 @@ from lookalike.reports.page.closeup import Lens, close_up
 from lookalike.reports.page.files import table_files
 from lookalike.reports.page.labels import short_labels
 from lookalike.reports.page.parts import Part, parts_of
-from lookalike.reports.page.rendering import asset, rendered
+from lookalike.reports.page.rendering import asset, content_policy, rendered
 from lookalike.reports.page.thumbnails import Sheets
 from lookalike.reports.page.ties import Tie
 from lookalike.reports.saved import SEED, SavedRun
@@ -79,14 +79,18 @@ def page(comparison: Comparison, kept: Mapping[SavedRun, TestedImages | None], l
         total=SECTIONS + len(kept),
         transient=True,
     )
+    filled = [part for part in parts if part.body]  # made first: they fill `sheets`
+    style = Markup(custom_properties()) + asset("page.css") + Markup(sheets.style())
+    script = asset("page.js")
     return rendered(
         "page",
+        policy=content_policy(style, script),
         heading=runs[0].name if len(runs) == 1 else f"{len(runs)} runs",
         runs=len(runs),
         warnings=sections.warnings(runs),
-        sections=[part for part in parts if part.body],
-        style=Markup(custom_properties()) + asset("page.css") + Markup(sheets.style()),
-        script=asset("page.js"),
+        sections=filled,
+        style=style,
+        script=script,
     )
 
 
