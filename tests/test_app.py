@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fastapi.testclient import TestClient
 from PIL import Image
 
@@ -22,6 +23,7 @@ from lookalike.app.queue import BatchQueue, QueueFullError
 from lookalike.app.running import listener
 from lookalike.app.served import named
 from lookalike.app.server import create_app
+from lookalike.app.vectors import reduced
 from lookalike.errors import InputError
 from lookalike.inference.index import Index
 from served import COLOURS, PER_CLASS, build_index, draw
@@ -383,3 +385,34 @@ def test_limits_hold_without_an_announced_length(index: Index) -> None:
         response = client.post("/search", content=chunks, headers=headers)
     assert response.status_code == 413
     assert json.loads(response.text)["error"].startswith("the request has more than")
+
+
+def test_bytes_of_all_requests_are_bounded(index: Index) -> None:
+    tight = replace(LIMITS, max_held=3000)
+    with TestClient(create_app(named([index]), limits=tight), base_url=BASE) as client:
+        for _ in range(3):  # what was held is given back
+            assert (
+                client.post("/search?k=1", files=sent(png(draw("crimson", 3)))).status_code == 200
+            )
+        response = client.post("/search", files=sent(b"x" * 5000))
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+
+
+def test_large_images_are_reduced_by_whole_factors() -> None:
+    pixels = torch.randint(0, 256, (3, 900, 700), dtype=torch.uint8)
+    small = reduced(pixels, 50)
+    assert small.shape == (3, 300, 234)
+    mean = pixels[:, :3, :3].float().mean((1, 2))
+    np.testing.assert_allclose(small[:, 0, 0].float(), mean, atol=0.51)
+    assert reduced(pixels, 100) is pixels
+    assert reduced(pixels, None) is pixels
+
+
+def test_an_index_that_is_empty_by_now(tmp_path: Path) -> None:
+    own = build_index(tmp_path)
+    file = own.path(3).read_bytes()
+    own.remove(where="price >= 0")
+    with TestClient(create_app(named([own])), base_url=BASE) as client:
+        assert client.get("/items").json()["items"] == []
+        found = client.post("/search?fold=true", files=sent(file))
+        assert (found.status_code, found.json()["hits"]) == (200, [])

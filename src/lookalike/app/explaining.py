@@ -50,7 +50,8 @@ class Explaining:
 
     def _explained(self, pair: Pair) -> RegionsOut | Exception:
         index = pair.index.current()
-        query = self.vectors.pixels(pair.example, pair.files)
+        short_side = index.embedder.transform.short_side
+        query = self.vectors.pixels(pair.example, pair.files, short_side)
         if not isinstance(query, Tensor):
             return query
         try:

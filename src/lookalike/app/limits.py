@@ -2,7 +2,7 @@
 
 import asyncio
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
@@ -24,12 +24,14 @@ class Limits:
     max_pixels: of one image, width x height.
     max_files: images in one request.
     seconds: in which a request must have arrived.
+    max_held: bytes of all requests that are being answered.
     """
 
     max_bytes: int = 20_000_000
     max_pixels: int = 64_000_000
     max_files: int = 8
     seconds: float = 30.0
+    max_held: int = 500_000_000
 
     @property
     def body(self) -> int:
@@ -79,6 +81,7 @@ class BoundedBodies:
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self.app = app
         self.limits = limits
+        self.held = 0  # bytes of requests that are being answered
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on."""
@@ -88,7 +91,7 @@ class BoundedBodies:
         problem = self._too_large()
         if announced.isdigit() and int(announced) > self.limits.body:
             return await problem_response(problem)(scope, receive, send)
-        body = _Counted(receive, self.limits, problem)
+        body = _Counted(receive, self.limits, problem, self._hold)
 
         async def send_unless_failed(message: Message) -> None:
             if body.failed is None:
@@ -99,19 +102,33 @@ class BoundedBodies:
         except RequestError as error:
             if error is not body.failed:
                 raise
+        finally:
+            self._hold(-body.taken)
         if body.failed is not None:  # whatever the application made of it
             await problem_response(body.failed)(scope, receive, send)
+
+    def _hold(self, count: int) -> bool:
+        """Whether there is room for so many bytes more."""
+        self.held += count
+        return self.held <= self.limits.max_held
 
     def _too_large(self) -> RequestError:
         return RequestError(413, f"the request has more than {self.limits.body} bytes")
 
 
 class _Counted:
-    def __init__(self, receive: Receive, limits: Limits, problem: RequestError) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        limits: Limits,
+        problem: RequestError,
+        hold: Callable[[int], bool],
+    ) -> None:
         self.receive = receive
         self.limits = limits
         self.problem = problem
-        self.left = limits.body
+        self.hold = hold
+        self.taken = 0
         self.until: float | None = None
         self.whole = False
         self.failed: RequestError | None = None
@@ -120,10 +137,14 @@ class _Counted:
         if self.whole:
             return await self.receive()  # waits for the client to leave
         message = await self._in_time()
-        self.left -= len(message.get("body", b""))
+        count = len(message.get("body", b""))
+        self.taken += count
+        has_room = self.hold(count)
         self.whole = not message.get("more_body", False)
-        if self.left < 0:
+        if self.taken > self.limits.body:
             raise self._fail(self.problem)
+        if not has_room:
+            raise self._fail(RequestError(503, "too much is being sent", Retry_After="1"))
         return message
 
     def _fail(self, problem: RequestError) -> RequestError:

@@ -3,7 +3,7 @@
 from fastapi.exceptions import RequestValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Match
+from starlette.routing import compile_path
 
 from lookalike.app.queue import QueueFullError
 from lookalike.errors import InputError
@@ -43,16 +43,16 @@ async def explain(request: Request, error: Exception) -> Response:
     status = getattr(error, "status_code", 500)
     said = getattr(error, "detail", "something went wrong here; the server's log has more")
     headers = getattr(error, "headers", None) or {}
-    if status == 405:
-        headers = {"Allow": ", ".join(_methods(request))}
+    if status == 405 and (methods := _methods(request)):
+        headers = {"Allow": methods}
     return JSONResponse({"error": str(said)}, status, headers)
 
 
-def _methods(request: Request) -> list[str]:
+def _methods(request: Request) -> str:
     """Those that a path takes; Starlette names the methods of its first route only."""
-    routes = [route for each in request.app.routes for route in getattr(each, "routes", [each])]
-    fitting = [each for each in routes if each.matches(request.scope)[0] is not Match.NONE]
-    return sorted({name for each in fitting for name in getattr(each, "methods", None) or ()})
+    asked, paths = request.url.path, request.app.openapi()["paths"]
+    fitting = [known for path, known in paths.items() if compile_path(path)[0].match(asked)]
+    return ", ".join(sorted(name.upper() for known in fitting for name in known))
 
 
 def _first_of(error: RequestValidationError) -> str:

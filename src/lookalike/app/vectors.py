@@ -13,10 +13,11 @@ from lookalike.app.problems import RequestError
 from lookalike.app.recent import Recent
 from lookalike.app.served import Served
 from lookalike.app.stopwatch import Stopwatch
-from lookalike.data.decoding import as_tensor, decode
+from lookalike.data.decoding import as_image, as_tensor, decode
 from lookalike.errors import InputError
 from lookalike.inference.index import Index
 
+ROOMY = 4  # times the pixels that a network needs: larger images are reduced at once
 REMEMBERED = 4096  # vectors of images that were sent; the images themselves are not kept
 
 Vector = NDArray[np.float32]
@@ -79,11 +80,12 @@ class ExampleVectors:
         try:
             if isinstance(example, Item):
                 image = served(self.others, example.index).current().image(example.id)
-                return cropped(as_tensor(image), example.box)
+                return reduced(cropped(as_tensor(image), example.box), short_side)
             if example.digest not in files:
                 return RequestError(410, f"{example} is not known any more: send the image again")
             needed = None if example.box else short_side
-            return cropped(decode(files[example.digest], needed), example.box)
+            pixels = cropped(decode(files[example.digest], needed), example.box)
+            return reduced(pixels, short_side)
         except (RequestError, InputError) as error:
             return error
 
@@ -106,6 +108,17 @@ class ExampleVectors:
             vectors = iter(index.embed(readable) if readable else ())
         outcomes = [next(vectors) if isinstance(each, Tensor) else each for each in images]
         return dict(zip(examples, outcomes, strict=True))
+
+
+def reduced(pixels: Tensor, short_side: int | None) -> Tensor:
+    """A very large image (3, h, w) by a whole factor smaller, so that a batch of them has room.
+
+    Args:
+        pixels: uint8.
+        short_side: pixels that are needed; four times as many are left.
+    """
+    factor = min(pixels.shape[1:]) // (ROOMY * short_side) if short_side else 1
+    return as_tensor(as_image(pixels).reduce(factor)) if factor > 1 else pixels
 
 
 def served(indexes: Mapping[str, Served], name: str) -> Served:
