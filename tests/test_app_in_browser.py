@@ -150,7 +150,7 @@ def test_crop_with_the_mouse_and_the_keyboard(page: Page) -> None:
     page.wait_for_url(re.compile("shapes/25@"))
     box = [float(edge) for edge in page.url.split("@")[1].split(",")]
     assert box == pytest.approx([0.2, 0.3, 0.7, 0.8], abs=0.02)
-    expect(page.locator(".hint")).to_have_text("Only this part is searched.")
+    expect(page.locator(".hint")).to_have_text("Searching this part.")
     page.locator(".frame").press("ArrowRight")
     page.wait_for_url(re.compile(r"@0\.2[12]"))
     page.get_by_role("button", name="Whole image").click()
@@ -318,3 +318,9 @@ def test_a_token_is_asked_for_once(browser: Browser, folder: Path) -> None:
         page.close()
         server.should_exit = True
         thread.join(10)
+
+
+def test_cards_of_the_indexes(page: Page) -> None:
+    page.get_by_role("button", name="About").click()
+    expect(page.locator("dialog dd").first).to_have_text("backbone (pretrained)")
+    assert "object" not in page.locator("dialog").inner_text()

@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from lookalike.app.served import Served
 from lookalike.app.stopwatch import Stopwatch
 from lookalike.app.vectors import ExampleVectors
 from lookalike.errors import InputError
+from lookalike.inference.asking import folded
 from lookalike.inference.combining import combined
 from lookalike.inference.hits import Hit
 from lookalike.inference.index import Index
@@ -135,10 +136,13 @@ class Answering:
         own = [_own_ids(search, self.served.name) for search, _ in pairs]
         vectors = np.stack([vector for _, vector in pairs])
         try:
-            found = index.search_vectors(vectors, DEPTH, where, exclude=own, fold_duplicates=fold)
+            found = index.search_vectors(vectors, DEPTH, where, exclude=own)
         except InputError as error:
             return {search: error for search, _ in pairs}
-        return {search: hits for (search, _), hits in zip(pairs, found, strict=True)}
+        return {
+            search: _folded(index, hits) if fold else hits
+            for (search, _), hits in zip(pairs, found, strict=True)
+        }
 
 
 def _searches(question: Question, generation: int) -> list[_Search]:
@@ -161,6 +165,16 @@ def _query(
         return combined(np.stack(known[0]), np.stack(known[1]) if known[1] else None)
     except InputError as error:
         return error
+
+
+def _folded(index: Index, hits: Ranking) -> Ranking:
+    """The same, near-duplicates folded into the best of them; none beyond `DEPTH` is looked for."""
+    rows = index.store.rows_of(np.array([hit.id for hit in hits], np.int64))
+    groups = folded(index.store.vectors[rows])
+    return [
+        replace(hits[first], rank=rank, copies=tuple(hits[place].id for place in others))
+        for rank, (first, *others) in enumerate(groups, 1)
+    ]
 
 
 def _own_ids(search: _Search, name: str) -> set[int]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lookalike.app.answering import DEPTH, Answer, Answering, Question
+from lookalike.app.answering import DEPTH, Answer, Answering, Question, Ranking
 from lookalike.app.examples import Example, Sent, digest_of, parse
 from lookalike.app.explaining import Explaining
 from lookalike.app.facets import Spread, facets, filter_of
@@ -188,10 +188,16 @@ def _hits_out(
         negative=[str(each) for each in question.negatives],
         total=len(above[0]),
         reach=DEPTH,
+        more=_goes_on(answer.rankings[0], above[0]),
         hits=[_hit_out(index.name, hit) for hit in page],
         facets=_facets(index.spreads(), tables[0], counted),
         seconds={step: round(spent, 6) for step, spent in seconds.items()},
     )
+
+
+def _goes_on(ranking: Ranking, above: Ranking) -> bool:
+    """Whether a ranking ends at `DEPTH` items, and not at the threshold or the last item."""
+    return len(above) == len(ranking) and sum(1 + len(hit.copies) for hit in ranking) >= DEPTH
 
 
 def _facets(

@@ -104,7 +104,8 @@ class ItemsOut(BaseModel):
 class HitsOut(BaseModel):
     """What a search found.
 
-    total: hits at or above the threshold; those beyond the `reach` nearest are not counted.
+    total: hits at or above the threshold, of the `reach` nearest items.
+    more: whether there may be hits beyond these.
     seconds: by step; `waiting` is what the server spent on others.
     """
 
@@ -113,6 +114,7 @@ class HitsOut(BaseModel):
     negative: list[str]
     total: int
     reach: int
+    more: bool
     hits: list[HitOut]
     facets: list[Facet]
     seconds: dict[str, float]

@@ -134,7 +134,9 @@ def _hits_of(
     scores = pair_scores(vector[None], store.vectors, np.zeros_like(rows), rows)
     above = scores >= question.threshold
     rows, scores = rows[above], scores[above]
-    groups = _folded(store, rows) if question.fold_duplicates else [[n] for n in range(len(rows))]
+    groups = (
+        folded(store.vectors[rows]) if question.fold_duplicates else [[n] for n in range(len(rows))]
+    )
     groups = groups[: question.k]
     items = store.columns.take(pa.array(rows[[group[0] for group in groups]], pa.int64()))
     hits = hits_of_items(items, scores[[group[0] for group in groups]].tolist())
@@ -160,14 +162,17 @@ def hits_of_items(items: pa.Table, scores: Sequence[float]) -> list[Hit]:
     ]
 
 
-def _folded(store: FaissFolder, rows: NDArray[np.int64]) -> list[list[int]]:
-    """Places of hits in groups of near-duplicates: each is near to the first of its group."""
-    vectors = store.vectors[rows]
+def folded(vectors: Vectors) -> list[list[int]]:
+    """Places of hits in groups of near-duplicates: each is near to the first of its group.
+
+    Args:
+        vectors: (K, D) of length 1, of the best hit first.
+    """
     near = vectors @ vectors.T >= NEAR  # (K, K)
-    groups, taken = [], np.zeros(len(rows), bool)
-    for place in range(len(rows)):
+    groups, taken = [], np.zeros(len(vectors), bool)
+    for place in range(len(vectors)):
         if not taken[place]:
-            group = np.flatnonzero((near[place] & ~taken) | (np.arange(len(rows)) == place))
+            group = np.flatnonzero((near[place] & ~taken) | (np.arange(len(vectors)) == place))
             taken[group] = True
             groups.append([place, *(each for each in group.tolist() if each != place)])
     return groups

@@ -44,7 +44,7 @@ export function cropper(source, name, box, tell) {
       surface.style.setProperty(`--${property}`, value);
     }
     whole.hidden = !edges;
-    hint.textContent = edges ? "Only this part is searched." : "Drag to search a part.";
+    hint.textContent = edges ? "Searching this part." : "Drag to search a part.";
   }
 
   const point = (event) => {

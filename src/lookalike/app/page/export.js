@@ -4,7 +4,7 @@ import { parameters, withImages } from "./api.js";
 import { show } from "./dialog.js";
 import { download, el } from "./dom.js";
 import { digestOf, find } from "./images.js";
-import { parts, withBox } from "./state.js";
+import { parts, readable, withBox } from "./state.js";
 
 const MOST = 1000; // hits that one answer has
 
@@ -36,7 +36,7 @@ export async function command(state, index) {
   const asked = { ...state, positive: state.positive.map(named), negative: state.negative.map(named) };
   const images = await Promise.all(files.map(find));
   const attached = images.map((image) => `-F ${quoted(`file=@${image?.name ?? "photo.jpg"}`)} `);
-  const text = parameters(asked, index, { k: 20 }).toString().replaceAll("%2F", "/").replaceAll("%3A", ":");
+  const text = readable(parameters(asked, index, { k: 20 }));
   return `curl ${attached.join("")}${quoted(`${location.origin}/search?${text}`)}`;
 }
 

@@ -58,7 +58,7 @@ class Results {
 
   head(answer) {
     const search = isSearch(this.state);
-    const reached = search && answer.total >= answer.reach;
+    const reached = Boolean(answer.more);
     const what = search ? (reached ? `${answer.total.toLocaleString("en")} nearest` : plural(answer.total, "match", "matches")) : plural(answer.total, "image");
     this.title.textContent = what;
     if (answer.seconds) this.times.replaceChildren(times(answer.seconds), ...[summary(this.index)].filter(Boolean).map((text) => el("span", {}, ` · ${text}`)));

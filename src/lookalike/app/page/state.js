@@ -30,8 +30,14 @@ export function address(state) {
   if (state.where) parts.set("where", state.where);
   if (state.threshold !== ALL) parts.set("threshold", state.threshold);
   if (!state.fold) parts.set("fold", "false");
-  const text = parts.toString().replaceAll("%2F", "/").replaceAll("%3A", ":").replaceAll("%40", "@").replaceAll("%2C", ",");
+  const text = readable(parts);
   return text ? `/?${text}` : "/";
+}
+
+/** A query string in which the signs of references are not escaped. */
+export function readable(parameters) {
+  const signs = { "%2F": "/", "%3A": ":", "%40": "@", "%2C": "," };
+  return parameters.toString().replace(/%(2F|3A|40|2C)/g, (escaped) => signs[escaped]);
 }
 
 /** Another state: `change` is laid over the present one. */

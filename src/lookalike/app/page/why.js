@@ -7,7 +7,7 @@ import { current } from "./state.js";
 
 /** Open the dialog for a hit. */
 export async function showWhy(hit, index) {
-  const content = el("div", { class: "why" }, el("p", { class: "muted" }, "Comparing regions …"));
+  const content = el("div", { class: "comparison" }, el("p", { class: "muted" }, "Comparing regions …"));
   show("Why was this found?", content).classList.add("wide");
   const reference = current().positive[0];
   try {
