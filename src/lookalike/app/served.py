@@ -49,9 +49,10 @@ class Served:
             return self.index
 
     def warm_up(self) -> None:
-        """Read the network and embed an image, so that the first search waits for neither."""
+        """Read the network and search once, so that the first user waits for nothing."""
         index = self.current()
-        index.embed([np.zeros((64, 64, 3), np.uint8)])
+        vectors = index.embed([np.zeros((64, 64, 3), np.uint8)])
+        index.search_vectors(vectors, 1, "class == ''")
 
     def card(self) -> dict[str, Any]:
         """What the index and its network are, for people."""

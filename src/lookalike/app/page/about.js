@@ -28,7 +28,7 @@ function indexCard(card) {
 function written(key, value) {
   if (key === "bytes") return value > 1e6 ? `${(value / 1e6).toFixed(1)} MB` : `${Math.ceil(value / 1e3)} kB`;
   if (Array.isArray(value)) return value.join(", ");
-  if (value && typeof value === "object") return Object.entries(value).map(([name, each]) => (name === "kind" ? each : `${name} ${each}`)).join(", ");
+  if (value && typeof value === "object") return Object.entries(value).filter(([name, each]) => each !== null && name !== "wanted").map(([name, each]) => (name === "kind" ? each : `${name} ${each}`)).join(", ");
   return typeof value === "number" ? value.toLocaleString("en") : String(value);
 }
 
