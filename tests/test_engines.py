@@ -496,7 +496,7 @@ def test_signals_arrive_after_openvino_has_run_a_network() -> None:
 import gc, signal, subprocess, torch
 from torch import nn
 from lookalike.models.exporting import to_onnx
-from lookalike.models.timm_backbone import _Map
+from lookalike.models.runtimes import open_openvino
 seen = []
 signal.signal(signal.SIGCHLD, lambda *given: seen.append(given))
 network = nn.Sequential(nn.Flatten(), nn.Linear(12, 2))

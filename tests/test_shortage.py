@@ -44,7 +44,7 @@ def test_out_of_memory_names_what_to_lower(
         cli("train", *tiny, "evaluation.before_training=false", "hydra.run.dir=run")
     said = capsys.readouterr().err.strip().splitlines()[-1]
     assert stop.value.code == 2
-    for part in ("data.batch_size=8", "crop_size=", "backbone.image_size=", "Not enough memory."):
+    for part in ("data.batch_size=8", "crop_size=", "backbone.image_size=", "Not enough memory ("):
         assert part in said
     assert "lower data.batch_size or data.eval_batch_size or crop_size" in said
     assert "trainer.accumulate_grad_batches=2" in said

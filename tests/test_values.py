@@ -79,7 +79,7 @@ def test_kinds_come_through_bases_and_from_defaults() -> None:
         ("crop_size=100000", "crop_size=100000: need a whole number"),
         ("data.source.size=-4", "data.source.size=-4: need"),
         ("warmup=2", "warmup=2: need a number from 0 to 1"),
-        ("resume.path=[a]", "resume.path=['a']: need text"),
+        ("resume.path=[a]", "resume.path=['a']: need text or null."),
     ],
 )
 def test_a_value_out_of_range(wrong: str, said: str, compose: Compose) -> None:
@@ -122,7 +122,7 @@ def test_what_a_value_refers_to_is_named(compose: Compose) -> None:
 @pytest.mark.parametrize(
     ("verb", "wrong"),
     [
-        ("search", "batch_size=0"), ("search", "threshold=7"), ("search", "num_workers=two"),
+        ("search", "batch_size=0"), ("search", "threshold=two"), ("search", "num_workers=two"),
         ("classify", "top=two"), ("classify", "batch_size=null"), ("evaluate", "seed=[1]"),
         ("report", "closeups=many"), ("report", "embed=7"), ("prepare", "near_duplicates=two"),
         ("prepare", "data.source.species=two"), ("tune", "tune.trials=two"),

@@ -59,7 +59,7 @@ def build(config: Any, **arguments: Any) -> Any:
     check_kinds(config)
     try:
         return instantiate(config, _convert_="all", **arguments)
-    except InstantiationException as error:
+    except (InstantiationException, TypeError) as error:  # Hydra's own: a flag is no flag
         cause = next((part for part in causes(error) if isinstance(part, InputError)), None)
         raise InputError(" ".join(str(cause or error).split())) from error
 

@@ -62,7 +62,7 @@ RANGES: dict[str, Range] = {
     "queries": COUNT, "pairs_of": COUNT, "mapped": COUNT, "top": COUNT,
     "channels_last": Range(bool, 0), "near_duplicates": Range(bool, 0), "vote": Range(bool, 0),
     "embed": Range(bool, 0), "change": Range(bool, 0), "status": Range(bool, 0),
-    "threshold": Range(float, -1, 1), "rotation": Range(float, 0, 360),
+    "threshold": Range(float, -inf), "rotation": Range(float, 0, 360),
     "path": Range(str | None, 0),
 }  # fmt: skip
 LATER = (("precision", "auto"), ("num_classes", None), ("embedding_size", None))  # `train` knows
@@ -255,7 +255,7 @@ def _is_plain(value: Any) -> bool:
 def _numbers(value: Any) -> list[float]:
     values = value if isinstance(value, list) else [value]
     numbers = [each for each in values if type(each) in (int, float)]
-    return [inf if isnan(each) else each for each in numbers]
+    return [-inf if isnan(each) else each for each in numbers]
 
 
 def _meant(key: str, raw: Any) -> str:
@@ -269,7 +269,7 @@ def _meant(key: str, raw: Any) -> str:
 
 def _described(wanted: Range) -> str:
     kind = in_words(wanted.kind)
-    if wanted.kind is bool:
+    if "number" not in kind or wanted.least == -inf:
         return kind
     number, _, other = kind.partition(" or ")
     limits = f" from {wanted.least:g}"

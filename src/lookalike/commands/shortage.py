@@ -29,7 +29,9 @@ def explained_shortage(config: DictConfig) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         said = " ".join(str(error).split())
         if is_out_of_memory(error):
-            raise InputError(f"{said[:200] or 'out of memory'} {_advice(config)}") from error
+            raise InputError(
+                f"Not enough memory ({said[:200] or 'MemoryError'}). {_advice(config)}"
+            ) from error
         if lost := _LOST.search(said):
             raise InputError(
                 f"a process that reads images was lost ({lost[0]}): killed by the system where "
@@ -43,7 +45,7 @@ def _advice(config: DictConfig) -> str:
     lower = [each.partition("=")[0] for each in (*batches, *sides)]
     settings = f"This run has {', '.join((*batches, *sides))}: lower " if lower else "Lower "
     more = ", or accumulate gradients (trainer.accumulate_grad_batches=2)" * ("trainer" in config)
-    return f"Not enough memory. {settings}{' or '.join(lower) or 'the batch size'}{more}."
+    return f"{settings}{' or '.join(lower) or 'the batch size'}{more}."
 
 
 def _reading(config: DictConfig) -> str:

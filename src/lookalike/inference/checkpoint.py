@@ -69,8 +69,9 @@ class Checkpoint:
             InputError: its configuration names a part that is neither known nor trusted.
         """
         config = deepcopy(self._trusted("embedder"))
-        if "weights" in config.get("backbone", {}):
-            config["backbone"]["weights"] = None  # the checkpoint has its own
+        backbone = config.get("backbone")
+        if isinstance(backbone, dict) and "weights" in backbone:
+            backbone["weights"] = None  # the checkpoint has its own
         return self._filled(config, "embedder").for_measuring()
 
     def loss(self) -> nn.Module:

@@ -46,7 +46,7 @@ class Embeddings:
             object.__setattr__(self, "exclusion_ids", self.ids)
         self._check_columns()
         if not _finite(self.vectors):
-            raise ValueError(
+            raise InputError(
                 "embeddings hold NaN or infinity: the training has diverged. Lower the learning "
                 "rate, clip the gradient (trainer.gradient_clip_val=1), or use precision 32."
             )

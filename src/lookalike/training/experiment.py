@@ -67,6 +67,7 @@ class Experiment:
         classifier = classifier_of(self.learner.loss, class_names)
         check_monitor(self.plan, classifier, records, records.ids("val", "test"))
         self.evaluation = RetrievalEvaluation(self.plan, records, class_names)
+        self._check_limits()
         self.model_checkpoints = self._make_model_checkpoints()
         self.trainer = self._make_trainer()
         self.scope.prepare(self.data, self.learner.loss, self.trainer.world_size)
@@ -163,6 +164,20 @@ class Experiment:
         """The loss of a checkpoint of this fit, with what it learned: a classifier, proxies."""
         self.learner.load_state_dict(checkpoint.state)
         return self.learner.loss.cpu().eval()
+
+    def _check_limits(self) -> None:
+        """A share of the batches is at least one; Lightning would say so after the training."""
+        loaders = {
+            "train": self.data.train_dataloader, "val": self.data.val_dataloader,
+            "test": self.data.test_dataloader,
+        }  # fmt: skip
+        for split, loader in loaders.items():
+            share, batches = self.config.trainer[f"limit_{split}_batches"], len(loader())
+            if isinstance(share, float) and 0 < share * batches < 1:
+                raise InputError(
+                    f"trainer.limit_{split}_batches={share} of {batches} batches is none: give a "
+                    f"number of batches, or at least {1 / batches:.3g}."
+                )
 
     def _make_learner(self) -> MetricLearner:
         embedder = build(self.config.embedder)
