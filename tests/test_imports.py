@@ -32,7 +32,6 @@ def imported_after(steps: Sequence[str], folder: Path) -> list[set[str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.slow
 def test_loading_a_network_imports_no_lightning(tmp_path: Path) -> None:
     names = ("load_embedder", "load_classifier", "train")
     steps = [f"import lookalike; lookalike.{name}" for name in names]
