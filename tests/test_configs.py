@@ -27,7 +27,7 @@ FOUND = {
     "head": 6,
     "hydra": 1,
     "logger": 4,
-    "loss": 48,
+    "loss": 49,
     "miner": 12,
     "model": 4,
     "optimizer": 4,

@@ -50,7 +50,8 @@ def test_forces_equal_those_of_the_papers_potentials(seed: int) -> None:
 
 def test_values_differ_from_the_papers_by_a_constant() -> None:
     loss = loss_of()
-    shifts = [float(loss(batch(seed), LABELS) - energy(batch(seed), loss)) for seed in range(4)]
+    batches = [batch(seed) for seed in range(4)]
+    shifts = [(loss(each, LABELS) - energy(each, loss)).item() for each in batches]
     assert shifts == pytest.approx([shifts[0]] * 4)
 
 

@@ -52,7 +52,7 @@ def in_loops(vectors: Tensor) -> float:
 def test_sup_ap_equals_loops(seed: int) -> None:
     vectors = batch(seed)
     loss = SupAPLoss(temperature=0.1, slope=3, margin=0.2)
-    assert float(loss(vectors, LABELS)) == pytest.approx(in_loops(vectors), rel=1e-9)
+    assert loss(vectors, LABELS).item() == pytest.approx(in_loops(vectors), rel=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -32,6 +32,8 @@ def evaluate(config: DictConfig) -> float:
         raise InputError("give checkpoint=RUN/checkpoints/best.ckpt, or a list of them")
     device, engine = find_device(config.device), build(config.embedding)
     checkpoints = [read_checkpoint(file, as_list(config.trust)) for file in files]
+    if config.length is not None:
+        checkpoints = [each.shortened(config.length) for each in checkpoints]
     tested = [_tested(each, config) for each in checkpoints]
     print_counts(tested[0].counts())
     plan: Evaluation = build(config.evaluation)
@@ -41,6 +43,7 @@ def evaluate(config: DictConfig) -> float:
         "checkpoint": files[0] if len(files) == 1 else files,
         "evaluation": OmegaConf.to_container(config.evaluation, resolve=True),
         "embedding": OmegaConf.to_container(config.embedding, resolve=True),
+        "length": config.length,
         "counts": tested[0].counts(),
     }
     print_scores(scores, max(checkpoint.epochs for checkpoint in checkpoints), refit=False)

@@ -60,11 +60,13 @@ class PotentialFieldLoss(nn.Module):
 
     def attraction(self, distances: Tensor) -> Tensor:
         """Potentials of the shape of the distances, 0 inside of the radius."""
-        return self.radius**-self.decay - distances.clamp(min=self.radius) ** -self.decay
+        potential = self.radius**-self.decay - distances.clamp(min=self.radius) ** -self.decay
+        return potential.clamp(min=0)  # rounding
 
     def repulsion(self, distances: Tensor) -> Tensor:
         """Potentials of the shape of the distances, 0 beyond the radius."""
         nearest = SOFTENED * self.radius
         force = self.decay * nearest ** (-self.decay - 1)  # at that distance
         further = distances.clamp(nearest, self.radius) ** -self.decay
-        return further + force * (nearest - distances).clamp(min=0) - self.radius**-self.decay
+        potential = further + force * (nearest - distances).clamp(min=0)
+        return (potential - self.radius**-self.decay).clamp(min=0)  # rounding

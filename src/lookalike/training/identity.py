@@ -115,6 +115,7 @@ def differences(
         key: (one, other)
         for key, (one, other) in pairs.items()
         if one != other
+        and (one, other) != (None, ABSENT)  # a key that came later, and changes nothing
         and not _is_of(key, without)
         and not _refers(key, own)
         and not _is_same_place(key, one, other)
