@@ -60,13 +60,12 @@ class PotentialFieldLoss(nn.Module):
 
     def attraction(self, distances: Tensor) -> Tensor:
         """Potentials of the shape of the distances, 0 inside of the radius."""
-        potential = self.radius**-self.decay - distances.clamp(min=self.radius) ** -self.decay
-        return potential.clamp(min=0)  # rounding
+        outside = (distances / self.radius).clamp(min=1)
+        return self.radius**-self.decay * (1 - outside**-self.decay)
 
     def repulsion(self, distances: Tensor) -> Tensor:
         """Potentials of the shape of the distances, 0 beyond the radius."""
-        nearest = SOFTENED * self.radius
-        force = self.decay * nearest ** (-self.decay - 1)  # at that distance
-        further = distances.clamp(nearest, self.radius) ** -self.decay
-        potential = further + force * (nearest - distances).clamp(min=0)
-        return (potential - self.radius**-self.decay).clamp(min=0)  # rounding
+        relative = distances / self.radius
+        force = self.decay * SOFTENED ** (-self.decay - 1)  # at the distance below which it stays
+        nearer = force * (SOFTENED - relative).clamp(min=0)
+        return self.radius**-self.decay * (relative.clamp(SOFTENED, 1) ** -self.decay - 1 + nearer)
