@@ -1,5 +1,6 @@
 """Matryoshka: every length is trained, measured and usable, and is the beginning of the whole."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from lookalike.losses.classifier import logits_of
 from lookalike.losses.matryoshka import MatryoshkaLoss, lengths_of
 from lookalike.losses.squared_contrastive import SquaredContrastiveLoss
 from lookalike.models.heads import Linear
+from lookalike.reports.scores import print_scores
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.training.experiment import Experiment
 
@@ -102,6 +104,18 @@ def test_scores_of_a_length_are_those_of_the_cut_vectors() -> None:
         assert found[f"{name}_length_4"] == expected[name]
         assert found[name] != expected[name]
     assert found["queries"] == expected["queries"] == 40
+
+
+def test_lengths_have_a_table_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    whole = {"test/map_at_r": 0.5, "test/recall_at_1": 0.75, "test/queries": 9.0}
+    print_scores(whole, epochs=1, refit=False)
+    assert "whole" not in capsys.readouterr().out
+    cut = {"test/map_at_r_length_4": 0.25, "test/recall_at_1_length_4": 0.125}
+    print_scores(whole | cut, epochs=1, refit=False)
+    said = [re.sub(r"[^\w.@]+", " ", line).split() for line in capsys.readouterr().out.splitlines()]
+    assert ["MAP@R", "0.5000"] in said
+    assert ["MAP@R", "0.5000", "0.2500"] in said
+    assert ["recall@1", "0.7500", "0.1250"] in said
 
 
 @pytest.fixture

@@ -22,6 +22,8 @@ from lookalike.retrieval.embeddings import Embeddings, count_relevant
 from lookalike.retrieval.engines import Engines
 from lookalike.retrieval.rerank import NoReranking
 
+AT_LENGTH = "_length_"  # between the name of a metric and the length of cut embeddings
+
 
 def score(
     plan: Evaluation,
@@ -60,7 +62,7 @@ def score(
     for length in lengths:
         short = (part.shortened(length) for part in (queries, gallery, everything))
         values = _query_values(plan, *short, plan.engines(device))
-        own_values |= {f"{name}_length_{length}": column for name, column in values.items()}
+        own_values |= {f"{name}{AT_LENGTH}{length}": column for name, column in values.items()}
     _, values = gather_by_id(queries.ids, own_values, device)
     counts = _count_queries(values["precision_at_1"])
     scores = _means(values)
