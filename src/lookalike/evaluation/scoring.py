@@ -15,14 +15,13 @@ from lookalike.errors import InputError
 from lookalike.evaluation.classification import CLASSIFICATION, recall_within_class
 from lookalike.evaluation.clustering import clustering
 from lookalike.evaluation.gathering import gather_by_id, with_exclusion_ids
+from lookalike.evaluation.lengths import AT_LENGTH
 from lookalike.evaluation.metrics import values_of
 from lookalike.evaluation.plan import Evaluation
 from lookalike.losses.classifier import EmbeddingClassifier
 from lookalike.retrieval.embeddings import Embeddings, count_relevant
 from lookalike.retrieval.engines import Engines
 from lookalike.retrieval.rerank import NoReranking
-
-AT_LENGTH = "_length_"  # between the name of a metric and the length of cut embeddings
 
 
 def score(

@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from lookalike.evaluation.lengths import AT_LENGTH
 from lookalike.files import write_text
 from lookalike.provenance import provenance
 from lookalike.reports.tables import title
