@@ -1,5 +1,6 @@
 """Batches in chunks have the gradients of the whole batch, in the memory of a chunk."""
 
+import weakref
 from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
@@ -92,6 +93,34 @@ def test_each_chunk_is_embedded_twice_in_the_same_number_format() -> None:
     embeddings.float().square().sum().backward()
     assert [size for size, _ in watch.seen] == [4, 4, 2, 2, 4, 4]  # the last one first
     assert all(mixed for _, mixed in watch.seen)
+
+
+class Holding(nn.Module):
+    """Counts how many of its outputs are held at once; the backward pass needs each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.outputs: list[weakref.ref[Tensor]] = []
+        self.most = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        output = images.exp()
+        self.outputs.append(weakref.ref(output))
+        self.most = max(self.most, sum(each() is not None for each in self.outputs))
+        return output
+
+
+@pytest.mark.parametrize(("chunk_size", "most"), [(2, 2), (None, 7)])
+def test_the_activations_of_one_chunk_are_held(chunk_size: int | None, most: int) -> None:
+    holding = Holding()
+    model = nn.Sequential(nn.Linear(7, 5), holding, nn.Linear(5, 2)).double()
+    images, _ = batch()
+    parts = (images,) if chunk_size else images.split(2)
+    embeddings = torch.cat([embed_in_chunks(model, each, chunk_size) for each in parts])
+    embeddings.square().sum().backward()
+    assert len(holding.outputs) == (14 if chunk_size else 7)
+    assert holding.most <= most
+    assert chunk_size or holding.most == most
 
 
 def test_dropout_draws_the_same_twice() -> None:
