@@ -70,7 +70,7 @@ class Checkpoint:
 
     def shortened(self, length: int | None) -> "Checkpoint":
         """The same network with only the first numbers of its embeddings; null for all."""
-        return replace(self, config=_with_length(self.config, length))
+        return replace(self, config=_with_length(self.config, self._said("embedder"), length))
 
     def embedder(self) -> Embedder:
         """The trained embedder on the CPU, to measure and search with.
@@ -231,11 +231,14 @@ def weights_alone(file: Path) -> dict[str, Any]:
 def shortened(content: Mapping[str, Any], length: int) -> dict[str, Any]:
     """A checkpoint's content, with only the first numbers of its embeddings."""
     ours = content[KEY]
-    return {**content, KEY: {**ours, "config": _with_length(ours["config"], length)}}
+    config = _with_length(ours["config"], ours["config"].get("embedder", {}), length)
+    return {**content, KEY: {**ours, "config": config}}
 
 
-def _with_length(config: dict[str, Any], length: int | None) -> dict[str, Any]:
-    return {**config, "embedder": {**config["embedder"], "length": length}}
+def _with_length(
+    config: dict[str, Any], embedder: dict[str, Any], length: int | None
+) -> dict[str, Any]:
+    return {**config, "embedder": {**embedder, "length": length}}
 
 
 def _differs(file: Path, part: str) -> str:
