@@ -18,7 +18,7 @@ from lookalike.memory import peak_memory, watch_peak
 from lookalike.training.chunks import embed_in_chunks
 
 COMMAND = "python speed/large_batches.py"
-CHUNK, SIDE, STEPS = 64, 128, 3
+CHUNK, SIDE, STEPS = 64, 128, 2
 SMALL, WHOLE = "batch of 64", "batch of 256"
 CHUNKED, LARGE = "256 in chunks of 64", "1024 in chunks of 64"
 BATCHES = {SMALL: (64, None), WHOLE: (256, None), CHUNKED: (256, CHUNK), LARGE: (1024, CHUNK)}
