@@ -35,7 +35,7 @@ test-all: $(READY) ## all tests
 
 LOOKALIKE_DATA ?= data
 RIVALS := .rivals/bin/python
-TOPICS := startup memory losses input evaluation whole_ranking gallery training training_accuracy embedding frozen \
+TOPICS := startup memory large_batches losses input evaluation whole_ranking gallery training training_accuracy embedding frozen \
 	input_accuracy processes gpu
 NEEDS_input := --images $(LOOKALIKE_DATA)/flowers-102 --rivals $(RIVALS)
 NEEDS_evaluation := --rivals $(RIVALS)

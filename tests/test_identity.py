@@ -30,6 +30,16 @@ def test_the_scope_of_the_loss_counts_with_several_processes(compose: Any) -> No
     assert len(starts) == 1  # a start has no loss
 
 
+def test_a_run_from_before_there_were_chunks_goes_on_without_them(compose: Any) -> None:
+    config = compose("train", "data=drawn")
+    saved: Any = OmegaConf.to_container(config)
+    del saved["chunk_size"]
+    assert differences(config, saved, without_effect(config)) == {}
+    config.chunk_size = 64
+    assert differences(config, saved, ()) == {"chunk_size": (64, "(not set)")}
+    assert start_fingerprint(config) == start_fingerprint(compose("train", "data=drawn"))
+
+
 def test_a_run_from_before_there_was_a_scope_goes_on(compose: Any) -> None:
     config = compose("train", "data=drawn")
     saved: Any = OmegaConf.to_container(config)

@@ -48,6 +48,7 @@ def test_out_of_memory_names_what_to_lower(
         assert part in said
     assert "lower data.batch_size or data.eval_batch_size or crop_size" in said
     assert "trainer.accumulate_grad_batches=2" in said
+    assert "chunk_size=4" in said
 
 
 def test_memory_that_can_not_be_had_is_recognised() -> None:

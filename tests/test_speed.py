@@ -32,6 +32,7 @@ COMPOSED: dict[str, Configurations] = {
         script.configuration(folder, name, 0, "weights.pth")
         for name in (script.USUAL, script.FILES, script.DISK)
     ],
+    "large_batches": lambda script, folder: [script.configuration(folder)],
     "losses": lambda script, folder: [
         script.configuration(choice, *MEMORY.get(choice, [])) for choice in script.every_choice()
     ],
@@ -67,7 +68,7 @@ def test_every_script_is_known() -> None:
         or " settings, " in text
     }
     assert composing == set(COMPOSED)
-    assert len(SCRIPTS) == 22
+    assert len(SCRIPTS) == 23
 
 
 def _marked(script: str) -> object:

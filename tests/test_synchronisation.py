@@ -40,11 +40,16 @@ OURS: dict[str, tuple[int, str]] = {
     "loss=cross_batch_memory": (12, "PML's memory and the loss inside it list pairs"),
     "loss=dynamic_soft_margin": (3, PAIRS),
     "loss=histogram": (4, "lists the pairs of each of two histograms"),
+    "loss=hyperbolic": (2, PAIRS),
     "loss=lifted_structure": (2, PAIRS),
     "loss=manifold": (0, ""),
+    "loss=matryoshka": (12, "the loss inside it, at four lengths"),
     "loss=margin": (3, "without a triplet the boundaries do not learn; PML's reducer"),
     "loss=ntxent": (2, PAIRS),
     "loss=pnp": (1, PAIRS),
+    "loss=potential_field": (0, ""),
+    "loss=recall_at_k": (2, PAIRS),
+    "loss=roadmap": (7, "lists the pairs; PML's reducer lists those above zero"),
     "loss=self_supervised": (2, PAIRS),
     "loss=smooth_ap": (1, PAIRS),
     "loss=snr": (6, "lists the pairs; PML's reducer lists those above zero"),
@@ -217,7 +222,7 @@ def test_a_loss_or_miner_of_ours_asks_only_for_what_it_must(choice: str, compose
 
 def test_every_choice_is_tried() -> None:
     assert OURS.keys() <= set(CHOICES)
-    assert len(CHOICES) == 54
+    assert len(CHOICES) == 59
 
 
 class EachStep(Callback):

@@ -18,6 +18,7 @@ from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.inference.places import moved, with_absolute_paths
 from lookalike.inference.testing import embed_test_images, measured_images
 from lookalike.losses.classifier import EmbeddingClassifier, classifier_of
+from lookalike.losses.matryoshka import lengths_of
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.reports.scores import print_counts, print_scores, write_metrics
 from lookalike.retrieval.embeddings import concatenated
@@ -32,6 +33,8 @@ def evaluate(config: DictConfig) -> float:
         raise InputError("give checkpoint=RUN/checkpoints/best.ckpt, or a list of them")
     device, engine = find_device(config.device), build(config.embedding)
     checkpoints = [read_checkpoint(file, as_list(config.trust)) for file in files]
+    if config.length is not None:
+        checkpoints = [each.shortened(config.length) for each in checkpoints]
     tested = [_tested(each, config) for each in checkpoints]
     print_counts(tested[0].counts())
     plan: Evaluation = build(config.evaluation)
@@ -41,6 +44,7 @@ def evaluate(config: DictConfig) -> float:
         "checkpoint": files[0] if len(files) == 1 else files,
         "evaluation": OmegaConf.to_container(config.evaluation, resolve=True),
         "embedding": OmegaConf.to_container(config.embedding, resolve=True),
+        "length": config.length,
         "counts": tested[0].counts(),
     }
     print_scores(scores, max(checkpoint.epochs for checkpoint in checkpoints), refit=False)
@@ -87,7 +91,7 @@ def _scores(
     engine: EmbeddingEngine,
 ) -> dict[str, float]:
     records = tested[0].records
-    classifier = _classifier(checkpoints)
+    classifier, lengths = _classifier(checkpoints), _lengths(checkpoints)
     check_monitor(plan, classifier, records, records.ids("test"))
     _check_same_images(tested, checkpoints)
     embeddings = concatenated(
@@ -96,16 +100,23 @@ def _scores(
             for checkpoint, images in zip(checkpoints, tested, strict=True)
         ]
     )
-    measured = score(plan, embeddings, embeddings, records, classifier, device)
+    measured = score(plan, embeddings, embeddings, records, classifier, device, lengths)
     return {f"test/{name}": value for name, value in measured.items()}
 
 
 def _classifier(checkpoints: list[Checkpoint]) -> EmbeddingClassifier | None:
-    """That of a single checkpoint; several have none for what they see together."""
-    if len(checkpoints) > 1:
+    """That of a single checkpoint with whole embeddings; several have none together."""
+    if len(checkpoints) > 1 or checkpoints[0].length is not None:
         return None
     (only,) = checkpoints
     return classifier_of(only.loss(), only.class_names)
+
+
+def _lengths(checkpoints: list[Checkpoint]) -> tuple[int, ...]:
+    """At which a single checkpoint was trained, if it is not cut already."""
+    if len(checkpoints) > 1 or checkpoints[0].length is not None:
+        return ()
+    return lengths_of(checkpoints[0].loss())
 
 
 def _check_same_images(tested: list[MeasuredImages], checkpoints: list[Checkpoint]) -> None:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from lookalike.config import as_list, build, check_arguments
 from lookalike.config_folder import config_folder
 from lookalike.errors import InputError
-from lookalike.inference.checkpoint import weights_alone
+from lookalike.inference.checkpoint import shortened, weights_alone
 from lookalike.inference.network import Network, is_exported, network_in, pretrained_network
 from lookalike.inference.pretrained import pretrained_content
 
@@ -17,7 +17,7 @@ def given_network(config: DictConfig) -> Network:
     """What embeds: the first checkpoint or exported file, or a pretrained backbone.
 
     Args:
-        config: has `checkpoint`, `model`, `backbone`, `pooling` and `trust`.
+        config: has `checkpoint`, `model`, `backbone`, `pooling`, `length` and `trust`.
 
     Raises:
         InputError: none or several of them are given, or the one can't be used.
@@ -25,7 +25,7 @@ def given_network(config: DictConfig) -> Network:
     check_one_network(config)
     files = as_list(config.checkpoint)
     if files:
-        return network_in(files[0], as_list(config.trust))
+        return network_in(files[0], as_list(config.trust), config.length)
     backbone = pretrained_backbone(config)
     name = str(backbone.get("name", "backbone"))
     return pretrained_network(build(backbone), build(config.pooling), name)
@@ -40,6 +40,11 @@ def check_one_network(config: DictConfig) -> None:
             ".onnx file of lookalike export), model=mobilenet_v2, or backbone=timm "
             "backbone.name=... backbone.weights=..."
         )
+    if config.length is not None and not as_list(config.checkpoint):
+        raise InputError(
+            f"length={config.length} is for a checkpoint of loss=matryoshka; the first features of "
+            "a pretrained network are no better than others."
+        )
 
 
 def content_of(config: DictConfig) -> dict[str, Any]:
@@ -53,7 +58,8 @@ def content_of(config: DictConfig) -> dict[str, Any]:
             "one: give the checkpoint that it was exported from"
         )
     if checkpoints:
-        return weights_alone(Path(str(checkpoints[0])))
+        content = weights_alone(Path(str(checkpoints[0])))
+        return content if config.length is None else shortened(content, config.length)
     parts: list[Any] = [
         OmegaConf.to_container(each, resolve=True)
         for each in (pretrained_backbone(config), config.pooling)

@@ -70,7 +70,9 @@ def search(config: DictConfig) -> int:
 def _network(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> Network:
     """What embeds: the first of the checkpoints, which is read already, or what else is given."""
     first = as_list(config.checkpoint)[:1]
-    return trained_network(checkpoints[0]) if _in_pytorch(first) else given_network(config)
+    if not _in_pytorch(first) or config.length is not None:
+        return given_network(config)
+    return trained_network(checkpoints[0])
 
 
 def _in_pytorch(files: Sequence[str]) -> list[str]:
@@ -93,7 +95,8 @@ def _in_gallery(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> Search
 def _in_index(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> SearchResults:
     index = Index.load(config.index, config.device, config.data.root, as_list(config.trust))
     checkpoints = checkpoints or [index.checkpoint]
-    check_same_network(index, checkpoints[0])
+    embedding = checkpoints[0].shortened(index.checkpoint.length)
+    check_same_network(index, embedding)
     rerank = build(config.evaluation.rerank)
     question = Question(
         config.k, config.where, config.threshold, config.fold_duplicates,
@@ -103,7 +106,7 @@ def _in_index(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> SearchRe
     queries = readable(find_records(as_list(config.images)), listing)
     names = pc.unique(index.items["class"]).to_pylist()
     classifiers = _classifiers(config, checkpoints, names)
-    features_of = _features(config, trained_network(checkpoints[0]), index.device)
+    features_of = _features(config, trained_network(embedding), index.device)
     features = features_of(queries)
     places = _places(config, classifiers, queries, index.device)
     if config.combine or config.negatives:
@@ -144,6 +147,11 @@ def _places(
 
 
 def _check(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> None:
+    if config.index and config.length is not None:
+        raise InputError(
+            f"length={config.length}: an index has a length of its own. Leave it out, or build an "
+            "index with it."
+        )
     if config.index:
         if config.model or config.backbone or config.gallery is not None:
             raise InputError("index= has its own network and images: leave out model=, backbone= "

@@ -44,8 +44,17 @@ def _advice(config: DictConfig) -> str:
     batches, sides = _given(config, BATCHES), _given(config, SIDES)
     lower = [each.partition("=")[0] for each in (*batches, *sides)]
     settings = f"This run has {', '.join((*batches, *sides))}: lower " if lower else "Lower "
-    more = ", or accumulate gradients (trainer.accumulate_grad_batches=2)" * ("trainer" in config)
+    more = _smaller_parts(config) if "trainer" in config else ""
     return f"{settings}{' or '.join(lower) or 'the batch size'}{more}."
+
+
+def _smaller_parts(config: DictConfig) -> str:
+    """How the same batch trains in less memory."""
+    chunk = max(1, (config.chunk_size or config.data.batch_size) // 2)
+    return (
+        f", or train the same batch in chunks (chunk_size={chunk}), or accumulate gradients "
+        "(trainer.accumulate_grad_batches=2)"
+    )
 
 
 def _reading(config: DictConfig) -> str:

@@ -15,6 +15,7 @@ from lookalike.evaluation.geometry import spread
 from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.scoring import score
 from lookalike.losses.classifier import classifier_of
+from lookalike.losses.matryoshka import lengths_of
 from lookalike.retrieval.embeddings import Embeddings, collect
 
 COLLAPSED = 1e-4  # mean cosine distance
@@ -81,8 +82,11 @@ class RetrievalEvaluation(Callback):
             self.tested = everything
         if pl_module.trainer.global_step:
             _warn_of_collapse(everything)
-        classifier = classifier_of(pl_module.get_submodule("loss"), self.class_names)
-        scores = score(self.plan, own, everything, self.records, classifier, device)
+        loss = pl_module.get_submodule("loss")
+        classifier = classifier_of(loss, self.class_names)
+        scores = score(
+            self.plan, own, everything, self.records, classifier, device, lengths_of(loss)
+        )
         self.scores = {f"{self.prefix}{split}/{name}": value for name, value in scores.items()}
         pl_module.log_dict(self.scores)
 

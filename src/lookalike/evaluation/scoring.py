@@ -1,5 +1,6 @@
 """The scores of embeddings, as an evaluation plan asks for them."""
 
+from collections.abc import Sequence
 from functools import partial
 from time import perf_counter
 
@@ -14,6 +15,7 @@ from lookalike.errors import InputError
 from lookalike.evaluation.classification import CLASSIFICATION, recall_within_class
 from lookalike.evaluation.clustering import clustering
 from lookalike.evaluation.gathering import gather_by_id, with_exclusion_ids
+from lookalike.evaluation.lengths import AT_LENGTH
 from lookalike.evaluation.metrics import values_of
 from lookalike.evaluation.plan import Evaluation
 from lookalike.losses.classifier import EmbeddingClassifier
@@ -29,12 +31,14 @@ def score(
     records: Records,
     classifier: EmbeddingClassifier | None = None,
     device: torch.device = CPU,
+    lengths: Sequence[int] = (),
 ) -> dict[str, float]:
     """All metrics of a plan, each the mean over the queries that have a relevant item.
 
     Beside them stand the counts `queries` and `queries_without_positive`, and `ranking_seconds`
     if the plan re-ranks. A classifier that knows all measured classes adds its `accuracy` and
-    `loss` over all images, and `recall_within_class` over the queries.
+    `loss` over all images, and `recall_within_class` over the queries. The metrics of shorter
+    embeddings end in their length, as in `map_at_r_length_64`.
 
     Args:
         plan: what to measure.
@@ -44,6 +48,7 @@ def score(
             excluded for a query; an embedding's id is its row here.
         classifier: the one that was trained with the embedding, if any.
         device: where the nearest are sought, and ranks exchange.
+        lengths: at which the embeddings are measured as well, cut to their first numbers.
 
     Raises:
         InputError: no query has a relevant item in the gallery.
@@ -53,6 +58,10 @@ def score(
     started = perf_counter()
     own_values = _query_values(plan, queries, gallery, everything, plan.engines(device))
     seconds = perf_counter() - started
+    for length in lengths:
+        short = (part.shortened(length) for part in (queries, gallery, everything))
+        values = _query_values(plan, *short, plan.engines(device))
+        own_values |= {f"{name}{AT_LENGTH}{length}": column for name, column in values.items()}
     _, values = gather_by_id(queries.ids, own_values, device)
     counts = _count_queries(values["precision_at_1"])
     scores = _means(values)

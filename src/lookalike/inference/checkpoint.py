@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -59,8 +59,18 @@ class Checkpoint:
         return {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
 
     def fingerprint(self) -> str:
-        """Of the embedder's weights; embeddings carry it."""
-        return weights_fingerprint(self.part("embedder"))
+        """Of the embedder's weights, and of its length if it is cut; embeddings carry it."""
+        cut = {} if self.length is None else {"length": torch.tensor(self.length)}
+        return weights_fingerprint(self.part("embedder") | cut)
+
+    @property
+    def length(self) -> int | None:
+        """To how many numbers its embeddings are cut; null where they are whole."""
+        return self._said("embedder").get("length")
+
+    def shortened(self, length: int | None) -> "Checkpoint":
+        """The same network with only the first numbers of its embeddings; null for all."""
+        return replace(self, config=_with_length(self.config, self._said("embedder"), length))
 
     def embedder(self) -> Embedder:
         """The trained embedder on the CPU, to measure and search with.
@@ -216,6 +226,19 @@ def weights_alone(file: Path) -> dict[str, Any]:
     content = read_content(file)
     needed = (KEY, "state_dict", "pytorch-lightning_version")
     return {name: content[name] for name in needed if name in content}  # the last: of Lightning's
+
+
+def shortened(content: Mapping[str, Any], length: int) -> dict[str, Any]:
+    """A checkpoint's content, with only the first numbers of its embeddings."""
+    ours = content[KEY]
+    config = _with_length(ours["config"], ours["config"].get("embedder", {}), length)
+    return {**content, KEY: {**ours, "config": config}}
+
+
+def _with_length(
+    config: dict[str, Any], embedder: dict[str, Any], length: int | None
+) -> dict[str, Any]:
+    return {**config, "embedder": {**embedder, "length": length}}
 
 
 def _differs(file: Path, part: str) -> str:

@@ -104,7 +104,7 @@ def classifier_in(checkpoint: Checkpoint) -> Classifier:
         )
     return Classifier(
         name=checkpoint.config["name"],
-        network=EmbeddingLogits(checkpoint.embedder(), loss, logits).eval(),
+        network=EmbeddingLogits(checkpoint.shortened(None).embedder(), loss, logits).eval(),
         class_names=checkpoint.class_names,
         transform=checkpoint.transform(),
     )

@@ -9,6 +9,7 @@ from torch import nn
 
 from lookalike.config import build
 from lookalike.data.images import Transform
+from lookalike.errors import InputError
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.inference.pretrained import pretrained_embedder, view_of
 from lookalike.inference.trust import check_trusted
@@ -41,19 +42,27 @@ class Network:
     checkpoint: Checkpoint | None = None
 
 
-def network_in(file: str | Path, trust: Sequence[str] = ()) -> Network:
+def network_in(file: str | Path, trust: Sequence[str] = (), length: int | None = None) -> Network:
     """The network of a checkpoint, or of an .onnx file that `lookalike export` wrote.
 
     Args:
         file: ends in .onnx if it is exported.
         trust: packages of your own whose parts it may name.
+        length: how many of an embedding's numbers are used; null for all that the file has.
 
     Raises:
-        InputError: there is no such file, it can't be read, or names a part that is not trusted.
+        InputError: there is no such file, it can't be read, or names a part that is not trusted; an
+            exported network can't be cut any more.
     """
     if is_exported(file):
+        if length is not None:
+            raise InputError(
+                f"{file} is exported with a length of its own: leave out length={length}, or "
+                f"export the checkpoint with it."
+            )
         return _exported(read_exported(file), trust)
-    return trained_network(read_checkpoint(file, trust))
+    checkpoint = read_checkpoint(file, trust)
+    return trained_network(checkpoint if length is None else checkpoint.shortened(length))
 
 
 def is_exported(file: str | Path) -> bool:

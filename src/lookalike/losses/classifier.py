@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from lookalike.losses.matryoshka import MatryoshkaLoss
 from lookalike.losses.softmax import SoftmaxLoss
 from lookalike.losses.weighted_sum import WeightedSum
 
@@ -22,6 +23,8 @@ def logits_of(loss: nn.Module) -> Logits | None:
     The softmax of the logits are probabilities. A weighted sum gives its first classifier. Margins
     (ArcFace, CosFace) are used in training only, so these logits are without them.
     """
+    if isinstance(loss, MatryoshkaLoss):
+        return logits_of(loss.whole)
     if isinstance(loss, WeightedSum):
         return next(filter(None, map(logits_of, loss.losses.values())), None)
     if isinstance(loss, SoftmaxLoss):

@@ -27,9 +27,12 @@ class Embedder(nn.Module):
         freeze: which layers of the backbone do not learn.
         channels_last: whether weights and images have this memory format, which is the faster one
             on CPUs and recent GPUs.
+        length: how many of an embedding's numbers are used, the first ones; null for all. It takes
+            a network that was trained for it, by `MatryoshkaLoss`.
 
     Raises:
-        InputError: nothing is left to thaw (see `Freeze`), or a pooling would have no effect.
+        InputError: nothing is left to thaw (see `Freeze`), a pooling would have no effect, or an
+            embedding has fewer numbers than `length`.
     """
 
     mean: Tensor
@@ -42,6 +45,7 @@ class Embedder(nn.Module):
         head: Callable[[int], nn.Module],
         freeze: Freeze,
         channels_last: bool = True,
+        length: int | None = None,
     ) -> None:
         super().__init__()
         _check_pooling(backbone, pooling)
@@ -49,6 +53,8 @@ class Embedder(nn.Module):
         self.pooling = pooling
         self.width = self._measure_width()
         self.head = head(self.width)
+        self.length = length
+        _check_length(length, self.head)
         self.freeze = freeze
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.register_buffer("mean", _per_channel(backbone.mean), persistent=False)
@@ -60,7 +66,7 @@ class Embedder(nn.Module):
     @property
     def embedding_size(self) -> int:
         """D, the number of dimensions of an embedding."""
-        return int(self.head.embedding_size)  # type: ignore[arg-type]  # nn.Module hides the int
+        return self.length or _size(self.head)
 
     def train(self, mode: bool = True) -> Self:
         """Set the training mode; frozen layers stay in evaluation mode."""
@@ -138,7 +144,17 @@ class Embedder(nn.Module):
 
     def unnormalised(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) uint8 -> embeddings (B, D) float32, before normalisation."""
-        return self.head(self.features(images)).float()
+        vectors = self.head(self.features(images)).float()
+        return vectors if self.length is None else vectors[:, : self.length]
+
+
+def _size(head: nn.Module) -> int:
+    return int(head.embedding_size)  # type: ignore[arg-type]  # nn.Module hides the int
+
+
+def _check_length(length: int | None, head: nn.Module) -> None:
+    if length is not None and not 1 <= length <= _size(head):
+        raise InputError(f"length={length}: these embeddings have {_size(head)} numbers.")
 
 
 def _check_pooling(backbone: Backbone, pooling: nn.Module) -> None:

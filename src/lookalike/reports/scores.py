@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Column, Table
 
+from lookalike.evaluation.lengths import AT_LENGTH
 from lookalike.files import write_text
 from lookalike.provenance import provenance
 from lookalike.reports.tables import title
@@ -54,9 +55,30 @@ def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
     columns = [Column(titles[prefix], justify="right", no_wrap=True) for prefix in measured]
     table = Table(Column(no_wrap=True), *columns)
     for name in (key.removeprefix("test/") for key in scores if key.startswith("test/")):
+        if AT_LENGTH in name:
+            continue
         digits = ".0f" if name in COUNTS else ".4f"
         values = [f"{scores[prefix + name]:{digits}}" for prefix in measured]
         table.add_row(COUNTS.get(name, title(name)), *values)
+    Console().print(table)
+    print_lengths(scores)
+
+
+def print_lengths(scores: Mapping[str, float]) -> None:
+    """A table with one column for each length at which the test measured embeddings.
+
+    Args:
+        scores: by name, such as "test/map_at_r_length_64"; nothing is printed without such names.
+    """
+    cut = [key.rpartition(AT_LENGTH) for key in scores if key.startswith("test/")]
+    lengths = list(dict.fromkeys(length for name, _, length in cut if name))
+    if not lengths:
+        return
+    heads = ["test,\nwhole", *(f"length\n{length}" for length in lengths)]
+    table = Table(Column(no_wrap=True), *(Column(head, justify="right") for head in heads))
+    for name in dict.fromkeys(name for name, _, _ in cut if name):
+        keys = [name, *(f"{name}{AT_LENGTH}{length}" for length in lengths)]
+        table.add_row(title(name.removeprefix("test/")), *(f"{scores[key]:.4f}" for key in keys))
     Console().print(table)
 
 

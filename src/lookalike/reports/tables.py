@@ -11,6 +11,8 @@ from rich.table import Column
 from rich.table import Table as Drawn
 from rich.text import Text
 
+from lookalike.evaluation.lengths import AT_LENGTH
+
 SPOKEN = {
     "ami": "AMI",
     "map": "MAP",
@@ -57,12 +59,14 @@ class Table:
 def title(metric: str) -> str:
     """A metric as people write it.
 
-    >>> title("test/map_at_r"), title("epoch_0/val/recall_at_4")
-    ('test MAP@R', 'epoch 0 val recall@4')
+    >>> title("test/map_at_r"), title("epoch_0/val/recall_at_4"), title("map_at_r_length_64")
+    ('test MAP@R', 'epoch 0 val recall@4', 'MAP@R, length 64')
     """
     split, _, name = metric.rpartition("/")
+    name, _, length = name.partition(AT_LENGTH)
     known = SPOKEN.get(name) or name.replace("recall_at_", "recall@").replace("_", " ")
-    return f"{split.replace('/', ' ').replace('_', ' ')} {known}".strip()
+    shorter = f", length {length}" if length else ""
+    return f"{split.replace('/', ' ').replace('_', ' ')} {known}{shorter}".strip()
 
 
 def print_table(table: Table) -> None:

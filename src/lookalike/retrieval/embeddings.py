@@ -58,6 +58,12 @@ class Embeddings:
         vectors, labels, ids, exclusion_ids = (column[rows] for column in self._columns())
         return Embeddings(vectors, labels, ids, exclusion_ids, self.fingerprint)
 
+    def shortened(self, length: int) -> "Embeddings":
+        """The first numbers of each vector, at length 1; for networks that were trained for it."""
+        first = self.vectors[:, :length]
+        norms = np.linalg.norm(first, axis=1, keepdims=True)
+        return replace(self, vectors=first / np.maximum(norms, np.float32(1e-12)), fingerprint="")
+
     def save(self, file: str | Path, **more: NDArray) -> Path:
         """Write plain arrays into one compressed .npz file, whole or not at all; returns its path.
 

@@ -17,6 +17,7 @@ from lookalike.losses.unsupported import translate_errors
 from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.models.racing import Racing
+from lookalike.training.chunks import embed_in_chunks
 from lookalike.training.scope import LossScope
 from lookalike.training.settings import obey, same_groups
 
@@ -39,6 +40,7 @@ class MetricLearner(LightningModule):
         planned_epochs: the length of the schedule in epochs, if training ends before it; null
             for the Trainer's.
         scope: which images the loss compares where several processes train.
+        chunk_size: images that the network holds at once; null for the whole batch.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class MetricLearner(LightningModule):
         embedding: EmbeddingEngine,
         planned_epochs: int | None = None,
         scope: LossScope = LossScope(),  # noqa: B008 - it can't be changed
+        chunk_size: int | None = None,
     ) -> None:
         super().__init__()
         self.embedder = embedder
@@ -63,6 +66,7 @@ class MetricLearner(LightningModule):
         self.embedding = embedding
         self.planned_epochs = planned_epochs
         self.scope = scope
+        self.chunk_size = chunk_size
         self._measure: Callable[[Tensor], Tensor]
 
     def forward(self, images: Tensor) -> Tensor:
@@ -104,7 +108,7 @@ class MetricLearner(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch, a scalar; it is logged with the terms that the loss names."""
-        own = self.embedder(batch.images)
+        own = embed_in_chunks(self.embedder, batch.images, self.chunk_size)
         # in float32: PML casts its proxies to the embeddings' type, for good
         with torch.autocast(self.device.type, enabled=False):
             embeddings, labels = self.scope.compared(
