@@ -26,7 +26,8 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(config: DictConfig) -> float:
-    """Test scores of a checkpoint, or of several as one; returns the monitored metric."""
+    """Test scores of a checkpoint, or of several as one; returns the monitored metric (of the first
+    setup, where the data set has several)."""
     files = [str(file) for file in as_list(config.checkpoint)]
     if not files:
         raise InputError("give checkpoint=RUN/checkpoints/best.ckpt, or a list of them")
@@ -46,7 +47,8 @@ def evaluate(config: DictConfig) -> float:
     print_scores(scores, max(checkpoint.epochs for checkpoint in checkpoints), refit=False)
     write_metrics(file, scores, facts)  # later: the disk may be full
     print(file)
-    return scores[f"test/{plan.monitor}"]
+    setup = next((each.suffix for each in tested[0].records.judgements), "")
+    return scores[f"test/{plan.monitor}{setup}"]
 
 
 def _tested(checkpoint: Checkpoint, config: DictConfig) -> MeasuredImages:

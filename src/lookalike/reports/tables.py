@@ -13,13 +13,16 @@ from rich.text import Text
 
 SPOKEN = {
     "ami": "AMI",
+    "gap": "GAP",
     "map": "MAP",
+    "map_trapezoid": "MAP by trapezoids",
     "map_at_r": "MAP@R",
     "minp": "mINP",
     "nmi": "NMI",
     "precision_at_1": "P@1",
     "r_precision": "R-precision",
 }
+AT = {"recall_at_": "recall@", "mean_precision_at_": "mP@", "map_at_": "MAP@"}
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {
@@ -61,8 +64,16 @@ def title(metric: str) -> str:
     ('test MAP@R', 'epoch 0 val recall@4')
     """
     split, _, name = metric.rpartition("/")
-    known = SPOKEN.get(name) or name.replace("recall_at_", "recall@").replace("_", " ")
-    return f"{split.replace('/', ' ').replace('_', ' ')} {known}".strip()
+    return f"{split.replace('/', ' ').replace('_', ' ')} {_spoken(name)}".strip()
+
+
+def _spoken(name: str) -> str:
+    """A metric without its split; behind its name may stand that of a setup, as in map_hard."""
+    known = max((key for key in SPOKEN if f"{name}_".startswith(f"{key}_")), key=len, default="")
+    begins = next((key for key in AT if name.startswith(key) and key > known), "")
+    spoken = AT.get(begins) or SPOKEN.get(known, "")
+    rest = name.removeprefix(begins or known).replace("_", " ")
+    return spoken + rest
 
 
 def print_table(table: Table) -> None:
