@@ -147,7 +147,7 @@ def test_the_rules_by_hand() -> None:
     cosines = np.array([1, 0.9, 0.8, 0.7], np.float32)
     vectors = np.stack([cosines, np.sqrt(1 - cosines**2)], axis=1)
     names = ["a_1", "a_2", "a_3", "a_4"]
-    said = {"bbx": [0, 0, 9, 9], "easy": [0, 3], "hard": [0, 3], "junk": [1]}
+    said = {"bbx": [0, 0, 9, 9], "easy": [0], "hard": [3], "junk": [1]}
     content = {"imlist": names, "qimlist": ["a_5"], "gnd": [said]}
     named = dict(zip([*names, "a_5"], [*vectors, np.array([1, 0], np.float32)], strict=True))
     found = official(named, content)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import logsumexp
 
 from lookalike.errors import InputError
 from lookalike.retrieval.embeddings import Embeddings
@@ -41,7 +42,7 @@ class Recognition:
     def columns(
         self, queries: Embeddings, gallery: Embeddings, known: NDArray[np.bool_], engines: Engines
     ) -> Columns:
-        """For every query (Q,) the confidence, whether the class is right, and whether it is known.
+        """By query, (Q,): the confidence, as odds; whether the class is right; whether it is known.
 
         Args:
             queries: to be recognised.
@@ -60,7 +61,8 @@ class Recognition:
     def _answers(
         self, scores: NDArray[np.float32], labels: NDArray[np.int64], classes: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """The class of the nearest image, (Q,), and the confidence in it, (Q,).
+        """The class of the nearest image, (Q,), and the logarithm of its odds, (Q,), which ranks as
+        the confidence does, and does not round to 1.
 
         Args:
             scores: (Q, K), descending, minus infinity where there are fewer.
@@ -72,10 +74,13 @@ class Recognition:
         similarity = scores[rows, order].astype(np.float64)
         counted = np.diff(labels[rows, order], axis=1, prepend=-1) != 0
         counted &= np.isfinite(similarity)
-        top = scores[:, 0].astype(np.float64).clip(min=0)
-        weights = np.exp(self.temperature * (similarity.clip(min=0) - top[:, None])) * counted
-        others = (classes - counted.sum(axis=1)) * np.exp(-self.temperature * top)
-        return labels[:, 0], 1 / (weights.sum(axis=1) + others)
+        similarity = similarity.clip(min=0)
+        others = classes - counted.sum(axis=1)
+        counted &= labels[rows, order] != labels[:, :1]
+        top = scores[:, :1].astype(np.float64).clip(min=0)
+        exponents = np.concatenate([similarity, np.zeros_like(top)], axis=1) - top
+        weights = np.concatenate([counted, others[:, None]], axis=1)
+        return labels[:, 0], -logsumexp(self.temperature * exponents, axis=1, b=weights)
 
 
 def recognition_scores(columns: Columns) -> dict[str, float]:

@@ -1,7 +1,10 @@
 """The scores of embeddings, as an evaluation plan asks for them."""
 
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,10 +20,34 @@ from lookalike.evaluation.gathering import gather_by_id, with_exclusion_ids
 from lookalike.evaluation.metrics import values_of
 from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.recognition import recognition_scores
+from lookalike.files import writing
 from lookalike.losses.classifier import EmbeddingClassifier
 from lookalike.retrieval.embeddings import Embeddings, count_relevant
 from lookalike.retrieval.relevance import Judged
 from lookalike.retrieval.rerank import NoReranking
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured of embeddings.
+
+    scores: by name, each the mean over the queries that have a relevant item.
+    values: by name, of every query of all ranks in order of its id, (Q,); NaN without a relevant
+        item.
+    ids: (Q,) int64, of the queries.
+    """
+
+    scores: dict[str, float]
+    values: dict[str, NDArray[np.float64]]
+    ids: NDArray[np.int64]
+
+    def save(self, file: Path) -> None:
+        """Write the values of every query, for `query_values`; as float32, compressed."""
+        columns: dict[str, Any] = {
+            name: values.astype(np.float32) for name, values in self.values.items()
+        }
+        with writing(file, "wb") as stream:
+            np.savez_compressed(stream, ids=self.ids, **columns)
 
 
 def score(
@@ -31,6 +58,18 @@ def score(
     classifier: EmbeddingClassifier | None = None,
     device: torch.device = CPU,
 ) -> dict[str, float]:
+    """The scores alone of `measure`."""
+    return measure(plan, own, everything, records, classifier, device).scores
+
+
+def measure(
+    plan: Evaluation,
+    own: Embeddings,
+    everything: Embeddings,
+    records: Records,
+    classifier: EmbeddingClassifier | None = None,
+    device: torch.device = CPU,
+) -> Measured:
     """All metrics of a plan, each the mean over the queries that have a relevant item.
 
     Where the data set judges its images, each setup has its metrics, with its name behind theirs.
@@ -61,7 +100,7 @@ def score(
     started = perf_counter()
     own_values = _every_setup(plan, queries, gallery, everything, records, device)
     seconds = perf_counter() - started
-    _, values = gather_by_id(queries.ids, own_values, device)
+    ids, values = gather_by_id(queries.ids, own_values, device)
     counts = _count_queries(values)
     scores = _means(values)
     if plan.recognition is not None:
@@ -73,7 +112,9 @@ def score(
     if plan.clustering:
         scores |= clustering(everything)
     scores |= counts
-    return scores if _keeps_order(plan) else scores | {"ranking_seconds": seconds}
+    if not _keeps_order(plan):
+        scores["ranking_seconds"] = seconds
+    return Measured(scores, values, ids)
 
 
 def check_monitor(

@@ -54,10 +54,18 @@ def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
     columns = [Column(titles[prefix], justify="right", no_wrap=True) for prefix in measured]
     table = Table(Column(no_wrap=True), *columns)
     for name in (key.removeprefix("test/") for key in scores if key.startswith("test/")):
-        digits = ".0f" if name in COUNTS else ".4f"
+        digits = ".0f" if name.startswith("queries") else ".4f"
         values = [f"{scores[prefix + name]:{digits}}" for prefix in measured]
-        table.add_row(COUNTS.get(name, title(name)), *values)
+        table.add_row(_called(name), *values)
     Console().print(table)
+
+
+def _called(name: str) -> str:
+    """A score in the table; behind a count may stand the name of a setup."""
+    for count in sorted(COUNTS, key=len, reverse=True):
+        if f"{name}_".startswith(f"{count}_"):
+            return COUNTS[count] + name.removeprefix(count).replace("_", " ")
+    return title(name)
 
 
 def print_outcome(facts: Mapping[str, Any], metrics: Path) -> None:
