@@ -12,9 +12,9 @@ mean over S seeds and Q queries has the variance
 
 The first part is what the means of the seeds show, with S - 1 degrees of freedom; the second is
 what the means of the queries show beyond the rest, with Q - 1. Their sum has those that
-Satterthwaite gives it, Biometrics 1946. So few seeds need not cost all the power: where the choice of the queries matters
-as much as that of the seed, the interval is nearly normal. The result generalises to other seeds
-and to other queries of these classes.
+Satterthwaite gives it, Biometrics 1946. So few seeds need not cost all the power: where the choice
+of the queries matters as much as that of the seed, the interval is nearly normal. The result
+generalises to other seeds and to other queries of these classes.
 """
 
 import numpy as np

@@ -8,6 +8,7 @@ import numpy as np
 from lookalike.reports.cells import (
     ALPHA,
     ENOUGH,
+    NAMED_TESTS,
     NOT_SIGNIFICANT,
     TESTED,
     Line,
@@ -27,19 +28,8 @@ COSTS = (
     "parameters",
     "peak_memory_mebibytes",
 )
-NAMED_TESTS = {
-    "mixed model": "a mixed model of seeds and queries",
-    "t-test": "the paired t-test over seeds",
-}
-OF_A_SCORE = (
-    "half_width",
-    "lowest",
-    "highest",
-    "seeds",
-    "p",
-    "test",
-    "p_t",
-)  # columns beside its mean
+# columns beside the mean of a score
+OF_A_SCORE = ("half_width", "lowest", "highest", "seeds", "p", "test", "p_t")
 
 
 def score_table(lines: Sequence[Line], notes: Sequence[str] = (), by_key: bool = False) -> Table:

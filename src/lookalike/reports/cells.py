@@ -20,14 +20,19 @@ from lookalike.evaluation.statistics import mean_interval, p_against, per_seed
 from lookalike.reports.by_query import tables_of
 from lookalike.reports.saved import SavedRun
 
+Test = Literal["mixed model", "t-test"]
+
 ALPHA = 0.05
 NOT_SIGNIFICANT = "≈"
 ENOUGH = 3  # seeds from which on an interval is shown; that of two is 6 times as wide as of three
 TESTED = 150  # settings whose pairs are tested, at most: there are 11,000 of them
+NAMED_TESTS: dict[Test, str] = {
+    "mixed model": "a mixed model of seeds and queries",
+    "t-test": "the paired t-test over seeds",
+}
 LOWER_IS_BETTER = {metric.name for metric in CLASSIFICATION if not metric.higher_is_better}
 
 Repetition = tuple[Hashable, Hashable]  # (seed, fold)
-Test = Literal["mixed model", "t-test"]
 Grid = NDArray[np.float64]  # (S, F), scores by seed and fold, NaN where a run is missing
 
 

@@ -12,6 +12,7 @@ from lookalike.reports.cells import (
     Line,
     Setting,
     Test,
+    differences,
     direction,
     grids_of,
     shared_folds,
