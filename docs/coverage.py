@@ -2,9 +2,9 @@
 
     python docs/coverage.py
 
-Seeds and queries are drawn anew for each trial. A trial is the table of differences of two cells,
-S seeds by Q queries, with an effect of the seed, one of the query, and a rest; they are told as the
-standard error that each gives the mean. Prints a table for docs/statistics.md.
+A trial draws seeds and queries anew, and with them the values of all cells of a table. The mean
+difference of two cells errs by the draw of the seeds and by that of the queries; both are told as
+its standard error. Prints a table for docs/statistics.md.
 """
 
 from collections.abc import Iterator
@@ -12,48 +12,63 @@ from collections.abc import Iterator
 import numpy as np
 from scipy import stats
 
-from lookalike.evaluation.mixed_model import mixed_difference
+from lookalike.evaluation.mixed_model import MixedModel
 
-TRIALS, RESAMPLES, QUERIES, REST = 300, 400, 1000, 0.3
+TRIALS, RESAMPLES, QUERIES = 2000, 300, 200
+REST = 0.03  # of a single value
 ALPHA = 0.05
-# the seeds' and the queries' part of the standard error of a mean of five seeds, in thousandths
-PARTS = {"mostly seeds": (9.0, 2.0), "both alike": (5.0, 5.0), "mostly queries": (2.0, 9.0)}
-ORDINARY, HITS = "normal", "0 or 1"
+# standard errors through the seeds and through the queries, in thousandths
+NOISE = {"seeds": (10, 1), "both": (10, 10), "queries": (2, 10)}
+TABLES = ((2, 3), (5, 3), (10, 3), (10, 5))  # cells, seeds
+TESTS = ("t-test over seeds", "bootstrap of queries", "bootstrap of both", "mixed model")
 
 
 def tables(
-    rng: np.random.Generator, seeds: int, parts: tuple[float, float], mean: float, kind: str
+    rng: np.random.Generator, shape: tuple[int, int], noise: tuple[int, int], uneven: float
 ) -> Iterator[np.ndarray]:
-    """Differences (S, Q), of values that are normal, or of hits and misses."""
-    of_seed, of_query = (part / 1000 for part in parts)
+    """Values (C, S, Q) without a difference; cells differ in how much a seed matters.
+
+    Args:
+        shape: cells and seeds.
+        noise: standard errors of a difference, in thousandths.
+        uneven: standard deviation of the logarithm of the noise of a cell's seeds.
+    """
+    cells, seeds = shape
+    of_seed, of_query = noise[0] / 1000 * (seeds / 2) ** 0.5, noise[1] / 1000 * (QUERIES / 2) ** 0.5
     for _ in range(TRIALS):
-        seed = rng.normal(0, of_seed * 5**0.5, (seeds, 1))
-        query = rng.normal(0, of_query * QUERIES**0.5, QUERIES)
-        if kind == ORDINARY:
-            yield mean + seed + query + rng.normal(0, REST, (seeds, QUERIES))
-            continue
-        # the difference of two 0/1 values whose chances differ by seed and by query
-        ability = (mean + seed + query).clip(-0.8, 0.8)
-        first, second = (
-            rng.random((seeds, QUERIES)) < 0.5 + half * ability for half in (0.5, -0.5)
-        )
-        yield first.astype(float) - second
+        spread = of_seed * np.exp(uneven * rng.normal(size=cells) - uneven**2)
+        own = spread[:, None, None] * rng.normal(size=(cells, seeds, 1))
+        shared = rng.normal(0, of_seed, (1, seeds, 1))  # seeds rise and fall together
+        query = rng.normal(0, of_query, (cells, 1, QUERIES))
+        yield shared + own + query + rng.normal(0, REST, (cells, seeds, QUERIES))
 
 
 def shares(
-    rng: np.random.Generator, seeds: int, parts: tuple[float, float], mean: float, kind: str
-) -> dict[str, float]:
-    """Of each test, how often it says that the cells differ."""
-    of_seeds = rng.multinomial(seeds, np.full(seeds, 1 / seeds), RESAMPLES) / seeds  # (R, S)
-    of_queries = rng.multinomial(QUERIES, np.full(QUERIES, 1 / QUERIES), RESAMPLES) / QUERIES
-    found = dict.fromkeys(("t over seeds", "bootstrap, queries", "bootstrap, both", "mixed"), 0)
-    for table in tables(rng, seeds, parts, mean, kind):
-        found["t over seeds"] += stats.ttest_1samp(table.mean(axis=1), 0).pvalue < ALPHA
-        of_query = table.mean(axis=0)
-        found["bootstrap, queries"] += _excludes_0(of_queries @ of_query)
-        found["bootstrap, both"] += _excludes_0(((of_seeds @ table) * of_queries).sum(axis=1))
-        found["mixed"] += mixed_difference(table, np.zeros_like(table)).p < ALPHA
-    return {name: count / TRIALS for name, count in found.items()}
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    noise: tuple[int, int],
+    uneven: float,
+    difference: float,
+) -> list[float]:
+    """Of each test, how often it says that the first two cells differ."""
+    of_seeds = _weights(rng, shape[1])
+    of_queries = _weights(rng, QUERIES)
+    found = np.zeros(len(TESTS))
+    for values in tables(rng, shape, noise, uneven):
+        values[0] += difference
+        table = values[0] - values[1]
+        found += [
+            stats.ttest_1samp(table.mean(axis=1), 0).pvalue < ALPHA,
+            _excludes_0(of_queries @ table.mean(axis=0)),
+            _excludes_0(((of_seeds @ table) * of_queries).sum(axis=1)),
+            MixedModel.of(list(values)).p(0, 1) < ALPHA,
+        ]
+    return (found / TRIALS).tolist()
+
+
+def _weights(rng: np.random.Generator, count: int) -> np.ndarray:
+    """Of bootstrap resamples, (R, count)."""
+    return rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count
 
 
 def _excludes_0(means: np.ndarray) -> bool:
@@ -62,20 +77,21 @@ def _excludes_0(means: np.ndarray) -> bool:
 
 
 def main() -> None:
-    """Print the table: without a difference, then with one of three standard errors."""
+    """Print the table: how often without a difference, and with one of three standard errors."""
+    print(f"| cells | seeds | noise | cells are | {' | '.join(TESTS)} |")
+    print("| ---: | ---: | --- | --- " + "| ---: " * len(TESTS) + "|")
     rng = np.random.default_rng(0)
-    heads: list[str] = []
-    for kind in (ORDINARY, HITS):
-        for seeds in (3, 5, 10):
-            for name, parts in PARTS.items():
-                error = np.hypot(parts[0] * (5 / seeds) ** 0.5, parts[1]) / 1000
-                none, some = (shares(rng, seeds, parts, mean, kind) for mean in (0, 3 * error))
-                if not heads:
-                    heads = ["values", "seeds", "noise", *none]
-                    print(f"| {' | '.join(heads)} |")
-                    print("| --- | ---: | --- " + "| ---: " * len(none) + "|")
-                cells = [f"{none[test]:.3f}, {some[test]:.2f}" for test in none]
-                print(f"| {kind} | {seeds} | {name} | {' | '.join(cells)} |", flush=True)
+    for shape in TABLES:
+        for name, noise in NOISE.items():
+            for uneven in (0.0, 0.5) if name != "queries" else (0.0,):
+                size = 3 * np.hypot(*noise) / 1000
+                none, some = (shares(rng, shape, noise, uneven, each) for each in (0.0, size))
+                cells = [f"{a:.3f}, {b:.2f}" for a, b in zip(none, some, strict=True)]
+                kind = "uneven" if uneven else "alike"
+                print(
+                    f"| {shape[0]} | {shape[1]} | {name} | {kind} | {' | '.join(cells)} |",
+                    flush=True,
+                )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The mixed model against plain loops and scipy, by simulation, and in the tables of benchmarks."""
+"""The mixed model by other ways, by simulation, and in the tables of benchmarks."""
 
 from pathlib import Path
 
@@ -7,50 +7,55 @@ import pytest
 from scipy import stats
 
 from lookalike.errors import InputError
-from lookalike.evaluation.mixed_model import mixed_difference
+from lookalike.evaluation.mixed_model import MixedModel
 from lookalike.evaluation.scoring import Measured
-from lookalike.evaluation.statistics import holm
+from lookalike.evaluation.statistics import Difference, holm
 from lookalike.reports.cell_table import explained
 from lookalike.reports.cells import Setting, compare
 from lookalike.reports.saved import SavedRun
 
 
-def table(
-    rng: np.random.Generator, seeds: int, queries: int, of_seed: float, of_query: float
+def cells(
+    rng: np.random.Generator, count: int, seeds: int, of_seed: float, of_query: float, q: int = 120
 ) -> np.ndarray:
-    """Differences (S, Q), of which the mean errs by so much through seeds and through queries."""
-    seed = rng.normal(0, of_seed * seeds**0.5, (seeds, 1))
-    query = rng.normal(0, of_query * queries**0.5, queries)
-    return seed + query + rng.normal(0, 0.05, (seeds, queries))
+    """Values (C, S, Q) of equal cells, whose differences err by so much through seeds, queries."""
+    seed = rng.normal(0, of_seed * (seeds / 2) ** 0.5, (count, seeds, 1))
+    query = rng.normal(0, of_query * (q / 2) ** 0.5, (count, 1, q))
+    together = rng.normal(0, 0.02, (1, seeds, 1))
+    return 0.5 + together + seed + query + rng.normal(0, 0.03, (count, seeds, q))
 
 
-def slow_p(differences: np.ndarray) -> float:
-    """By mean squares, added up one by one; Searle, Casella & McCulloch, 1992, chapter 4."""
-    seeds, queries = differences.shape
-    mean = differences.mean()
-    of_seeds = sum(queries * (row.mean() - mean) ** 2 for row in differences) / (seeds - 1)
-    of_queries = sum(seeds * (row.mean() - mean) ** 2 for row in differences.T) / (queries - 1)
+def pair(differences: np.ndarray) -> Difference:
+    return MixedModel.of([differences, np.zeros_like(differences)]).difference(0, 1)
+
+
+def mean_squares(table: np.ndarray) -> tuple[float, float]:
+    """The variances of the mean through seeds and through queries, by sums over all values."""
+    seeds, queries = table.shape
+    mean = table.mean()
+    of_seeds = sum(queries * (row.mean() - mean) ** 2 for row in table) / (seeds - 1)
+    of_queries = sum(seeds * (row.mean() - mean) ** 2 for row in table.T) / (queries - 1)
     of_rest = sum(
-        (differences[s, q] - differences[s].mean() - differences[:, q].mean() + mean) ** 2
+        (table[s, q] - table[s].mean() - table[:, q].mean() + mean) ** 2
         for s in range(seeds)
         for q in range(queries)
     ) / ((seeds - 1) * (queries - 1))
-    first = of_seeds / (seeds * queries)
-    second = max(0.0, (of_queries - of_rest) / (seeds * queries))
-    variance = first + second
-    freedom = variance**2 / (first**2 / (seeds - 1) + second**2 / (queries - 1))
-    return float(2 * stats.t.sf(abs(mean) / variance**0.5, freedom))
+    size = seeds * queries
+    return of_seeds / size, max(0.0, (of_queries - of_rest) / size)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_it_is_the_classical_analysis_of_variance(seed: int) -> None:
+@pytest.mark.parametrize("seed", range(4))
+def test_two_cells_by_mean_squares_and_drawn_errors(seed: int) -> None:
+    """The error of the mean is drawn a million times: two Student's t with their scales."""
     rng = np.random.default_rng(seed)
-    differences = table(rng, 4, 30, 0.02, 0.03) + 0.05
-    second = rng.random((4, 30))
-    found = mixed_difference(second + differences, second)
-    assert found.p == pytest.approx(slow_p(differences))
-    assert found.mean == pytest.approx(differences.mean())
-    assert (found.low > 0 or found.high < 0) == (found.p < 0.05)
+    first, second = cells(rng, 2, 4, 0.01, 0.01, q=30)
+    found = MixedModel.of([first + 0.03, second]).difference(0, 1)
+    of_seeds, of_queries = mean_squares(first - second)
+    errors = of_seeds**0.5 * rng.standard_t(3, 10**6)
+    errors += of_queries**0.5 * rng.standard_t(29, 10**6)
+    assert found.mean == pytest.approx((first - second).mean() + 0.03)
+    assert found.p == pytest.approx((abs(errors) > abs(found.mean)).mean(), abs=0.002)
+    assert found.high - found.mean == pytest.approx(np.quantile(abs(errors), 0.95), rel=0.02)
     assert found.mean - found.low == pytest.approx(found.high - found.mean)
 
 
@@ -58,54 +63,74 @@ def test_its_limits_are_two_t_tests() -> None:
     """Where only seeds differ, and where only queries do."""
     rng = np.random.default_rng(0)
     seeds, queries = rng.normal(0.1, 0.1, 5), rng.normal(0.02, 0.1, 200)
-    only_seeds = mixed_difference(np.tile(seeds[:, None], 200), np.zeros((5, 200)))
-    only_queries = mixed_difference(np.tile(queries, (5, 1)), np.zeros((5, 200)))
-    assert only_seeds.p == pytest.approx(stats.ttest_1samp(seeds, 0).pvalue)
-    assert only_queries.p == pytest.approx(stats.ttest_1samp(queries, 0).pvalue)
+    only_seeds, only_queries = np.tile(seeds[:, None], 200), np.tile(queries, (5, 1))
+    assert pair(only_seeds).p == pytest.approx(stats.ttest_1samp(seeds, 0).pvalue)
+    assert pair(only_queries).p == pytest.approx(stats.ttest_1samp(queries, 0).pvalue)
 
 
 def test_what_is_missing_is_left_out() -> None:
     rng = np.random.default_rng(1)
-    differences = table(rng, 4, 20, 0.1, 0.1)
-    holes = differences.copy()
-    holes[2] = np.nan
-    holes[:, 5] = np.nan
-    kept = np.delete(np.delete(differences, 2, axis=0), 5, axis=1)
-    assert mixed_difference(holes, np.zeros((4, 20))) == mixed_difference(kept, np.zeros((3, 19)))
-    assert mixed_difference(differences[:1], np.zeros((1, 20))).p == 1  # one seed tells nothing
-    assert mixed_difference(np.zeros((3, 20)), np.zeros((3, 20))).p == 1
-    assert mixed_difference(np.ones((3, 20)), np.zeros((3, 20))).p == 0
+    values = cells(rng, 3, 4, 0.01, 0.01, q=20)
+    holes = values.copy()
+    holes[1, 2] = np.nan  # one cell lacks a seed
+    holes[:, :, 5] = np.nan  # a query without a relevant item
+    kept = np.delete(np.delete(values, 2, axis=1), 5, axis=2)
+    assert MixedModel.of(list(holes)).difference(0, 2) == MixedModel.of(list(kept)).difference(0, 2)
+    alone = MixedModel.of(list(values[:, :1]))
+    assert (alone.is_tested, alone.p(0, 1)) == (False, 1.0)  # one seed tells nothing
+    assert pair(np.zeros((3, 20))).p == 1
+    assert pair(np.ones((3, 20))).p == 0
 
 
-@pytest.mark.parametrize(("of_seed", "of_query"), [(0.01, 0.002), (0.01, 0.01), (0.002, 0.01)])
-@pytest.mark.parametrize("seeds", [3, 5])
-def test_it_is_wrong_as_often_as_it_says(seeds: int, of_seed: float, of_query: float) -> None:
-    """Two cells without a difference, with other seeds and other queries each time."""
+def test_other_cells_tell_how_much_seeds_matter() -> None:
+    """With equal noise each variance is that of all cells, nearly; with unequal noise it is not."""
+    rng = np.random.default_rng(2)
+    drawn = rng.normal(size=(300, 3, 1)) + rng.normal(0, 0.01, (300, 3, 20))
+    alike = MixedModel.of(list(drawn))
+    rest = drawn.mean(axis=2) - drawn.mean(axis=(1, 2))[:, None]
+    rest -= rest.mean(axis=0)
+    pooled = (rest**2).sum() / (299 * 2)
+    assert alike.freedom > 20
+    assert alike.variances == pytest.approx(np.full(300, pooled), rel=0.5)
+    noise = np.exp(rng.normal(0, 1.5, 300))
+    uneven = MixedModel.of(list(drawn * noise[:, None, None]))
+    assert 2 < uneven.freedom < 5
+    assert stats.spearmanr(uneven.variances, noise).statistic > 0.7
+
+
+@pytest.mark.parametrize(("of_seed", "of_query"), [(0.01, 0.001), (0.01, 0.01), (0.002, 0.01)])
+@pytest.mark.parametrize(("count", "seeds"), [(2, 3), (6, 3), (6, 5)])
+def test_it_is_wrong_as_often_as_it_says(
+    count: int, seeds: int, of_seed: float, of_query: float
+) -> None:
+    """Cells without a difference, with other seeds and other queries each time."""
     rng = np.random.default_rng(seeds)
-    nothing = np.zeros((seeds, 150))
     wrong = [
-        mixed_difference(table(rng, seeds, 150, of_seed, of_query), nothing).p < 0.05
-        for _ in range(1500)
+        MixedModel.of(list(cells(rng, count, seeds, of_seed, of_query, q=60))).p(0, 1) < 0.05
+        for _ in range(500)
     ]
-    assert 0.02 <= np.mean(wrong) <= 0.075
+    assert 0.01 <= np.mean(wrong) <= 0.08
 
 
 def test_a_t_test_over_seeds_knows_nothing_of_other_queries_and_finds_less() -> None:
     rng = np.random.default_rng(9)
-    nothing = np.zeros((3, 150))
 
-    def shares(of_seed: float, of_query: float, difference: float) -> tuple[float, float]:
-        """How often the t-test and the mixed model find something."""
-        drawn = [table(rng, 3, 150, of_seed, of_query) + difference for _ in range(800)]
-        by_t = [stats.ttest_1samp(each.mean(axis=1), 0).pvalue < 0.05 for each in drawn]
-        mixed = [mixed_difference(each, nothing).p < 0.05 for each in drawn]
+    def found(of_seed: float, of_query: float, difference: float) -> tuple[float, float]:
+        """How often the t-test and the mixed model of six cells find something."""
+        by_t, mixed = [], []
+        for _ in range(300):
+            values = cells(rng, 6, 3, of_seed, of_query, q=60)
+            values[0] += difference
+            means = values.mean(axis=2)
+            by_t.append(stats.ttest_rel(means[0], means[1]).pvalue < 0.05)
+            mixed.append(MixedModel.of(list(values)).p(0, 1) < 0.05)
         return float(np.mean(by_t)), float(np.mean(mixed))
 
-    by_t, mixed = shares(0.002, 0.03, 0)
+    by_t, mixed = found(0.002, 0.03, 0)
     assert by_t > 0.15  # these queries favour one of two equal cells
-    assert mixed < 0.075
-    by_t, mixed = shares(0.02, 0.02, 0.1)
-    assert mixed > by_t + 0.1
+    assert mixed < 0.08
+    by_t, mixed = found(0.01, 0.001, 0.03)
+    assert mixed > by_t + 0.15
 
 
 def saved(folder: Path, seed: int, values: np.ndarray, trained: bool = True) -> SavedRun:
@@ -144,7 +169,8 @@ def test_tables_of_benchmarks_use_it_with_holm(tmp_path: Path) -> None:
     tables, made = drawn(tmp_path)
     lines = compare(made, ["test/map"], "b")
     kept = {name: values.astype(np.float32).astype(float) for name, values in tables.items()}
-    expected = holm(np.array([mixed_difference(kept["b"], kept[n]).p for n in ("a", "c")]))
+    model = MixedModel.of([kept[name] for name in ("a", "b", "c")])
+    expected = holm(np.array([model.p(0, 1), model.p(1, 2)]))
     found = {line.setting.label: line.scores["test/map"] for line in lines}
     assert [found[name].p for name in ("a", "c")] == pytest.approx(expected)
     assert found["before"].p is None
@@ -158,7 +184,7 @@ def test_tables_of_benchmarks_use_it_with_holm(tmp_path: Path) -> None:
     assert "95 % t-interval over seeds" in notes
     best = compare(made, ["test/map"])
     pairs = [("a", "b"), ("a", "c"), ("b", "c")]
-    everything = holm(np.array([mixed_difference(kept[i], kept[j]).p for i, j in pairs]))
+    everything = holm(np.array([model.p(0, 1), model.p(0, 2), model.p(1, 2)]))
     scores = {line.setting.label: line.scores["test/map"] for line in best}
     first = max(("a", "b", "c"), key=lambda name: scores[name].mean)
     for pair, p in zip(pairs, everything, strict=True):

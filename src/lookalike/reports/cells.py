@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.evaluation.classification import CLASSIFICATION
-from lookalike.evaluation.mixed_model import mixed_difference
+from lookalike.evaluation.mixed_model import MixedModel
 from lookalike.evaluation.statistics import mean_interval, p_against, per_seed
 from lookalike.reports.by_query import tables_of
 from lookalike.reports.saved import SavedRun
@@ -271,10 +271,6 @@ def differences(
     """
     seeds, folds = seeds_of(settings, metric), shared_folds(settings, metric)
     tables = tables_of(settings, metric, seeds, folds)
-    if tables is None:
+    if tables is None or not (model := MixedModel.of(tables)).is_tested:
         return p_against(scores, against), "t-test"
-
-    def p_of(i: int, j: int) -> float:
-        return mixed_difference(tables[i], tables[j]).p
-
-    return p_against(scores, against, p_of), "mixed model"
+    return p_against(scores, against, model.p), "mixed model"
