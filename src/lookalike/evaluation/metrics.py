@@ -69,7 +69,7 @@ def inverse_negative_penalty(ranks: Ranks) -> NDArray[np.float64]:
 def average_precision_at_k(ranks: Ranks, k: int) -> NDArray[np.float64]:
     """The precision at relevant items among the k nearest, summed, by the most there can be, (Q,).
 
-    mAP@100 of Google Landmarks v2 (Weyand et al., CVPR 2020, equation 2) and mAP@1000 of ILIAS.
+    mAP@100 of Google Landmarks v2 (Weyand et al., CVPR 2020), mAP@1000 of ILIAS (CVPR 2025).
 
     >>> average_precision_at_k(Ranks(np.array([0, 0]), np.array([1, 4]), np.array([3])), 2).tolist()
     [0.5]
