@@ -14,7 +14,7 @@ from scipy import stats
 
 from lookalike.evaluation.mixed_model import MixedModel
 
-TRIALS, RESAMPLES, QUERIES = 2000, 300, 200
+TRIALS, RESAMPLES, QUERIES = 1000, 300, 200
 REST = 0.03  # of a single value
 ALPHA = 0.05
 # standard errors through the seeds and through the queries, in thousandths

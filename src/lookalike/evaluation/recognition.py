@@ -1,6 +1,7 @@
 """Recognition by neighbours: which class a query shows, how surely, and whether it shows any.
 
-The protocol of the Met dataset, Ypsilantis et al., NeurIPS 2021, arXiv:2202.01747. Queries without a relevant item are distractors, for which any answer is wrong.
+The protocol of the Met dataset, Ypsilantis et al., NeurIPS 2021, arXiv:2202.01747. Queries without
+a relevant item are distractors, for which any answer is wrong.
 """
 
 from dataclasses import dataclass
