@@ -41,9 +41,10 @@ def _overview() -> str:
     lines = [
         "# Configuration",
         "",
-        "These pages are made from the files of `conf/`: every command, group, choice, key, default "
-        "and comment. A command line chooses with `group=choice` and sets a key with `key=value`; "
-        "`lookalike train --help loss` and `lookalike show loss=triplet` print the same.",
+        "These pages are made from the files of `conf/`: every command, group, choice, key, "
+        "default and comment. A command line chooses with `group=choice` and sets a key with "
+        "`key=value`; `lookalike train --help loss` and `lookalike show loss=triplet` print the "
+        "same.",
         "",
         "## Commands",
         "",

@@ -24,7 +24,12 @@ def run(notebook: Path, folder: Path) -> nbformat.NotebookNode:
         notebook: stays as it is.
         folder: in which its cells run.
     """
-    os.environ |= {"WANDB_MODE": "offline", "WANDB_SILENT": "true", "PYTHONWARNINGS": "ignore"}
+    os.environ |= {
+        "LOOKALIKE_CACHE": str(folder / "cache"),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",  # lookalike
+        "PYTHONWARNINGS": "ignore",
+        "WANDB_SILENT": "true",
+    }
     content = nbformat.read(notebook, as_version=4)
     client = NotebookClient(
         content, SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}

@@ -11,6 +11,8 @@ from rich.table import Column
 from rich.table import Table as Drawn
 from rich.text import Text
 
+from lookalike import notebook
+
 SPOKEN = {
     "ami": "AMI",
     "map": "MAP",
@@ -52,6 +54,11 @@ class Table:
     names: int = 1
     notes: Sequence[str] = ()
     title: str | None = None
+
+    def _repr_html_(self) -> str:
+        above = notebook.paragraph(self.title, bold=True) if self.title else ""
+        below = "".join(map(notebook.paragraph, self.notes))
+        return above + notebook.table(self.head, self.lines) + below
 
 
 def title(metric: str) -> str:
