@@ -32,7 +32,10 @@ def run(notebook: Path, folder: Path) -> nbformat.NotebookNode:
     }
     content = nbformat.read(notebook, as_version=4)
     client = NotebookClient(
-        content, SECONDS, kernel_name="python3", resources={"metadata": {"path": str(folder)}}
+        content,
+        timeout=SECONDS,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(folder)}},
     )
     client.execute()
     for cell in content.cells:
