@@ -30,9 +30,9 @@ ELSEWHERE = {  # files outside of docs/ that are pages too
     "CHANGELOG.md": "changelog.md",
 }
 SHIM = "https://unpkg.com/iframe-worker/shim"  # by which the search works from the file system
-LOADED = re.compile(
-    r"""<(?:script|img|iframe|source|link)\b[^>]*?(?:src|href)=["']?((?:https?:)?//[^"' >]+)"""
-)
+HOST = r"""["']?((?:https?:)?//[^"' >)]+)"""
+LOADED = re.compile(rf"<(?:script|img|iframe|source|link)\b[^>]*?(?:src|href)={HOST}")
+LOADED_BY_STYLE = re.compile(rf"(?:url\(|@import ){HOST}")
 
 
 def main() -> None:
@@ -55,7 +55,8 @@ def main() -> None:
     built = sorted(SITE.rglob("*.html"))
     for page in built:
         use_own_shim(page)
-    if foreign := [f"{page.name}: {host}" for page in built for host in loaded_from_others(page)]:
+    files = [*built, *SITE.rglob("*.css")]
+    if foreign := [f"{each.name}: {host}" for each in files for host in loaded_from_others(each)]:
         sys.exit("pages load from other hosts:\n" + "\n".join(foreign))
     print(f"{len(built)} pages: {SITE.relative_to(CHECKOUT)}/index.html")
 
@@ -124,10 +125,10 @@ def use_own_shim(page: Path) -> None:
     page.write_text(page.read_text().replace(SHIM, f"{up}assets/iframe-worker.js"))
 
 
-def loaded_from_others(page: Path) -> list[str]:
-    """Addresses of other hosts that a page would load: scripts, styles, pictures."""
-    text = re.sub(r'<link rel="(?:canonical|next|prev)"[^>]*>', "", page.read_text())
-    return LOADED.findall(text)
+def loaded_from_others(file: Path) -> list[str]:
+    """Addresses of other hosts that a page or a style would load."""
+    text = re.sub(r'<link rel="(?:canonical|next|prev)"[^>]*>', "", file.read_text())
+    return LOADED_BY_STYLE.findall(text) if file.suffix == ".css" else LOADED.findall(text)
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:

@@ -72,8 +72,16 @@ def verb_page(verb: str) -> str:
     chosen = {name: choice for name, choice in groups_of(file).items() if name in groups()}
     if chosen:
         lines += ["", "## Groups", "", "| group | default |", "|---|---|"]
-        lines += [f"| [{name}](group_{name}.md) | {_code(each)} |" for name, each in chosen.items()]
+        lines += [
+            f"| [{name}](group_{name}.md) | {_code(each or _nothing(name))} |"
+            for name, each in chosen.items()
+        ]
     return "\n".join([*lines, "", "## Keys", "", *_table(every_key(file))])
+
+
+def _nothing(group: str) -> str:
+    """What stands for no choice; in some groups one must be given."""
+    return "none" if (CONF / group / "none.yaml").is_file() else ""
 
 
 def group_page(group: str) -> str:
@@ -159,12 +167,13 @@ def _code(text: str) -> str:
 
 
 def _text(text: str) -> str:
-    """A comment as Markdown that shows the same, with links to papers."""
-    safe = (
-        re.sub(r"([\\`*_{}\[\]])", r"\\\1", text.strip())
-        .replace("<", "&lt;")
-        .replace("|", "&#124;")
-    )
+    """A comment as Markdown that shows the same, with links to papers; code stays code."""
+    parts = re.split(r"(`[^`]+`)", text.strip())
+    return "".join(_code(each[1:-1]) if each[:1] == "`" else _escaped(each) for each in parts)
+
+
+def _escaped(text: str) -> str:
+    safe = re.sub(r"([\\`*_{}\[\]])", r"\\\1", text).replace("<", "&lt;").replace("|", "&#124;")
     return _ARXIV.sub(r"[arXiv:\1](https://arxiv.org/abs/\1)", safe)
 
 
