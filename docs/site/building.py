@@ -98,7 +98,7 @@ def filled_in(settings: str) -> str:
     """zensical.toml with its lines of generated pages."""
     generated = {
         "@tutorials": [f"tutorials/{each.stem}.md" for each in notebooks()],
-        "@commands": [f"configuration/{verb}.md" for verb in VERBS],
+        "@commands": [f"configuration/command_{verb}.md" for verb in VERBS],
         "@groups": [f"configuration/group_{group}.md" for group in groups()],
         "@api": [f"api/{name}" for name in api_pages()],
     }

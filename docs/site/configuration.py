@@ -32,7 +32,7 @@ def groups() -> list[str]:
 def configuration_pages() -> dict[str, str]:
     """Markdown by file name."""
     pages = {"index.md": _overview()}
-    pages |= {f"{verb}.md": verb_page(verb) for verb in VERBS}
+    pages |= {f"command_{verb}.md": verb_page(verb) for verb in VERBS}
     return pages | {f"group_{group}.md": group_page(group) for group in groups()}
 
 
@@ -50,7 +50,7 @@ def _overview() -> str:
         "",
         "| command | what it does |",
         "|---|---|",
-        *(f"| [{verb}]({verb}.md) | {purpose} |" for verb, purpose in VERBS.items()),
+        *(f"| [{verb}](command_{verb}.md) | {purpose} |" for verb, purpose in VERBS.items()),
         "",
         "## Groups",
         "",
@@ -98,7 +98,7 @@ def _choice(file: Path) -> Iterator[str]:
     yield from _header(file)
     yield ""
     text = file.read_text()
-    if package_of(file) == "_global_":
+    if is_shown_whole(text):
         yield from _fence("yaml", _body(text))
         return
     if brought := _OVERRIDE.findall(text):
@@ -107,6 +107,11 @@ def _choice(file: Path) -> Iterator[str]:
     if target := _TARGET.search(text):
         yield from (f"Makes {_linked(target[1])}.", "")
     yield from _table(list(keys_with_included(file).values()), f"{package_of(file)}.")
+
+
+def is_shown_whole(text: str) -> bool:
+    """Whether a file is shown as it is: it changes other groups, or has lists of several lines."""
+    return bool(re.search(r"^# @package _global_|^(?!defaults)\w+:(?: +#.*)?\n  - ", text, re.M))
 
 
 def keys_with_included(file: Path) -> dict[str, Key]:

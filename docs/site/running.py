@@ -15,6 +15,7 @@ from nbclient import NotebookClient
 from building import notebooks
 
 SECONDS = 600  # of one cell, at most
+FORMS = ("text/html", "image/jpeg", "image/png", "text/plain")
 
 
 def run(notebook: Path, folder: Path) -> nbformat.NotebookNode:
@@ -40,9 +41,27 @@ def run(notebook: Path, folder: Path) -> nbformat.NotebookNode:
     client.execute()
     for cell in content.cells:
         cell.metadata = {}  # when each cell ran
-        cell.outputs = [o for o in cell.get("outputs", []) if o.get("name") != "stderr"]
+        if cell.cell_type == "code":
+            cell.outputs = [kept(each) for each in cell.outputs if shows_something(each)]
     content.metadata = {"kernelspec": content.metadata["kernelspec"]}
     return content
+
+
+def shows_something(output: nbformat.NotebookNode) -> bool:
+    """Neither a warning nor a progress bar that has gone."""
+    data = output.get("data", {})
+    text = output.get("text") or data.get("text/plain", "")
+    return output.get("name") != "stderr" and bool(text.strip())
+
+
+def kept(output: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """An output in one form alone, the best that a page can show."""
+    data = output.get("data", {})
+    for form in FORMS:
+        if form in data:
+            output.data = {form: data[form]}
+            break
+    return output
 
 
 def main(names: list[str]) -> None:

@@ -35,11 +35,12 @@ def _outputs(outputs: list[Any], pictures: Path, name: str) -> Iterator[str]:
     for number, output in enumerate(outputs):
         data = output.get("data", {})
         if "text/html" in data:
-            yield f'<div class="output">{"".join(data["text/html"].splitlines())}</div>'
-        elif "image/png" in data:
-            pictures.mkdir(exist_ok=True)
-            file = pictures / f"{name}_{number}.png"
-            file.write_bytes(b64decode(data["image/png"]))
+            in_a_line = data["text/html"].strip().replace("\n", "&#10;")  # Markdown ends at a gap
+            yield f'<div class="output">{in_a_line}</div>'
+        elif form := next((each for each in ("image/jpeg", "image/png") if each in data), None):
+            pictures.mkdir(parents=True, exist_ok=True)
+            file = pictures / f"{name}_{number}.{form.removeprefix('image/')}"
+            file.write_bytes(b64decode(data[form]))
             yield f"![What the cell drew]({pictures.name}/{file.name})"
         elif text := output.get("text") or data.get("text/plain"):
             plain = escape(_ANSI.sub("", text).rstrip())
