@@ -49,8 +49,7 @@ def run(notebook: Path, folder: Path) -> nbformat.NotebookNode:
 
 def shows_something(output: nbformat.NotebookNode) -> bool:
     """Neither a warning nor a progress bar that has gone."""
-    data = output.get("data", {})
-    text = output.get("text") or data.get("text/plain", "")
+    text = output.get("text", output.get("data", {}).get("text/plain", "a picture"))
     return output.get("name") != "stderr" and bool(text.strip())
 
 
