@@ -132,7 +132,7 @@ def test_how_many_there_are(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line for _, line in (*TYPED, *IN_CELLS)]
     kinds = Counter(map(kind, lines))
     assert kinds["lookalike VERB"] >= 130
-    assert len(PYTHON) >= 11
+    assert len(PYTHON) >= 10
     assert len(NOTEBOOKS) == 5
     with capsys.disabled():
         print(
