@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -132,8 +133,16 @@ def test_links_lead_to_pages_of_the_site() -> None:
         "[a](speed_results.md) [b](tutorials/1_x.md)"
     )
     assert list(listed([{"A": ["a.md", {"B": "b.md"}]}, "c.md"])) == ["a.md", "b.md", "c.md"]
-    settings = filled_in((CHECKOUT / "docs" / "site" / "zensical.toml").read_text())
+
+
+def test_the_nav_has_every_page(tmp_path: Path) -> None:
+    (tmp_path / "data.md").touch()
+    (tmp_path / "new.md").touch()
+    settings = filled_in((CHECKOUT / "docs" / "site" / "zensical.toml").read_text(), tmp_path)
     assert "@" not in re.sub(r"#.*", "", settings)
+    named = list(listed(tomllib.loads(settings)["project"]["nav"]))
+    assert named.count("new.md") == named.count("data.md") == 1
+    assert {f"configuration/{name}" for name in PAGES} < set(named)
 
 
 @pytest.mark.parametrize(

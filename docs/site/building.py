@@ -40,11 +40,7 @@ def main() -> None:
     shutil.rmtree(WORK, ignore_errors=True)
     pages = WORK / "pages"
     assemble(pages)
-    settings = filled_in((HERE / "zensical.toml").read_text())
-    (WORK / "zensical.toml").write_text(settings)
-    unlisted = set(_names(pages)) - set(listed(tomllib.loads(settings)["project"]["nav"]))
-    if unlisted:
-        sys.exit(f"not in the nav of docs/site/zensical.toml: {', '.join(sorted(unlisted))}")
+    (WORK / "zensical.toml").write_text(filled_in((HERE / "zensical.toml").read_text(), pages))
     zensical = Path(sys.executable).with_name("zensical")
     done = subprocess.run(
         [zensical, "build", "--strict"], cwd=WORK, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -94,8 +90,8 @@ def notebooks() -> list[Path]:
     return sorted((DOCS / "tutorials").glob("*.ipynb"))
 
 
-def filled_in(settings: str) -> str:
-    """zensical.toml with its lines of generated pages."""
+def filled_in(settings: str, pages: Path) -> str:
+    """zensical.toml with the pages that are generated, and those that it doesn't name."""
     generated = {
         "@tutorials": [f"tutorials/{each.stem}.md" for each in notebooks()],
         "@commands": [f"configuration/command_{verb}.md" for verb in VERBS],
@@ -103,7 +99,9 @@ def filled_in(settings: str) -> str:
         "@api": [f"api/{name}" for name in api_pages()],
     }
     for mark, files in generated.items():
-        settings = settings.replace(mark, ", ".join(f'"{file}"' for file in files))
+        settings = settings.replace(mark, _entries(files))
+    nav = tomllib.loads(settings.replace("@others", ""))["project"]["nav"]
+    settings = settings.replace("@others", _entries(sorted(set(_names(pages)) - set(listed(nav)))))
     settings = settings.replace("@docstrings", str(HERE / "docstrings.py"))
     return settings.replace("@source", str(CHECKOUT / "src"))
 
@@ -129,6 +127,10 @@ def loaded_from_others(file: Path) -> list[str]:
     """Addresses of other hosts that a page or a style would load."""
     text = re.sub(r'<link rel="(?:canonical|next|prev)"[^>]*>', "", file.read_text())
     return LOADED_BY_STYLE.findall(text) if file.suffix == ".css" else LOADED.findall(text)
+
+
+def _entries(files: Iterable[str]) -> str:
+    return ", ".join(f'"{file}"' for file in files)
 
 
 def _write(folder: Path, texts: dict[str, str]) -> None:
