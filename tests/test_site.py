@@ -181,7 +181,7 @@ def test_the_site_is_built_and_searched_from_the_file_system() -> None:
         expect(page.locator("body")).to_have_attribute("data-md-color-scheme", "slate")
         page.keyboard.press("Control+k")
         page.keyboard.type("holm")
-        expect(page.get_by_text("Statistics").first).to_be_visible()
+        expect(page.get_by_role("option", name="Statistics")).to_be_visible()
         for name in ("configuration/group_loss", "api/evaluation", "tutorials/1_train_and_look"):
             page.goto((SITE / f"{name}.html").as_uri())
             wide = "document.documentElement.scrollWidth <= document.documentElement.clientWidth"
