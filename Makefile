@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(FAISS)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all bench lint format types wheel clean
+.PHONY: help setup train test test-all docs tutorials bench lint format types wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ test: $(READY) ## the fast tests, and those on real images where they are
 
 test-all: $(READY) ## all tests
 	$(PYTEST) $(ARGS)
+
+docs: $(READY) ## build/docs/site, the documentation as a site; needs no network
+	$(BIN)/python docs/site/building.py
+
+tutorials: $(READY) ## run docs/tutorials/*.ipynb and keep what they show (args: ONLY=name)
+	$(BIN)/python docs/site/running.py $(ONLY)
 
 LOOKALIKE_DATA ?= data
 RIVALS := .rivals/bin/python

@@ -55,7 +55,13 @@ def groups_of(file: Path) -> dict[str, str]:
 
 
 def keys_of(file: Path) -> list[Key]:
-    """The keys of a file that a user sets: those with a value or a comment."""
+    """The keys of a file that a user sets: those with a value that no other key decides."""
+    set_by_users = (key for key in every_key(file) if key.name not in _BY_THE_PROGRAM)
+    return [key for key in set_by_users if key.value and not key.value.startswith("${")]
+
+
+def every_key(file: Path) -> list[Key]:
+    """The keys of a file as they are written, but for `_target_` and the like."""
     above: list[str] = []
     found = []
     for line in file.read_text().splitlines():
@@ -66,8 +72,7 @@ def keys_of(file: Path) -> list[Key]:
         above[depth:] = [match[2]]
         if above[0] not in ("defaults", *_NO_CHOICE) and not match[2].startswith("_"):
             found.append(Key(".".join(above), match[3] or "", match[4] or ""))
-    set_by_users = (key for key in found if key.name not in _BY_THE_PROGRAM)
-    return [key for key in set_by_users if key.value and not key.value.startswith("${")]
+    return found
 
 
 def choices_of(folder: Path, group: str) -> dict[str, str]:

@@ -43,20 +43,23 @@ def show(arguments: Sequence[str]) -> str:
     return "\n".join([*header, f"{package}:", *_lines(config, _comments(file), "  ")])
 
 
+def included_files(file: Path) -> list[Path]:
+    """The files without a group that the defaults of a file name, whose keys it takes over."""
+    content: Any = OmegaConf.load(file)
+    given = [each for each in content.get("defaults", []) if isinstance(each, str)]
+    names = [name for each in given if (name := each.partition("@")[0]) != "_self_"]
+    return [
+        (config_folder() if name.startswith("/") else file.parent) / f"{name.strip('/')}.yaml"
+        for name in names
+    ]
+
+
 def _comments(file: Path) -> dict[str, str]:
     """Of the keys of a file and of those that it includes, by their dotted names."""
-    content: Any = OmegaConf.load(file)
     found = {}
-    for name in _included(content.get("defaults", [])):
-        folder = config_folder() if name.startswith("/") else file.parent
-        found |= _comments(folder / f"{name.strip('/')}.yaml")
+    for included in included_files(file):
+        found |= _comments(included)
     return found | {key.name: key.comment for key in keys_of(file) if key.comment}
-
-
-def _included(defaults: Sequence[Any]) -> list[str]:
-    """The files that a list of defaults names without a group."""
-    names = [each.partition("@")[0] for each in defaults if isinstance(each, str)]
-    return [name for name in names if name != "_self_"]
 
 
 def _lines(node: Any, comments: dict[str, str], indent: str, above: str = "") -> Iterator[str]:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from lookalike.data.judgements import Judgements
 from lookalike.errors import InputError, nearest_names
 from lookalike.files import writing
+from lookalike.notebook import beside, captioned, paragraph, thumbnail
 
 SPLITS = ("train", "val", "test", "")  # "" is not used at all
 ROLES = ("query", "gallery", "both")
 COLUMNS = ("path", "label", "class_name", "split", "role", "group")
 BOX_COLUMNS = ("left", "top", "right", "bottom")
+SHOWN = 8  # classes, in a notebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +111,22 @@ class Records:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def _repr_html_(self) -> str:
+        """The first image of the first classes."""
+        rows = np.unique(self.labels, return_index=True)[1][:SHOWN]
+        return paragraph(f"{len(self)} images of {self.num_classes} classes") + beside(
+            captioned(self._picture(row), [self.class_names[self.labels[row]]]) for row in rows
+        )
+
+    def _picture(self, row: int) -> str:
+        from lookalike.data.decoding import as_image, decode  # with torch; records need none
+
+        try:
+            picture = as_image(decode(self.paths[row], box=self.box(row)))
+        except InputError:
+            return "<i>missing</i>"
+        return thumbnail(picture, self.paths[row])
 
     @property
     def num_classes(self) -> int:

@@ -2,23 +2,21 @@
 
 import csv
 import json
-from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from html import escape
-from io import BytesIO, StringIO
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from PIL import Image
 
 from lookalike.errors import InputError
+from lookalike.notebook import beside, captioned, paragraph, thumbnail
 
 if TYPE_CHECKING:
     import pandas
 
 SHOWN = 20  # queries that are printed or drawn at most
-SIDE = 112  # of a thumbnail in a notebook, pixels
 
 
 @dataclass(frozen=True)
@@ -98,11 +96,7 @@ class Hits(Sequence[Sequence[Hit]]):
 
     def _repr_html_(self) -> str:
         rows = list(zip(self.queries, self.found, strict=True))[:SHOWN]
-        return "".join(
-            f"<p><b>{escape(query)}</b></p>"
-            f'<div style="display:flex;flex-wrap:wrap;gap:8px">{self._figures(found)}</div>'
-            for query, found in rows
-        )
+        return "".join(paragraph(query, bold=True) + self._figures(found) for query, found in rows)
 
     def to_json(self, indent: int | None = None) -> str:
         """A JSON list with one object for each query."""
@@ -137,22 +131,16 @@ class Hits(Sequence[Sequence[Hit]]):
     def _figures(self, found: Sequence[Hit]) -> str:
         if not found:
             return "<i>no match</i>"
-        return "".join(
-            f'<figure style="margin:0;width:{SIDE}px;font-size:11px;overflow-wrap:anywhere">'
-            f"{self._picture(hit)}<figcaption>{hit.rank}. {hit.score:.3f} "
-            f"{escape(hit.class_name)}<br>{escape(Path(hit.path).name)}</figcaption></figure>"
+        return beside(
+            captioned(
+                self._picture(hit),
+                [f"{hit.rank}. {hit.score:.3f} {hit.class_name}", Path(hit.path).name],
+            )
             for hit in found
         )
 
     def _picture(self, hit: Hit) -> str:
         try:
-            if self.image is None:
-                return ""
-            picture = self.image(hit.id)
+            return "" if self.image is None else thumbnail(self.image(hit.id), hit.path)
         except InputError:
             return "<i>missing</i>"
-        picture.thumbnail((SIDE, SIDE))
-        stream = BytesIO()
-        picture.save(stream, "JPEG", quality=85)
-        data = b64encode(stream.getvalue()).decode()
-        return f'<img alt="{escape(hit.path)}" src="data:image/jpeg;base64,{data}">'

@@ -18,7 +18,8 @@ class Normalised(nn.Module):
 
     Args:
         network: normalised images (B, 3, H, W) float32 -> logits (B, C).
-        mean, std: (3,) of the training images in [0, 1].
+        mean: of the training images, (3,) in [0, 1].
+        std: of the training images, (3,).
     """
 
     mean: Tensor

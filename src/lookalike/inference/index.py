@@ -210,8 +210,13 @@ class Index(IndexedImages):
 
         Args:
             vectors: (Q, D) or (D,), of length 1.
-            k, where, threshold, within, fold_duplicates, rerank: as in `search`.
+            k: hits a query; the filters and options below are those of `search`.
+            where: see there.
+            threshold: see there.
+            within: see there.
             exclude: of each query the ids of items that it does not find.
+            fold_duplicates: see `search`.
+            rerank: see `search`.
         """
         vectors = np.atleast_2d(np.asarray(vectors, np.float32))
         dimensions = self.store.generation.dimensions

@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 import yaml
 from numpy.typing import NDArray
+from PIL import Image
 
 from lookalike.errors import InputError
+from lookalike.notebook import beside, captioned, paragraph, table, thumbnail
 from lookalike.reports.curves import Curve, read_curves
+from lookalike.reports.tables import title
 
 FINISHED = "metrics.json"
 QUERY_VALUES = "queries.npz"  # of the test: ids, and by the name of a metric its values
+WIDE = 320  # pixels of a picture of a run, in a notebook
 SEED, FOLD = "seed", "data.fold"
 REPETITIONS = (SEED, FOLD)  # runs that differ in nothing else repeat one setting
 # parsing by libyaml, where PyYAML has it, is ten times faster
@@ -60,6 +64,23 @@ class SavedRun:
     def trained(self) -> bool:
         """Whether it is more than a starting point that was measured."""
         return self.config.get("trainer.max_epochs") != 0 and self.metrics.get("epoch") != 0
+
+    def _repr_html_(self) -> str:
+        scores = {n: v for n in self.metrics if n.startswith("test/") and (v := self.number(n))}
+        before = [self.number(f"epoch_0/{name}") for name in scores]
+        lines = [
+            [title(name.removeprefix("test/")), _short(start), _short(score)]
+            for (name, score), start in zip(scores.items(), before, strict=True)
+        ]
+        pictures = [
+            captioned(thumbnail(Image.open(file), file.name, WIDE), [file.name], WIDE)
+            for file in sorted(self.folder.glob("*.png"))
+        ]
+        return (
+            paragraph(self.name, bold=True)
+            + table(["test", "before training", f"epoch {self.metrics.get('epoch')}"], lines)
+            + beside(pictures)
+        )
 
     def number(self, name: str) -> float | None:
         """A number of metrics.json, or None where there is none."""
@@ -136,6 +157,11 @@ def flattened(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
             yield from flattened(value, f"{above}.{key}" if above else str(key))
     elif above:
         yield above, json.dumps(node) if isinstance(node, list | dict) else node
+
+
+def _short(value: float | None) -> str:
+    """A score with four digits, a count without."""
+    return "" if value is None else f"{value:.4f}" if value <= 1 else f"{value:.0f}"
 
 
 def _finished(place: Path) -> Iterator[Path]:

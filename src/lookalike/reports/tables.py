@@ -12,6 +12,7 @@ from rich.table import Table as Drawn
 from rich.text import Text
 
 from lookalike.evaluation.lengths import AT_LENGTH
+from lookalike import notebook
 
 SPOKEN = {
     "ami": "AMI",
@@ -57,6 +58,11 @@ class Table:
     names: int = 1
     notes: Sequence[str] = ()
     title: str | None = None
+
+    def _repr_html_(self) -> str:
+        above = notebook.paragraph(self.title, bold=True) if self.title else ""
+        below = "".join(map(notebook.paragraph, self.notes))
+        return above + notebook.table(self.head, self.lines) + below
 
 
 def title(metric: str) -> str:

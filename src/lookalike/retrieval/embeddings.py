@@ -18,6 +18,7 @@ from lookalike.data.images import Batch
 from lookalike.errors import InputError
 from lookalike.files import writing
 from lookalike.models.racing import Racing
+from lookalike.notebook import SHOWN, paragraph, table
 
 FINITE_AT_ONCE = 4096  # rows
 COLUMNS = ("vectors", "labels", "ids", "exclusion_ids")  # of a saved file
@@ -63,6 +64,14 @@ class Embeddings:
         first = self.vectors[:, :length]
         norms = np.linalg.norm(first, axis=1, keepdims=True)
         return replace(self, vectors=first / np.maximum(norms, np.float32(1e-12)), fingerprint="")
+
+    def _repr_html_(self) -> str:
+        size, classes = self.vectors.shape[1], len(np.unique(self.labels))
+        by = f", by the network {self.fingerprint}" if self.fingerprint else ""
+        begun = [", ".join(f"{x:.3f}" for x in v[:4]) + ", ..." for v in self.vectors[:SHOWN]]
+        return paragraph(
+            f"{len(self)} embeddings of {size} dimensions, {classes} classes{by}"
+        ) + table(["id", "label", "vector"], zip(self.ids, self.labels, begun, strict=False))
 
     def save(self, file: str | Path, **more: NDArray) -> Path:
         """Write plain arrays into one compressed .npz file, whole or not at all; returns its path.

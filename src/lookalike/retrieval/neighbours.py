@@ -13,6 +13,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.notebook import SHOWN, paragraph, table
 from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_exclusion
 from lookalike.retrieval.engines import Engines
 from lookalike.retrieval.exact import BLOCK, first_keys, whole_keys
@@ -34,6 +35,22 @@ class Neighbours:
     scores: NDArray[np.float32]
     relevant: NDArray[np.bool_]
     n_relevant: NDArray[np.int64]
+
+    def _repr_html_(self) -> str:
+        queries, k = self.ids.shape
+        lines = [
+            [query, *(self._cell(query, place) for place in range(min(k, SHOWN)))]
+            for query in range(min(queries, SHOWN))
+        ]
+        head = ["query", *(str(place + 1) for place in range(min(k, SHOWN)))]
+        said = "id, cosine similarity, ✓ where it is relevant"
+        return paragraph(f"the {k} nearest of {queries} queries: {said}") + table(head, lines)
+
+    def _cell(self, query: int, place: int) -> str:
+        if self.ids[query, place] < 0:
+            return "-"
+        mark = " ✓" if self.relevant[query, place] else ""
+        return f"{self.ids[query, place]}: {self.scores[query, place]:.3f}{mark}"
 
 
 class Gallery:

@@ -17,6 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lookalike.notebook import SHOWN, paragraph, table
 from lookalike.retrieval.candidates import Candidates, Engine
 from lookalike.retrieval.counting import PLACES, Relevant
 from lookalike.retrieval.embeddings import Embeddings, count_relevant
@@ -46,6 +47,14 @@ class Ranks:
     query: NDArray[np.int64]
     rank: NDArray[np.int64]
     n_relevant: NDArray[np.int64]
+
+    def _repr_html_(self) -> str:
+        queries = range(min(len(self.n_relevant), SHOWN))
+        first = [", ".join(map(str, self.rank[self.query == query][:10])) for query in queries]
+        lines = zip(queries, self.n_relevant, first, strict=False)
+        return paragraph(f"ranks of the relevant items of {len(self.n_relevant)} queries") + table(
+            ["query", "relevant items", "at the ranks"], lines
+        )
 
     @property
     def place(self) -> NDArray[np.int64]:
