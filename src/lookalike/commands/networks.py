@@ -8,8 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 from lookalike.config import as_list, build, check_arguments
 from lookalike.config_folder import config_folder
 from lookalike.errors import InputError
-from lookalike.inference.checkpoint import weights_alone
-from lookalike.inference.network import Network, is_exported, network_in, pretrained_network
+from lookalike.inference.network import Network, network_in, pretrained_network
 from lookalike.inference.pretrained import pretrained_content
 
 
@@ -42,18 +41,13 @@ def check_one_network(config: DictConfig) -> None:
         )
 
 
-def content_of(config: DictConfig) -> dict[str, Any]:
-    """The same network as the content of a checkpoint, to be saved with an index."""
+def network_of_index(config: DictConfig) -> str | dict[str, Any]:
+    """The same network as an index keeps it: a file, or the content of a checkpoint."""
     checkpoints = as_list(config.checkpoint)
     if len(checkpoints) > 1:
         raise InputError("an index has one network: give one checkpoint=")
-    if checkpoints and is_exported(checkpoints[0]):
-        raise InputError(
-            f"an index keeps its network as a checkpoint, and {checkpoints[0]} is an exported "
-            "one: give the checkpoint that it was exported from"
-        )
     if checkpoints:
-        return weights_alone(Path(str(checkpoints[0])))
+        return str(checkpoints[0])
     parts: list[Any] = [
         OmegaConf.to_container(each, resolve=True)
         for each in (pretrained_backbone(config), config.pooling)

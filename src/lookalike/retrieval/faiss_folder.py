@@ -111,10 +111,18 @@ class FaissFolder:
         with self.alone():
             self.change(np.zeros(0, np.int64), items, [vectors])
 
-    def remove(self, ids: NDArray[np.int64]) -> None:
-        """Forget the vectors of these ids; see `Store`."""
+    def remove(self, ids: NDArray[np.int64] | None = None, where: str | None = None) -> None:
+        """Forget the vectors of these ids, or those that a filter keeps; see `Store`."""
         with self.alone():
-            self.change(ids, self.columns.slice(0, 0), [])
+            if where is not None:
+                ids = self.ids[rows_where(where, self.columns)]
+            if ids is not None:
+                self.change(ids, self.columns.slice(0, 0), [])
+
+    def items(self, ids: NDArray[np.int64]) -> pa.Table:
+        """The columns of these ids; see `Store`."""
+        rows = self.rows_of(ids)
+        return self.columns.take(pa.array(rows[rows >= 0]))
 
     def change(
         self,
