@@ -1,4 +1,4 @@
-"""An index whose vectors are in a database: the verbs, and the neighbours of an index in a folder."""
+"""An index whose vectors are in a database finds what an index in a folder finds."""
 
 import csv
 import json
@@ -15,10 +15,23 @@ from PIL import Image
 from lookalike import Index
 from lookalike.errors import InputError
 from lookalike.inference.database_index import DatabaseIndex
+from test_export import needs_onnxruntime
+from test_index_network import saved_twice
 
 Cli = Callable[..., Any]
-pytestmark = pytest.mark.filterwarnings("ignore")  # of the clients' own
+# the clients have warnings of their own
+pytestmark = [needs_onnxruntime, pytest.mark.filterwarnings("ignore")]
 WORKERS = ("num_workers=0", "device=cpu")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return saved_twice(tmp_path_factory.mktemp("networks"))
+
+
+@pytest.fixture
+def photos(class_folders: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(class_folders, tmp_path / "photos")
 
 
 @pytest.fixture(
@@ -47,8 +60,13 @@ def test_the_verbs_find_what_an_index_in_a_folder_finds(
     assert "vectors.db" in capsys.readouterr().out
     assert cli(*build, "out=f") == 96
     query = (f"images={photos / 'class03'}", "k=3", *WORKERS)
-    asked = {"": (), "filtered": ("where=class in ('class01', 'class02')",), "class": ("class=class05",),
-             "high": ("threshold=0.999",), "other": (f"negatives={photos / 'class01'}",)}  # fmt: skip
+    asked = {
+        "": (),
+        "filtered": ("where=class in ('class01', 'class02')",),
+        "class": ("class=class05",),
+        "high": ("threshold=0.999",),
+        "other": (f"negatives={photos / 'class01'}",),
+    }
     for name, given in asked.items():
         for index in "df":
             cli("search", f"index={index}", *query, *given, f"hydra.run.dir={index}{name}")

@@ -28,10 +28,8 @@ SIAMESE = {"channels": [8], "hidden": [16], "image_size": 20, "mean": [0.5] * 3,
 pytestmark = needs_onnxruntime
 
 
-@pytest.fixture(scope="module")
-def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A checkpoint, and the same network exported."""
-    folder = tmp_path_factory.mktemp("networks")
+def saved_twice(folder: Path) -> tuple[Path, Path]:
+    """A tiny network as a checkpoint, and the same exported."""
     torch.manual_seed(0)
     torch.save(siamese_backbone(**SIAMESE).network.state_dict(), folder / "w.pth")
     backbone = {
@@ -43,6 +41,11 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     network = network_in(folder / "net.ckpt")
     write_exported(folder / "net.onnx", exported(network, "onnx", [pictures(3, size=20)])[0])
     return folder / "net.ckpt", folder / "net.onnx"
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    return saved_twice(tmp_path_factory.mktemp("networks"))
 
 
 @pytest.fixture

@@ -110,7 +110,9 @@ def _check(config: DictConfig) -> int:
 
 def _tune(config: DictConfig) -> int:
     opened = _in_folder(config)
-    curve = tune_index(opened, config.recall, config.k, config.kind, config.lists, config.wait)
+    curve = tune_index(
+        opened.store, config.recall, config.k, config.kind, config.lists, config.wait
+    )
     print_curve(curve)
     draw_curve(curve, Path(config.paths.run) / "tuning.png")
     print(Path(config.paths.run) / "tuning.png")

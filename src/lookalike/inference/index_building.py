@@ -61,8 +61,8 @@ def check_in_folder(folder: str | Path) -> None:
     if (Path(folder) / IN_DATABASE).is_file():
         raise InputError(
             f"the vectors of {folder} are in a database (see {IN_DATABASE} in it), which only "
-            "`lookalike search` and `lookalike index add`, `remove` and `info` can ask. For anything "
-            "else build an index without store=."
+            "`lookalike search` and `lookalike index add`, `remove` and `info` can ask. For more "
+            "build an index without store=."
         )
 
 

@@ -18,7 +18,7 @@ def qdrant_filter(text: str, models: Any) -> Any:
     Raises:
         InputError: it does not parse, or Qdrant has no words for it.
     """
-    return _written(parsed(text), models)
+    return models.Filter(must=[_written(parsed(text), models)])
 
 
 def _written(node: Any, models: Any) -> Any:
