@@ -57,7 +57,7 @@ class Load:
         p50, p99 = self.p50_and_p99
         return (
             f"{CLIENTS} clients, {SECONDS} s: {dict(self.statuses)}, p50 {p50:.3f} s, "
-            f"p99 {p99:.3f} s, {self.memory[WARM] / 2**20:.0f} MiB, {self.grown:+.0f} MiB at the end"
+            f"p99 {p99:.3f} s, {self.memory[WARM] / 2**20:.0f} MiB, {self.grown:+.0f} MiB more"
         )
 
 

@@ -71,7 +71,7 @@ def test_every_script_is_known() -> None:
         or " settings, " in text
     }
     assert composing == set(COMPOSED)
-    assert len(SCRIPTS) == 25
+    assert len(SCRIPTS) == 26
 
 
 def _marked(script: str) -> object:

@@ -20,7 +20,7 @@ from lookalike.retrieval import flat_search
 from lookalike.retrieval.generation import Generation, check, read_generation
 from lookalike.retrieval.inverted import read_faiss
 from lookalike.retrieval.inverted_search import InvertedSearch
-from lookalike.retrieval.item_files import read_items
+from lookalike.retrieval.item_files import read_items, taken
 from lookalike.retrieval.structure import first_structure
 from lookalike.retrieval.vector_file import open_vectors
 from lookalike.retrieval.where import where as rows_where
@@ -122,7 +122,7 @@ class FaissFolder:
     def items(self, ids: NDArray[np.int64]) -> pa.Table:
         """The columns of these ids; see `Store`."""
         rows = self.rows_of(ids)
-        return self.columns.take(pa.array(rows[rows >= 0]))
+        return taken(self.columns, rows[rows >= 0])
 
     def change(
         self,
