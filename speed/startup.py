@@ -95,7 +95,7 @@ def in_use(rounds: int) -> Table:
         index = f"{folder}/pictures.index"
         pictures = Path(images.removeprefix("images=")).parents[1]
         _output(LOOKALIKE, "index", "build", f"images={pictures}", f"out={index}", checkpoint)
-        asked = [images, f"index={index}", f"hydra.run.dir={folder}/search"]
+        asked = [images, f"index={index}", "within=all", f"hydra.run.dir={folder}/search"]
         seconds = take_turns(
             {
                 TORCH: lambda: _output(sys.executable, "-c", TORCH),
