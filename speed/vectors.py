@@ -10,7 +10,7 @@ Contenders take turns, query by query. FAISS alone searches the same lists with 
 import argparse
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -156,7 +156,7 @@ def one_kind(store: FaissFolder, kind: str, built: float, lance: Rival | None, q
         with store.alone():
             store.restructure(wanted=kind)
     seconds = built + perf_counter() - started
-    probes = tune_index(store, 0.99, K).chosen
+    probes = 0 if kind == "flat" else tune_index(store, 0.99, K).chosen
     alone = "FAISS alone"
     contenders: dict[str, Search] = {
         alone: bare(store, kind),
@@ -211,40 +211,44 @@ def main() -> None:
     parser.add_argument("--weights", required=True, help="of MobileNetV2")
     parser.add_argument("--rivals", help="interpreter with LanceDB")
     parser.add_argument("--vectors", type=int, default=1_000_000)
-    parser.add_argument("--milvus", type=int, default=50_000, help="vectors; 0 leaves it out")
+    parser.add_argument("--milvus", type=int, default=20_000, help="vectors; 0 leaves it out")
     parser.add_argument("--dimensions", type=int, nargs="+", default=[128, 512])
     parser.add_argument("--kinds", nargs="+", default=list(QUERIES))
     options = parser.parse_args()
     cache = Path(tempfile.gettempdir()) / "lookalike_speed_features.npy"
     features = real_features(options.images, options.weights, cache)
-    tables = []
     for dimensions in options.dimensions:
         with tempfile.TemporaryDirectory() as place:
-            folder = Path(place)
-            queries = next(noisy(features, 1000, dimensions, seed=1))
-            started = perf_counter()
-            store = FaissFolder.create(folder / "index", dimensions, "flat")
-            vectors = np.concatenate(list(noisy(features, options.vectors, dimensions, seed=0)))
-            ids = np.arange(len(vectors))
-            started = perf_counter()
-            store.add(ids, vectors, pa.table({"id": ids}))
-            built = perf_counter() - started
-            np.save(folder / "vectors.npy", vectors)
-            np.save(folder / "queries.npy", queries)
-            exact = store.exactly(queries[:200], K)[0]
-            np.save(folder / "exact.npy", exact)
-            few = vectors[: options.milvus].copy()
-            del vectors
-            worker = Path(__file__).with_name("lance_worker.py")
-            lance = Rival(options.rivals, str(worker), place) if options.rivals else None
-            tables += [
-                one_kind(store, kind, built, lance, queries, exact) for kind in options.kinds
-            ]
-            if lance is not None:
-                lance.close()
-            if options.milvus:
-                tables.append(in_milvus(few, ids[: len(few)], queries, folder))
-    write("vectors", tables)
+            tables: list[Table] = []
+            for table in every_table(features, dimensions, Path(place), options):
+                tables.append(table)
+                write(f"vectors_{dimensions}", tables)  # what is measured stays if the next fails
+
+
+def every_table(
+    features: Vectors, dimensions: int, folder: Path, options: argparse.Namespace
+) -> Iterator[Table]:
+    """Of vectors of one length."""
+    queries = next(noisy(features, 1000, dimensions, seed=1))
+    vectors = np.concatenate(list(noisy(features, options.vectors, dimensions, seed=0)))
+    ids = np.arange(len(vectors))
+    store = FaissFolder.create(folder / "index", dimensions, "flat")
+    started = perf_counter()
+    store.add(ids, vectors, pa.table({"id": ids}))
+    built = perf_counter() - started
+    few = vectors[: options.milvus].copy()
+    exact = store.exactly(queries[:200], K)[0]
+    for name, content in {"vectors": vectors, "queries": queries, "exact": exact}.items():
+        np.save(folder / f"{name}.npy", content)
+    del vectors
+    worker = str(Path(__file__).with_name("lance_worker.py"))
+    lance = Rival(options.rivals, worker, str(folder)) if options.rivals else None
+    for kind in options.kinds:
+        yield one_kind(store, kind, built, lance if kind != "ivf" else None, queries, exact)
+    if lance is not None:
+        lance.close()
+    if options.milvus:
+        yield in_milvus(few, ids[: len(few)], queries, folder)
 
 
 if __name__ == "__main__":
