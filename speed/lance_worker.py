@@ -73,7 +73,7 @@ def measured(
 
 def ids(table: Any, kind: str, probes: int, query: np.ndarray) -> list[int]:
     """Of the nearest to one query."""
-    search = table.search(query).distance_type("dot").limit(K).select(["id"])
+    search = table.search(query).distance_type("dot").limit(K).select(["id", "_distance"])
     if kind != "flat":
         search = search.nprobes(probes).refine_factor(REFINED)
     return search.to_arrow()["id"].to_pylist()

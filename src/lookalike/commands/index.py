@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,10 @@ def _build(config: DictConfig) -> int:
         Path(config.out), _source(config), network_of_index(config), as_list(config.trust), into,
         config.wait,
     )  # fmt: skip
-    made = _open(config, config.out)
-    _tell(made)
-    print(f"Ask it: lookalike search index={config.out} images=photo.jpg")
-    return len(made)
+    with closing(_open(config, config.out)) as made:
+        _tell(made)
+        print(f"Ask it: lookalike search index={config.out} images=photo.jpg")
+        return len(made)
 
 
 def _source(config: DictConfig) -> Source:
@@ -73,13 +74,13 @@ def _into(config: DictConfig) -> Into:
 
 
 def _add(config: DictConfig) -> dict[str, int]:
-    opened = _opened(config)
-    return _counted(opened, opened.add(_images(config), config.wait))
+    with closing(_opened(config)) as opened:
+        return _counted(opened, opened.add(_images(config), config.wait))
 
 
 def _remove(config: DictConfig) -> dict[str, int]:
-    opened = _opened(config)
-    return _counted(opened, opened.remove(config.where, as_list(config.ids), config.wait))
+    with closing(_opened(config)) as opened:
+        return _counted(opened, opened.remove(config.where, as_list(config.ids), config.wait))
 
 
 def _update(config: DictConfig) -> dict[str, int]:
@@ -88,10 +89,11 @@ def _update(config: DictConfig) -> dict[str, int]:
 
 
 def _info(config: DictConfig) -> dict[str, Any]:
-    opened = _opened(config)
-    for name, value in opened.info().items():
+    with closing(_opened(config)) as opened:
+        about = opened.info()
+    for name, value in about.items():
         print(f"{name:<12}{', '.join(map(str, value)) if isinstance(value, list) else value}")
-    return opened.info()
+    return about
 
 
 def _check(config: DictConfig) -> int:
@@ -109,10 +111,8 @@ def _check(config: DictConfig) -> int:
 
 
 def _tune(config: DictConfig) -> int:
-    opened = _in_folder(config)
-    curve = tune_index(
-        opened.store, config.recall, config.k, config.kind, config.lists, config.wait
-    )
+    store = _in_folder(config).store
+    curve = tune_index(store, config.recall, config.k, config.kind, config.lists, config.wait)
     print_curve(curve)
     draw_curve(curve, Path(config.paths.run) / "tuning.png")
     print(Path(config.paths.run) / "tuning.png")

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,13 @@ def _in_gallery(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> Search
 
 
 def _in_index(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> SearchResults:
-    index = _index(config)
+    with closing(_index(config)) as index:
+        return _answered(config, checkpoints, index)
+
+
+def _answered(
+    config: DictConfig, checkpoints: Sequence[Checkpoint], index: Index | DatabaseIndex
+) -> SearchResults:
     network = _network(config, checkpoints) if config.checkpoint else index.network
     check_same_network(index.info(), network)
     if not checkpoints and network.checkpoint:
@@ -120,7 +127,11 @@ def _in_index(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> SearchRe
         places = places[:1]
     if isinstance(index, DatabaseIndex):
         return search_database(index, queries, features, places, question)
-    return search_index(index, queries, features, places, question)
+    results = search_index(index, queries, features, places, question)
+    if "vectors" not in index.store.generation.about:  # those may be of tars, or of other machines
+        for path in results.gallery.paths.tolist():
+            index.check_there(Path(path))
+    return results
 
 
 def _index(config: DictConfig) -> Index | DatabaseIndex:

@@ -91,7 +91,12 @@ def _items(index: DatabaseIndex, ids: NDArray[np.int64]) -> pa.Table:
     if not found.num_rows:
         return OWN.empty_table()
     rest = [name for name in found.column_names if name not in OWN.names]
-    own = {field.name: found[field.name].cast(field.type) for field in OWN}
+    nothing = pa.nulls(found.num_rows)
+    every = {
+        **dict.fromkeys(OWN.names, nothing),
+        **dict(zip(found.column_names, found, strict=True)),
+    }
+    own = {field.name: every[field.name].cast(field.type) for field in OWN}
     return pa.table(own | {name: found[name] for name in rest})
 
 

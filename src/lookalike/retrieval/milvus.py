@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
-from lookalike.retrieval.store import other_dimensions
+from lookalike.retrieval.store import other_dimensions, table_of
 from lookalike.retrieval.where import parsed
 
 AT_ONCE = 1000  # rows a request
@@ -90,7 +90,7 @@ class MilvusStore:
             for some in _blocks(ids)
             for row in self.client.get(self.collection, ids=some, output_fields=["*"])
         ]
-        return pa.Table.from_pylist(found)
+        return table_of(found)
 
     def __len__(self) -> int:
         """How many vectors are held."""

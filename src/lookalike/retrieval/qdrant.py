@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import InputError
 from lookalike.retrieval.qdrant_filter import qdrant_filter
-from lookalike.retrieval.store import other_dimensions
+from lookalike.retrieval.store import other_dimensions, table_of
 
 AT_ONCE = 1000  # rows a request
 
@@ -70,7 +70,7 @@ class QdrantStore:
     def items(self, ids: NDArray[np.int64]) -> pa.Table:
         """The columns of these ids; see `Store.items`."""
         found = self.client.retrieve(self.collection, ids.tolist())
-        return pa.Table.from_pylist([{**point.payload, "id": point.id} for point in found])
+        return table_of([{**point.payload, "id": point.id} for point in found])
 
     def __len__(self) -> int:
         """How many vectors are held."""

@@ -4,7 +4,8 @@
 which one is used.
 """
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -59,6 +60,12 @@ class Store(Protocol):
     def close(self) -> None:
         """Give back what is held open; nothing else may be called afterwards."""
         ...
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows of a database as a table; what a row lacks is null."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: [row.get(name) for row in rows] for name in names})
 
 
 def other_dimensions(collection: str, found: int, wanted: int) -> InputError:
