@@ -1,16 +1,21 @@
-"""`index build` beside the embedder alone: what files, checksums and items cost.
+"""An index in use: `index build` beside the embedder alone, `search` beside importing torch.
 
     python speed/indexing.py --images PHOTOS --weights FILE
 
-Both decode the same files and run MobileNetV2 in PyTorch; one keeps the vectors in memory.
+The embedder alone decodes the same files and runs MobileNetV2 in PyTorch, too, and keeps the
+vectors in memory. `search` is a process that is started anew, answers for one photograph and draws
+its sheet.
 """
 
 import argparse
+import subprocess
+import sys
 import tempfile
 from itertools import count
 from pathlib import Path
 from typing import Any
 
+from omegaconf import DictConfig
 from side_by_side import ROUNDS, Table, rows, take_turns, write
 
 from lookalike import Index, compose
@@ -26,7 +31,52 @@ from lookalike.retrieval.embeddings import embed
 COMMAND = "python speed/indexing.py --images PHOTOS --weights FILE"
 PACKAGES = ("torch", "torchvision", "numpy", "pyarrow")
 ALONE, OURS = "the embedder alone, images to vectors", "lookalike, Index.build"
-BATCH, TORCH = 64, EmbeddingEngine("torch")
+TORCH, SEARCH = "import torch", "lookalike search, one photograph in an index"
+BATCH, ENGINE = 64, EmbeddingEngine("torch")
+
+
+def building(config: DictConfig, paths: list[str], place: Path, rounds: int) -> Table:
+    """Images a second; the first index that is built is `place`/index0."""
+    network, content = given_network(config), network_of_index(config)
+    listed = place / "images.csv"
+    listed.write_text("path,label\n" + "".join(f"{path},a\n" for path in paths))
+    numbers = count()
+
+    def alone() -> None:
+        records = find_labelled(str(listed))
+        loaded = MeasuredImages(records, {"test": network.view}, BATCH, None)
+        compute: Any = ENGINE.faster(network.embedder, "unnormalised")
+        embed(compute, loaded.loader(records.every_id), CPU)
+
+    def ours() -> None:
+        folder = place / f"index{next(numbers)}"
+        Index.build(listed, folder, content, "cpu", (), ENGINE, Reading(BATCH, None))
+
+    seconds = take_turns({ALONE: alone, OURS: ours}, rounds)
+    values = {name: tuple(len(paths) / each for each in some) for name, some in seconds.items()}
+    told = rows(values, ALONE, {OURS: 0.95}, lower_is_better=False)
+    size = network.embedder.backbone.image_size
+    title = f"index build: {len(paths)} photographs, MobileNetV2 at {size} px"
+    return Table(title, COMMAND, "images/s", ALONE, told, [], PACKAGES)
+
+
+def searching(photograph: str, place: Path, rounds: int) -> Table:
+    """Seconds from the command to the end of its process."""
+    lookalike = str(Path(sys.executable).with_name("lookalike"))
+    asked = [f"index={place / 'index0'}", f"images={photograph}", f"hydra.run.dir={place}/search"]
+
+    def run(*command: str) -> None:
+        subprocess.run(command, check=True, capture_output=True)
+
+    seconds = take_turns(
+        {
+            TORCH: lambda: run(sys.executable, "-c", TORCH),
+            SEARCH: lambda: run(lookalike, "search", *asked),
+        },
+        rounds,
+    )
+    told = rows(seconds, TORCH, {SEARCH: 1 / 1.3})
+    return Table("search in an existing index", COMMAND, "s", TORCH, told, [], PACKAGES)
 
 
 def main() -> None:
@@ -43,30 +93,14 @@ def main() -> None:
         ["backbone=mobilenet_v2", f"backbone.weights={options.weights}",
          f"backbone.image_size={options.size}"],
     )  # fmt: skip
-    every = find_labelled(options.images).paths.tolist()
-    paths = [str(path) for path in every[: options.count]]
-    network, content = given_network(config), network_of_index(config)
-
-    with tempfile.TemporaryDirectory() as place:
-        numbers = count()
-
-        def alone() -> None:
-            records = find_labelled(listed)
-            images = MeasuredImages(records, {"test": network.view}, BATCH, None)
-            compute: Any = TORCH.faster(network.embedder, "unnormalised")
-            embed(compute, images.loader(records.every_id), CPU)
-
-        def ours() -> None:
-            folder = Path(place) / f"index{next(numbers)}"
-            Index.build(listed, folder, content, "cpu", (), TORCH, Reading(BATCH, None))
-
-        listed = f"{place}/images.csv"
-        Path(listed).write_text("path,label\n" + "".join(f"{path},a\n" for path in paths))
-        seconds = take_turns({ALONE: alone, OURS: ours}, options.rounds)
-    values = {name: tuple(len(paths) / each for each in some) for name, some in seconds.items()}
-    told = rows(values, ALONE, {OURS: 0.95}, lower_is_better=False)
-    title = f"index build: {len(paths)} photographs, MobileNetV2 at {options.size} px"
-    write("indexing", [Table(title, COMMAND, "images/s", ALONE, told, [], PACKAGES)])
+    paths = [str(path) for path in find_labelled(options.images).paths[: options.count]]
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        tables = [
+            building(config, paths, place, options.rounds),
+            searching(paths[0], place, options.rounds),
+        ]
+    write("indexing", tables)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,6 @@ LOOKALIKE = str(Path(sys.executable).with_name("lookalike"))
 HELP, BARE, FIRST = "lookalike --help", IMPORTS, "lookalike train, to its first step"
 TORCH, LOAD = "import torch", "import lookalike; lookalike.load_embedder"
 CLASSIFY = "lookalike classify, one picture, MobileNetV2"
-SEARCH = "lookalike search, one picture in an index, MobileNetV2"
 STAGES = {  # the mark at the end of a stage
     "libraries": "torch, Lightning and Hydra imported",
     "lookalike": "lookalike imported",
@@ -90,23 +89,16 @@ def trained(folder: str) -> list[str]:
 def in_use(rounds: int) -> Table:
     """What uses a trained network, beside importing torch."""
     with tempfile.TemporaryDirectory() as folder:
-        images, checkpoint = trained(folder)
-        options = [images, checkpoint, f"hydra.run.dir={folder}/classify"]
-        index = f"{folder}/pictures.index"
-        pictures = Path(images.removeprefix("images=")).parents[1]
-        _output(LOOKALIKE, "index", "build", f"images={pictures}", f"out={index}", checkpoint)
-        asked = [images, f"index={index}", "within=all", f"hydra.run.dir={folder}/search"]
+        options = [*trained(folder), f"hydra.run.dir={folder}/classify"]
         seconds = take_turns(
             {
                 TORCH: lambda: _output(sys.executable, "-c", TORCH),
                 LOAD: lambda: _output(sys.executable, "-c", LOAD),
                 CLASSIFY: lambda: _output(LOOKALIKE, "classify", *options),
-                SEARCH: lambda: _output(LOOKALIKE, "search", *asked),
             },
             rounds,
         )
-    # at most 1.5, 2 and 1.3 times importing torch
-    targets = {LOAD: 1 / 1.5, CLASSIFY: 1 / 2, SEARCH: 1 / 1.3}
+    targets = {LOAD: 1 / 1.5, CLASSIFY: 1 / 2}  # at most 1.5 and 2 times importing torch
     title = "Using a trained network, beside importing torch"
     return Table(title, COMMAND, "s", TORCH, rows(seconds, TORCH, targets))
 
