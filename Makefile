@@ -42,10 +42,13 @@ tutorials: $(READY) ## run docs/tutorials/*.ipynb and keep what they show (args:
 LOOKALIKE_DATA ?= data
 RIVALS := .rivals/bin/python
 TOPICS := startup memory large_batches losses input evaluation whole_ranking gallery training training_accuracy embedding frozen \
-	input_accuracy processes gpu
+	input_accuracy processes indexing vectors serving gpu
 NEEDS_input := --images $(LOOKALIKE_DATA)/flowers-102 --rivals $(RIVALS)
 NEEDS_evaluation := --rivals $(RIVALS)
-WITH_WEIGHTS := training training_accuracy embedding frozen input_accuracy processes
+NEEDS_vectors := --images $(LOOKALIKE_DATA)/flowers-102 --rivals $(RIVALS)
+NEEDS_indexing := --images $(LOOKALIKE_DATA)/flowers-102
+NEEDS_serving := --images $(LOOKALIKE_DATA)/flowers-102
+WITH_WEIGHTS := training training_accuracy embedding frozen input_accuracy processes indexing vectors serving
 
 bench: $(READY) .rivals/.ready ## time us beside others, more than two hours (args: WEIGHTS=file of MobileNetV2, TOPICS="input training")
 	$(foreach topic,$(TOPICS),$(BIN)/python speed/$(topic).py $(NEEDS_$(topic)) \

@@ -40,6 +40,7 @@ FOUND = {
     "rerank": 4,
     "sampler": 6,
     "scheduler": 3,
+    "store": 2,
     "sweep": 5,
     "trainer": 5,
     "transform": 5,
@@ -93,6 +94,7 @@ ELSEWHERE = {
     "paths=": "every command line composes it",
     "recipe=": "data=drawn brings it",
     "report=": "test_reports.py",
+    "store=": "test_database_index.py",
     "sweep=": "test_every_sweep_composes",
     "trainer=ddp": "test_distributed.py",
 }

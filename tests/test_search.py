@@ -239,7 +239,8 @@ def test_a_pretrained_backbone_searches_without_training(
         "backbone.channels=[4]", "backbone.hidden=[8]", "k=3", "hydra.run.dir=s",
     ]  # fmt: skip
     assert cli("search", *given) == 1
-    embedder, view = pretrained_embedder(backbone, AveragePooling())
+    whole, view = pretrained_embedder(backbone, AveragePooling())
+    embedder = whole.for_measuring()
     paths = sorted(class_folders.glob("*/*.png"))
     with torch.inference_mode():
         vectors = embedder(view([decode(path) for path in paths])).numpy()

@@ -14,7 +14,11 @@ from lookalike.config import check_arguments
 
 FOLDER = CHECKOUT / "speed"
 SCRIPTS = sorted(file.stem for file in FOLDER.glob("*.py"))
-RIVALS = ("cache_worker", "oml_worker")  # run by another interpreter, with the rivals' packages
+RIVALS = (
+    "cache_worker",
+    "lance_worker",
+    "oml_worker",
+)  # run by another interpreter, with the rivals' packages
 
 MEMORY = {"loss=cross_batch_memory": ["loss.memory_size=16"]}
 Configurations = Callable[[ModuleType, Path], list[DictConfig]]
@@ -68,7 +72,7 @@ def test_every_script_is_known() -> None:
         or " settings, " in text
     }
     assert composing == set(COMPOSED)
-    assert len(SCRIPTS) == 23
+    assert len(SCRIPTS) == 27
 
 
 def _marked(script: str) -> object:

@@ -15,7 +15,7 @@ from lookalike.errors import InputError
 from lookalike.inference.regions import Regions, matching_regions
 
 VIEW = 448  # side of the pictures, pixels
-NO_MAP = "This network has no feature map that shows regions: it pools them itself."
+NO_MAP = "This network has no feature map that shows regions: it is exported, or pools them itself."
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
@@ -82,6 +81,8 @@ def used_alone(folder: Path) -> Iterator[None]:
     Raises:
         InputError: another process holds it.
     """
+    from filelock import FileLock, Timeout  # 0.1 s that only training needs
+
     try:
         with FileLock(folder / LOCK).acquire(timeout=0):
             yield

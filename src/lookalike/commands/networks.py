@@ -9,7 +9,7 @@ from lookalike.config import as_list, build, check_arguments
 from lookalike.config_folder import config_folder
 from lookalike.errors import InputError
 from lookalike.inference.checkpoint import shortened, weights_alone
-from lookalike.inference.network import Network, is_exported, network_in, pretrained_network
+from lookalike.inference.network import Network, network_in, pretrained_network
 from lookalike.inference.pretrained import pretrained_content
 
 
@@ -47,19 +47,14 @@ def check_one_network(config: DictConfig) -> None:
         )
 
 
-def content_of(config: DictConfig) -> dict[str, Any]:
-    """The same network as the content of a checkpoint, to be saved with an index."""
+def network_of_index(config: DictConfig) -> str | dict[str, Any]:
+    """The same network as an index keeps it: a file, or the content of a checkpoint."""
     checkpoints = as_list(config.checkpoint)
     if len(checkpoints) > 1:
         raise InputError("an index has one network: give one checkpoint=")
-    if checkpoints and is_exported(checkpoints[0]):
-        raise InputError(
-            f"an index keeps its network as a checkpoint, and {checkpoints[0]} is an exported "
-            "one: give the checkpoint that it was exported from"
-        )
     if checkpoints:
-        content = weights_alone(Path(str(checkpoints[0])))
-        return content if config.length is None else shortened(content, config.length)
+        file = Path(str(checkpoints[0]))
+        return str(file) if config.length is None else shortened(weights_alone(file), config.length)
     parts: list[Any] = [
         OmegaConf.to_container(each, resolve=True)
         for each in (pretrained_backbone(config), config.pooling)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,15 @@ from lookalike.errors import InputError
 from lookalike.inference.asking import Question
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.inference.classifier import Classifier, classifier_in, classify, with_unique_names
+from lookalike.inference.database_index import DatabaseIndex, in_database
+from lookalike.inference.database_search import search_database
 from lookalike.inference.images import find_labelled, find_records
 from lookalike.inference.index import Index
 from lookalike.inference.index_search import check_same_network, search_index, together
 from lookalike.inference.lookup import check_threshold
 from lookalike.inference.network import Network, is_exported, trained_network
 from lookalike.inference.places import moved
-from lookalike.inference.search import SearchResults, check_classes_of, voted_classes
+from lookalike.inference.search import SearchResults, check_classes_of, not_here, voted_classes
 from lookalike.inference.search import search as search_gallery
 from lookalike.losses.classifier import logits_of
 from lookalike.models.embedding_engine import EmbeddingEngine
@@ -62,8 +65,13 @@ def search(config: DictConfig) -> int:
     print_matches(results, config.k)
     write_matches(folder / "matches.csv", results)
     write_matches_json(folder / "matches.json", results)
-    save_sheet(matches_sheet(results), folder / "matches.png")
-    print(*(folder / f"matches.{kind}" for kind in ("csv", "json", "png")), sep="\n")
+    written = ["csv", "json"]
+    if missing := not_here(results):
+        log.warning("There is no sheet of images: %s is not on this machine.", missing)
+    else:
+        save_sheet(matches_sheet(results), folder / "matches.png")
+        written.append("png")
+    print(*(folder / f"matches.{kind}" for kind in written), sep="\n")
     return sum(bool(each) for each in results.found)
 
 
@@ -73,6 +81,15 @@ def _network(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> Network:
     if not _in_pytorch(first) or config.length is not None:
         return given_network(config)
     return trained_network(checkpoints[0])
+
+
+def _asking(config: DictConfig, checkpoints: Sequence[Checkpoint], kept: Network) -> Network:
+    """What embeds the queries of an index: what is given, cut to the length of its vectors."""
+    if not config.checkpoint:
+        return kept
+    if checkpoints and kept.checkpoint:
+        return trained_network(checkpoints[0].shortened(kept.checkpoint.length))
+    return _network(config, checkpoints)
 
 
 def _in_pytorch(files: Sequence[str]) -> list[str]:
@@ -93,10 +110,17 @@ def _in_gallery(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> Search
 
 
 def _in_index(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> SearchResults:
-    index = Index.load(config.index, config.device, config.data.root, as_list(config.trust))
-    checkpoints = checkpoints or [index.checkpoint]
-    embedding = checkpoints[0].shortened(index.checkpoint.length)
-    check_same_network(index, embedding)
+    with closing(_index(config)) as index:
+        return _answered(config, checkpoints, index)
+
+
+def _answered(
+    config: DictConfig, checkpoints: Sequence[Checkpoint], index: Index | DatabaseIndex
+) -> SearchResults:
+    network = _asking(config, checkpoints, index.network)
+    check_same_network(index.info(), network)
+    if not checkpoints and network.checkpoint:
+        checkpoints = [network.checkpoint]
     rerank = build(config.evaluation.rerank)
     question = Question(
         config.k, config.where, config.threshold, config.fold_duplicates,
@@ -104,19 +128,39 @@ def _in_index(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> SearchRe
     )  # fmt: skip
     listing = Path(config.paths.run) / "unreadable_queries.csv"
     queries = readable(find_records(as_list(config.images)), listing)
-    names = pc.unique(index.items["class"]).to_pylist()
-    classifiers = _classifiers(config, checkpoints, names)
-    features_of = _features(config, trained_network(embedding), index.device)
+    features_of = _features(config, network, index.device)
     features = features_of(queries)
+    classifiers = _classifiers_for(config, checkpoints, index)
     places = _places(config, classifiers, queries, index.device)
     if config.combine or config.negatives:
         unwanted = features_of(find_records(as_list(config.negatives))) if config.negatives else []
         queries, features = together(queries, features, np.array(unwanted))
         places = places[:1]
+    if isinstance(index, DatabaseIndex):
+        return search_database(index, queries, features, places, question)
     results = search_index(index, queries, features, places, question)
-    for path in results.gallery.paths.tolist():
-        index.check_there(Path(path))
+    if "vectors" not in index.store.generation.about:  # those may be of tars, or of other machines
+        for path in results.gallery.paths.tolist():
+            index.check_there(Path(path))
     return results
+
+
+def _index(config: DictConfig) -> Index | DatabaseIndex:
+    trust = as_list(config.trust)
+    if in_database(config.index):
+        return DatabaseIndex.load(config.index, config.device, trust)
+    return Index.load(config.index, config.device, config.data.root, trust)
+
+
+def _classifiers_for(
+    config: DictConfig, checkpoints: Sequence[Checkpoint], index: Index | DatabaseIndex
+) -> list[Classifier]:
+    if isinstance(index, Index):
+        names = pc.unique(index.items["class"]).to_pylist()
+        return _classifiers(config, checkpoints, names)
+    if config.within == "predicted":
+        raise InputError("a database does not tell its classes: give class=<name> or within=all")
+    return []
 
 
 def _features(config: DictConfig, network: Network, device: torch.device) -> Features:

@@ -22,10 +22,12 @@ from lookalike.data.sources.files import Skipped
 from lookalike.data.sources.tars import DAMAGED
 from lookalike.device import usable_workers
 from lookalike.errors import InputError
+from lookalike.inference.embedding_items import normalised
 from lookalike.inference.network import Network
 from lookalike.inference.vector_parts import part_file, write_part
 from lookalike.inference.work import Sample, Work
 from lookalike.models.embedding_engine import EmbeddingEngine
+from lookalike.retrieval.faiss_flat import lengths_of
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,7 @@ class PartEmbedder:
         threads: int | None = None,
     ) -> None:
         self.network = network
-        self.compute = engine.faster(network.embedder.to(device))
+        self.compute = engine.faster(network.embedder.to(device), "unnormalised")
         self.work = work
         self.folder = folder
         self.device = device
@@ -95,24 +97,28 @@ class PartEmbedder:
         skipped, problems = Skipped(), []
         facts: list[dict[str, Any]] = []
         size = self.network.embedder.embedding_size
-        vectors = [np.zeros((0, size), np.float32)]
+        features = [np.zeros((0, size), np.float32)]
         for samples, views, wrong in self._batches(self.work.samples(part, skipped)):
             problems += wrong
             if samples:
                 facts += [sample.facts for sample in samples]
-                vectors.append(self._vectors(views))
+                features.append(self._features(views))
         problems += [(path, DAMAGED) for path in skipped.files.get(DAMAGED, [])]
         file = part_file(self.folder, part, len(self.work))
         if skipped.files:
             log.warning("%s: %s", file.name, skipped)
         if problems:
             write_list(file.with_suffix(".unreadable.csv"), ("path", "problem"), problems)
+        together = np.concatenate(features)
+        lengths = pa.array(lengths_of(together).astype(np.float32))
         columns = pa.Table.from_pylist(facts, schema=self.work.schema)
-        write_part(file, columns, np.concatenate(vectors), self.notes())
+        columns = columns.append_column("length", lengths)
+        write_part(file, columns, normalised(together), self.notes())
         return Done(part, len(facts), len(problems))
 
     @torch.inference_mode()
-    def _vectors(self, views: Tensor) -> NDArray[np.float32]:
+    def _features(self, views: Tensor) -> NDArray[np.float32]:
+        """Not normalised."""
         return self.compute(views.to(self.device)).float().cpu().numpy()
 
     def _batches(

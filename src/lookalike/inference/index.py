@@ -7,7 +7,6 @@ A folder of ordinary files (see `retrieval.generation`) and the network that mad
 that the index alone answers. Readers see the index before a change or after it.
 """
 
-import os
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -22,14 +21,17 @@ from lookalike.data.records import check_class
 from lookalike.device import find_device
 from lookalike.errors import InputError
 from lookalike.inference.asking import Question, ask
-from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.inference.combining import combined
 from lookalike.inference.embedder import AUTO, AnyImage, ImageEmbedder
 from lookalike.inference.embedding_items import READING, Reading, normalised
 from lookalike.inference.hits import Hits
-from lookalike.inference.index_building import NETWORK, build
+from lookalike.inference.index_building import build, check_in_folder, into_folder
 from lookalike.inference.index_changes import add, remove, update
+from lookalike.inference.index_network import CHECKPOINT, EXPORTED, kept_network
+from lookalike.inference.index_sources import ImagesToEmbed
 from lookalike.inference.indexed_images import IndexedImages
+from lookalike.inference.items import places_of
+from lookalike.inference.network import Network
 from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.retrieval.faiss_folder import FaissFolder
 from lookalike.retrieval.rerank import Rerank
@@ -86,6 +88,7 @@ class Index(IndexedImages):
         Raises:
             InputError: there is no index, it is damaged, or a newer lookalike made it.
         """
+        check_in_folder(path)
         where = find_device(device)
         return cls(FaissFolder(path, where), where, root, trust, engine)
 
@@ -108,8 +111,8 @@ class Index(IndexedImages):
         Args:
             images: a folder (of class folders), a file, a glob, a table, or a list of these.
             path: the new folder.
-            network: a checkpoint that `lookalike train` saved, or what
-                `inference.pretrained.pretrained_content` made.
+            network: a checkpoint that `lookalike train` saved, an .onnx file of `lookalike export`,
+                or what `inference.pretrained.pretrained_content` made.
             device: as in `load`.
             trust: as in `load`.
             engine: as in `load`.
@@ -122,28 +125,30 @@ class Index(IndexedImages):
         Raises:
             InputError: there is an index already, or no image can be read.
         """
-        where = find_device(device)
-        build(
-            Path(path), _places(images), network, where, trust, engine, reading, (kind, lists), wait
-        )
+        into = into_folder(kind, lists)
+        source = ImagesToEmbed(places_of(images), find_device(device), engine, reading)
+        build(Path(path), source, network, trust, into, wait)
         return cls.load(path, device, None, trust, engine)
 
     @cached_property
-    def checkpoint(self) -> Checkpoint:
-        """The network that made the vectors."""
-        found = read_checkpoint(self.store.folder / NETWORK, self.trust)
-        if found.fingerprint() != self.store.generation.about["fingerprint"]:
-            raise InputError(
-                f"{found.file} is not the network that made the vectors of this index. Copy the "
-                "whole folder again, or build the index again."
-            )
-        return found
+    def network(self) -> Network:
+        """What made the vectors.
+
+        Raises:
+            InputError: its file is damaged or another one.
+        """
+        generation = self.store.generation
+        name = next(each for each in (CHECKPOINT, EXPORTED) if each in generation.files)
+        fingerprint = generation.about["fingerprint"]
+        return kept_network(self.store.folder, name, fingerprint, self.trust)
 
     @cached_property
     def embedder(self) -> ImageEmbedder:
         """What turns images into features, before they get length 1."""
-        network = self.checkpoint.embedder().to(self.device)
-        return ImageEmbedder(network, self.checkpoint.transform(), self.engine, "unnormalised")
+        network = self.network
+        return ImageEmbedder(
+            network.embedder.to(self.device), network.view, self.engine, "unnormalised"
+        )
 
     def embed(self, images: Images) -> Vectors:
         """Images -> vectors (N, D) of length 1.
@@ -256,7 +261,7 @@ class Index(IndexedImages):
         Returns:
             How many were "added", "changed", "removed" and "unchanged".
         """
-        return add(self, _places(images), wait)
+        return add(self, places_of(images), wait)
 
     def remove(
         self, where: str | None = None, ids: Sequence[int] = (), wait: float = 10.0
@@ -286,12 +291,7 @@ class Index(IndexedImages):
             InputError: one is damaged.
         """
         self.store.check()
-        _ = self.checkpoint
-
-
-def _places(images: str | Path | Sequence[str | Path]) -> list[str]:
-    every = [images] if isinstance(images, str | Path) else images
-    return [os.path.abspath(each) for each in every]
+        _ = self.network
 
 
 def _name_of(number: int, image: AnyImage) -> str:

@@ -1,102 +1,113 @@
-"""Building an index: images are embedded, kept in parts, and become the first generation."""
+"""Building an index: its network is kept, and blocks of vectors become the first generation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
+import pyarrow as pa
 
 from lookalike.errors import InputError
-from lookalike.inference.checkpoint import (
-    KEY,
-    Checkpoint,
-    read_checkpoint,
-    weights_alone,
-    write_content,
-)
-from lookalike.inference.embedding_items import Reading, embed_items, tell_problems
-from lookalike.inference.item_columns import completed, with_ids
-from lookalike.inference.items import (
-    common_folder,
-    keys_of_items,
-    listed_items,
-    relative_paths,
-)
+from lookalike.inference.index_network import CHECKPOINT, EXPORTED, content_of, keep_network
+from lookalike.inference.index_sources import Blocks, Source
+from lookalike.inference.items import common_folder, relative_paths
+from lookalike.inference.network import Network
 from lookalike.inference.parts import Parts
-from lookalike.models.embedding_engine import EmbeddingEngine
 from lookalike.retrieval.generation import FILE
 from lookalike.retrieval.structure import first_structure
 from lookalike.retrieval.writing import begin, held
 
-NETWORK = "network.ckpt"  # in the folder
 PARTS = "parts"  # folder of what is embedded and not yet in the index
-CONTENT = (KEY, "state_dict", "pytorch-lightning_version")  # of a network's file
+IN_DATABASE = "database.json"  # of an index whose vectors are elsewhere
+
+# folder, name of the network's file, network, what is noted of the source, blocks -> written
+Into = Callable[[Path, str, Network, Mapping[str, Any], Blocks], None]
 
 
 def build(
     folder: Path,
-    places: Sequence[str],
+    source: Source,
     network: str | Path | Mapping[str, Any],
-    device: torch.device,
     trust: Sequence[str],
-    engine: EmbeddingEngine,
-    reading: Reading,
-    structure: tuple[str, int | None],
+    into: Into,
     wait: float,
 ) -> None:
-    """Write a new index; see `Index.build`."""
-    content = network if isinstance(network, Mapping) else weights_alone(Path(network))
-    first = first_structure(*structure)
+    """Write a new index; see `Index.build`.
+
+    Args:
+        folder: of the index.
+        source: of vectors and items.
+        network: see `index_network.content_of`.
+        trust: packages of your own whose parts it may name.
+        into: writes what the index is beside its network.
+        wait: seconds, for another process that builds the same index.
+
+    Raises:
+        InputError: there is an index already, or the network can't be read.
+    """
+    content = content_of(network, trust)
     _check_place(folder)
-    items = listed_items(places)
     folder.mkdir(parents=True, exist_ok=True)
     with held(folder, wait, "building it"):
         _check_place(folder)
-        checkpoint = _network(folder, content, trust)
+        name, used = keep_network(folder, content, trust)
         parts = Parts(folder / PARTS)
-        compute = engine.faster(checkpoint.embedder().to(device), "unnormalised")
-        problems = embed_items(compute, checkpoint.transform(), items, parts, device, reading)
-        tell_problems(problems, items.num_rows)
-        facts, vectors = parts.of(set(keys_of_items(items)) - set(problems))
-        root = common_folder(items)
-        about = {
-            "root": root,
-            "sources": [list(places)],
-            "network": checkpoint.config["name"],
-            "fingerprint": checkpoint.fingerprint(),
-        }
-        new = with_ids(completed(facts, items), np.arange(facts.num_rows))
-        dimensions = next(iter(vectors)).shape[1]
-        named = relative_paths(new, root)
-        begin(folder, dimensions, [NETWORK], named, vectors, about, first)
+        into(folder, name, used, source.about, source.blocks(parts, used))
         parts.clear()
 
 
+def check_in_folder(folder: str | Path) -> None:
+    """Raises InputError where the vectors of an index are in a database."""
+    if (Path(folder) / IN_DATABASE).is_file():
+        raise InputError(
+            f"the vectors of {folder} are in a database (see {IN_DATABASE} in it), which only "
+            "`lookalike search` and `lookalike index add`, `remove` and `info` can ask. For more "
+            "build an index without store=."
+        )
+
+
+def into_folder(kind: str = "auto", lists: int | None = None) -> Into:
+    """The vectors into the folder itself, see `retrieval.faiss_folder`.
+
+    Raises:
+        InputError: there is no such structure.
+    """
+    return partial(_begin, first_structure(kind, lists))
+
+
+def _begin(
+    structure: dict[str, Any],
+    folder: Path,
+    name: str,
+    network: Network,
+    about: Mapping[str, Any],
+    blocks: Blocks,
+) -> None:
+    items = pa.concat_tables([block.columns for block in blocks], promote_options="permissive")
+    if not items.num_rows:
+        raise InputError("nothing is embedded, so there is nothing to search: give more images")
+    root = common_folder(items)
+    noted = {
+        "root": root,
+        "network": network.name,
+        "fingerprint": network.fingerprint,
+        **about,
+    }
+    vectors = (block.vectors for block in blocks)
+    dimensions = network.embedder.embedding_size
+    named = relative_paths(items.combine_chunks(), root)
+    begin(folder, dimensions, [name], named, vectors, noted, structure)
+
+
 def _check_place(folder: Path) -> None:
-    if (folder / FILE).exists():
+    if (folder / FILE).exists() or (folder / IN_DATABASE).exists():
         raise InputError(
             f"there is an index at {folder} already. Change it with lookalike index add, update or "
             "remove; or give another out=, or remove the folder."
         )
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{folder} is a file: give another out=")
-    ours = (NETWORK, PARTS, "vectors-000001.f32", "items-000001.parquet")
+    ours = (CHECKPOINT, EXPORTED, PARTS, "vectors-000001.f32", "items-000001.parquet")
     others = [child.name for child in folder.glob("[!.]*") if child.name not in ours]
     if others:
         raise InputError(f"{folder} holds other files ({others[0]}): give another out=")
-
-
-def _network(folder: Path, content: Mapping[str, Any], trust: Sequence[str]) -> Checkpoint:
-    """The network, written into the folder; that of an earlier start must be the same."""
-    file = folder / NETWORK
-    if not file.is_file():
-        write_content(file, {key: content[key] for key in content if key in CONTENT})
-    found = read_checkpoint(file, trust)
-    asked = Checkpoint(file, content[KEY]["config"], content["state_dict"], {}, 0)
-    if found.fingerprint() != asked.fingerprint():
-        raise InputError(
-            f"{folder} was begun with another network ({found.config['name']}), and is not built "
-            "yet. Give that network, or remove the folder."
-        )
-    return found

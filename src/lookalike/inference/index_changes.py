@@ -44,6 +44,11 @@ def add(index: "Index", places: Sequence[str], wait: float) -> dict[str, int]:
 
 def update(index: "Index", wait: float) -> dict[str, int]:
     """Look again at the sources; see `Index.update`."""
+    if "vectors" in index.store.generation.about:
+        raise InputError(
+            f"{index.store.folder} was built from vectors={index.store.generation.about['vectors']}"
+            ", of which update can't know what is gone. Use index add and index remove."
+        )
     with index.store.alone(wait, "updating it"):
         sources = [_moved(index, each) for each in index.store.generation.about["sources"]]
         items = without_repeats(joined([listed_items(places) for places in sources]))

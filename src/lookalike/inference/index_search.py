@@ -1,23 +1,24 @@
 """Search in an index with the answers of a search in a gallery: both measures, the classes."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from lookalike.data.records import Records
 from lookalike.errors import InputError
 from lookalike.inference.asking import Question, ask, kept_rows, narrowed
-from lookalike.inference.checkpoint import Checkpoint
 from lookalike.inference.combining import combined
 from lookalike.inference.embedding_items import normalised
 from lookalike.inference.index import Index
 from lookalike.inference.items import OWN, records_of
 from lookalike.inference.lookup import Match, merged
+from lookalike.inference.network import Network
 from lookalike.inference.search import SearchResults
 from lookalike.retrieval.faiss_flat import lengths_of
+from lookalike.retrieval.item_files import taken
 
 Features = NDArray[np.float32]
 
@@ -66,13 +67,18 @@ def together(queries: Records, features: Features, negatives: Features) -> tuple
     return queries.at(np.zeros(1, np.int64)), vector[None] * length
 
 
-def check_same_network(index: Index, checkpoint: Checkpoint) -> None:
-    """Raises InputError where a checkpoint is not the network of an index."""
-    if checkpoint.fingerprint() != index.info()["fingerprint"]:
+def check_same_network(about: Mapping[str, Any], network: Network) -> None:
+    """Raises InputError where a network is not that of an index.
+
+    Args:
+        about: what the index is, see `Index.info`.
+        network: that embeds the queries.
+    """
+    if network.fingerprint != about["fingerprint"]:
         raise InputError(
-            f"{checkpoint.file} is not the network of {index.store.folder} "
-            f"({index.info()['network']}), so their vectors can't be compared. Leave out "
-            "checkpoint=, or build an index with it: lookalike index build checkpoint=..."
+            f"{network.name} is not the network of {about['path']} ({about['network']}), so their "
+            "vectors can't be compared. Leave out checkpoint=, or build an index with it: "
+            "lookalike index build checkpoint=..."
         )
 
 
@@ -111,7 +117,7 @@ def _features(
     """What `merged` takes: rows, their features, and ranks by row."""
     ids = np.array(list(near | close), np.int64)
     rows = index.store.rows_of(ids)
-    lengths = index.items["length"].take(pa.array(rows)).to_numpy()
+    lengths = taken(index.items.select(["length"]), rows)["length"].to_numpy()
     row_of = dict(zip(ids.tolist(), rows.tolist(), strict=True))
     ranks = [{row_of[number]: rank for number, rank in each.items()} for each in (near, close)]
     return rows, index.store.vectors[rows] * lengths[:, None], ranks[0], ranks[1]
@@ -129,7 +135,7 @@ def _results(
     moved = [[replace(match, row=place[match.row]) for match in each] for each in found]
     if not rows:
         return SearchResults(queries, queries, places, moved)
-    items = index.items.take(pa.array(rows))
+    items = taken(index.items, np.array(rows))
     details = [
         {name: value for name, value in item.items() if name == "id" or name not in OWN.names}
         for item in items.to_pylist()

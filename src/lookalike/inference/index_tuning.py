@@ -2,17 +2,14 @@
 
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
+from lookalike.retrieval.faiss_folder import FaissFolder
 from lookalike.retrieval.inverted import check_kind, probe_steps
 from lookalike.retrieval.inverted_search import InvertedSearch
-
-if TYPE_CHECKING:
-    from lookalike.inference.index import Index
 
 QUERIES = 500  # items that ask
 TIMED = 100  # of these one by one
@@ -52,7 +49,7 @@ class Curve:
 
 
 def tune_index(
-    index: "Index",
+    store: FaissFolder,
     recall: float = 0.99,
     k: int = 10,
     kind: str | None = None,
@@ -64,7 +61,7 @@ def tune_index(
     The queries are items between two neighbours in the space, so that no query is an item itself.
 
     Args:
-        index: that is changed.
+        store: of the index that is changed.
         recall: that is wanted, in (0, 1].
         k: of the recall.
         kind: another structure, which is made first.
@@ -76,10 +73,9 @@ def tune_index(
     """
     if not 0 < recall <= 1:
         raise InputError(f"recall={recall}: need more than 0 and at most 1")
-    if not len(index):
+    if not len(store):
         raise InputError("the index is empty: add images first")
-    with index.store.alone(wait, "tuning it"):
-        store = index.store
+    with store.alone(wait, "tuning it"):
         if kind is not None:
             check_kind(kind)
             store.restructure(wanted=kind, lists=lists)

@@ -44,13 +44,13 @@ class Cost:
     cosine: float
 
     def __str__(self) -> str:
-        alike = f"mean cosine similarity to float32 {self.cosine:.3f}"
+        similarity = f"mean cosine similarity to float32 {self.cosine:.3f}"
         if self.recall is None or self.recall_in_float32 is None:
-            return f"{alike} on {self.images} images without classes"
+            return f"{similarity} on {self.images} images without classes"
         change = self.recall - self.recall_in_float32
         return (
             f"recall@1 {self.recall:.3f}, {self.recall_in_float32:.3f} in float32 ({change:+.3f}), "
-            f"on {self.images} images; {alike}"
+            f"on {self.images} images; {similarity}"
         )
 
 

@@ -32,6 +32,12 @@ NOT_COLUMNS = ("path", "label", *BOX_COLUMNS)  # of a table, what is no column o
 Key = tuple[Any, ...]  # by which an item is found again: its path and its box
 
 
+def places_of(images: str | Path | Sequence[str | Path]) -> list[str]:
+    """Where the images are that a user names, as absolute paths."""
+    every = [images] if isinstance(images, str | Path) else images
+    return [os.path.abspath(each) for each in every]
+
+
 def listed_items(places: Sequence[str]) -> pa.Table:
     """A row for each image, with its absolute path, class and box, and the columns of a table.
 

@@ -95,9 +95,8 @@ def pretrained_network(backbone: Backbone, pooling: nn.Module, name: str) -> Net
         name: of the backbone.
     """
     embedder, view = pretrained_embedder(backbone, pooling)
-    return Network(
-        embedder, view, view_of(backbone), weights_fingerprint(embedder.state_dict()), name
-    )
+    fingerprint = weights_fingerprint(embedder.state_dict())  # as a checkpoint's, nothing folded
+    return Network(embedder.for_measuring(), view, view_of(backbone), fingerprint, name)
 
 
 def _exported(network: ExportedNetwork, trust: Sequence[str]) -> Network:

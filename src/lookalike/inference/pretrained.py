@@ -16,7 +16,7 @@ from lookalike.models.heads import Identity
 
 
 def pretrained_embedder(backbone: Backbone, pooling: nn.Module) -> tuple[Embedder, Transform]:
-    """The embedder in evaluation mode on the CPU, and the view in which it sees images.
+    """The embedder on the CPU, and the view in which it sees images.
 
     Args:
         backbone: with weights that know something.
@@ -24,7 +24,7 @@ def pretrained_embedder(backbone: Backbone, pooling: nn.Module) -> tuple[Embedde
     """
     nothing_learns = Freeze(below=None, batch_norm=True)
     embedder = Embedder(backbone, pooling, partial(Identity), nothing_learns)
-    return embedder.for_measuring(), build(view_of(backbone))
+    return embedder, build(view_of(backbone))
 
 
 def view_of(backbone: Backbone) -> dict[str, Any]:

@@ -69,6 +69,12 @@ def search(
     return SearchResults(queries, gallery, places, found)
 
 
+def not_here(results: SearchResults) -> str | None:
+    """An image that was found and is no file of this machine, so that it can't be shown."""
+    paths = results.gallery.paths.tolist()
+    return next((path for path in paths if not Path(path).is_file()), None)
+
+
 def voted_classes(predictions: Sequence[Predictions]) -> list[str]:
     """The class of every image that most models name."""
     labels = majority_vote(np.stack([each.probabilities for each in predictions])).labels

@@ -7,6 +7,7 @@ Right and wrong differ in colour (blue and vermilion, which the colour-blind can
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from itertools import accumulate, zip_longest
 from pathlib import Path
 
@@ -69,9 +70,15 @@ def save_sheet(sheet: Image.Image, file: Path) -> None:
 @cache
 def title_font() -> ImageFont.FreeTypeFont:
     """DejaVu Sans, which matplotlib brings: Pillow's own font has little beyond ASCII."""
-    from matplotlib import get_data_path  # slow to import
+    found = find_spec("matplotlib")  # not imported, which takes as long as drawing a sheet
+    file = (
+        Path(str(found and found.origin)).parent / "mpl-data" / "fonts" / "ttf" / "DejaVuSans.ttf"
+    )
+    if not file.is_file():  # packages of some systems have it elsewhere
+        from matplotlib import get_data_path
 
-    return ImageFont.truetype(f"{get_data_path()}/fonts/ttf/DejaVuSans.ttf", FONT)
+        file = Path(get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(file), FONT)
 
 
 def shortened(text: str, width: float, font: ImageFont.FreeTypeFont) -> str:

@@ -11,8 +11,8 @@ from rich.table import Column
 from rich.table import Table as Drawn
 from rich.text import Text
 
-from lookalike.evaluation.lengths import AT_LENGTH
 from lookalike import notebook
+from lookalike.evaluation.lengths import AT_LENGTH
 
 SPOKEN = {
     "ami": "AMI",

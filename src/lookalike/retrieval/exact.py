@@ -131,6 +131,8 @@ def pair_scores(
             return products
         return _cosine(products, lengths_of(left), lengths_of(right))
 
+    if len(query) <= step:  # a query alone: to start threads takes longer
+        return block(0).astype(np.float32)
     with ThreadPoolExecutor(torch.get_num_threads()) as threads:
         parts = threads.map(block, range(0, len(query), step))
         return np.concatenate([np.zeros(0), *parts]).astype(np.float32)

@@ -20,7 +20,7 @@ from lookalike.retrieval import flat_search
 from lookalike.retrieval.generation import Generation, check, read_generation
 from lookalike.retrieval.inverted import read_faiss
 from lookalike.retrieval.inverted_search import InvertedSearch
-from lookalike.retrieval.item_files import read_items
+from lookalike.retrieval.item_files import read_items, taken
 from lookalike.retrieval.structure import first_structure
 from lookalike.retrieval.vector_file import open_vectors
 from lookalike.retrieval.where import where as rows_where
@@ -111,10 +111,18 @@ class FaissFolder:
         with self.alone():
             self.change(np.zeros(0, np.int64), items, [vectors])
 
-    def remove(self, ids: NDArray[np.int64]) -> None:
-        """Forget the vectors of these ids; see `Store`."""
+    def remove(self, ids: NDArray[np.int64] | None = None, where: str | None = None) -> None:
+        """Forget the vectors of these ids, or those that a filter keeps; see `Store`."""
         with self.alone():
-            self.change(ids, self.columns.slice(0, 0), [])
+            if where is not None:
+                ids = self.ids[rows_where(where, self.columns)]
+            if ids is not None:
+                self.change(ids, self.columns.slice(0, 0), [])
+
+    def items(self, ids: NDArray[np.int64]) -> pa.Table:
+        """The columns of these ids; see `Store`."""
+        rows = self.rows_of(ids)
+        return taken(self.columns, rows[rows >= 0])
 
     def change(
         self,

@@ -115,7 +115,7 @@ def parsed(folder: Path) -> Generation:
     """
     file = folder / FILE
     if not file.is_file():
-        unfinished = (folder / "network.ckpt").is_file()
+        unfinished = any(folder.glob("network.*"))
         raise InputError(
             f"the index at {folder.resolve()} is not built yet. Run `lookalike index build` again "
             "with the same arguments: it goes on where it stopped."

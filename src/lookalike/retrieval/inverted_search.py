@@ -48,18 +48,26 @@ class InvertedSearch:
             kept: (N,), the M rows that count; by default all.
             probes: lists that are looked at; by default as the structure says.
         """
-        rows = np.arange(len(self.ids)) if kept is None else np.flatnonzero(kept)
-        k = min(k, len(rows))
-        if len(rows) <= FEW or not k:
-            return among(queries, self.vectors, rows, k)
-        selected = None if kept is None else self.ids[rows]
+        size = len(self.ids) if kept is None else int(kept.sum())
+        k = min(k, size)
+        if size <= FEW or not k:
+            return among(queries, self.vectors, self._rows(kept), k)
+        selected = None if kept is None else self.ids[self._rows(kept)]
         listed = self._listed(queries, k, selected, probes or self.structure["probes"])
-        beside = rows[np.searchsorted(self.ids[rows], self.structure["covered"]) :]
+        first = int(np.searchsorted(self.ids, self.structure["covered"]))
+        beside = self._rows(kept, first)
         found = best([listed, among(queries, self.vectors, beside, k)], len(queries), k)
         short = np.flatnonzero((found[0] < 0).any(axis=1))
         if len(short):
+            rows = self._rows(kept)
             found[0][short], found[1][short] = among(queries[short], self.vectors, rows, k)
         return found
+
+    def _rows(self, kept: NDArray[np.bool_] | None, first: int = 0) -> NDArray[np.int64]:
+        """Those that count, from one on."""
+        if kept is None:
+            return np.arange(first, len(self.ids))
+        return first + np.flatnonzero(kept[first:])
 
     def _listed(
         self, queries: Vectors, k: int, kept: NDArray[np.int64] | None, probes: int

@@ -4,8 +4,9 @@ The same client speaks to both. Columns are dynamic fields, so a filter needs no
 """
 
 import json
+import logging
+import os
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
+from lookalike.retrieval.store import other_dimensions, table_of
 from lookalike.retrieval.where import parsed
 
 AT_ONCE = 1000  # rows a request
@@ -24,7 +26,7 @@ OPERATORS = {
 
 
 class MilvusStore:
-    """Vectors in a collection of Milvus.
+    """Vectors in a collection of Milvus. The environment variable MILVUS_TOKEN opens a cluster.
 
         store = MilvusStore("vectors.db", 1280)
 
@@ -32,18 +34,15 @@ class MilvusStore:
         uri: a file that ends in .db for Milvus Lite, or an address such as http://host:19530.
         dimensions: D of a vector.
         collection: its name; made if it is missing.
-        token: of a cluster that wants one.
 
     Raises:
         InputError: pymilvus is not installed, or the collection has other dimensions.
     """
 
-    def __init__(
-        self, uri: str, dimensions: int, collection: str = "lookalike", token: str = ""
-    ) -> None:
+    def __init__(self, uri: str, dimensions: int, collection: str = "lookalike") -> None:
         self.collection = collection
         self.dimensions = dimensions
-        self.client = _client(uri, token)
+        self.client = _client(uri)
         if not self.client.has_collection(collection):
             self.client.create_collection(
                 collection, dimensions, metric_type="COSINE", consistency_level="Strong"
@@ -61,10 +60,13 @@ class MilvusStore:
             ]
             self.client.upsert(self.collection, rows)
 
-    def remove(self, ids: NDArray[np.int64]) -> None:
-        """Forget the vectors of these ids; see `Store.remove`."""
-        for start in range(0, len(ids), AT_ONCE):
-            self.client.delete(self.collection, ids=ids[start : start + AT_ONCE].tolist())
+    def remove(self, ids: NDArray[np.int64] | None = None, where: str | None = None) -> None:
+        """Forget the vectors of these ids, or those that a filter keeps; see `Store.remove`."""
+        if where is not None:
+            self.client.delete(self.collection, filter=milvus_filter(where))
+        elif ids is not None:
+            for some in _blocks(ids):
+                self.client.delete(self.collection, ids=some)
 
     def search(
         self, vectors: NDArray[np.float32], k: int, where: str | None = None
@@ -81,6 +83,15 @@ class MilvusStore:
             scores[row, : len(hits)] = [hit["distance"] for hit in hits]
         return ids, scores
 
+    def items(self, ids: NDArray[np.int64]) -> pa.Table:
+        """The columns of these ids; see `Store.items`."""
+        found = [
+            {name: value for name, value in row.items() if name != "vector"}
+            for some in _blocks(ids)
+            for row in self.client.get(self.collection, ids=some, output_fields=["*"])
+        ]
+        return table_of(found)
+
     def __len__(self) -> int:
         """How many vectors are held."""
         (counted,) = self.client.query(self.collection, output_fields=["count(*)"])
@@ -95,10 +106,7 @@ class MilvusStore:
         found = next(int(each["params"]["dim"]) for each in fields if "dim" in each["params"])
         if found != self.dimensions:
             self.close()
-            raise InputError(
-                f"the collection {self.collection} holds vectors of {found} dimensions, not "
-                f"{self.dimensions}: they are of another network. Give another collection."
-            )
+            raise other_dimensions(self.collection, found, self.dimensions)
 
 
 def milvus_filter(text: str) -> str:
@@ -142,9 +150,14 @@ _RULES: dict[str, Callable[[Any], str]] = {
 }
 
 
-def _client(uri: str, token: str) -> Any:
-    with suppress(ImportError):
-        from pymilvus import MilvusClient
+def _blocks(ids: NDArray[np.int64]) -> list[list[int]]:
+    return [ids[start : start + AT_ONCE].tolist() for start in range(0, len(ids), AT_ONCE)]
 
-        return MilvusClient(uri, token=token)
-    raise InputError('Milvus needs pymilvus: pip install "lookalike[milvus]"')
+
+def _client(uri: str) -> Any:
+    try:
+        from pymilvus import MilvusClient
+    except ImportError:
+        raise InputError('Milvus needs pymilvus: pip install "lookalike[milvus]"') from None
+    logging.getLogger("milvus_lite").setLevel(logging.WARNING)  # it tells of every file it writes
+    return MilvusClient(uri, token=os.environ.get("MILVUS_TOKEN", ""))

@@ -2,10 +2,14 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
+import scipy  # which imports scipy.sparse when it is first used
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csr_array
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 # Cosine similarity from which images count as near-copies. With MobileNetV2's pretrained features
 # copies of 100 photographs in JPEG quality 75 have 0.954 and more, half of those of 2/3 the size
@@ -30,7 +34,7 @@ class Group:
     similarities: Sequence[float]
 
 
-def near_pairs(vectors: Vectors, threshold: float) -> csr_array:
+def near_pairs(vectors: Vectors, threshold: float) -> "csr_array":
     """Cosine similarities of all pairs that reach a threshold, (N, N), symmetric and sparse.
 
     Args:
@@ -50,11 +54,11 @@ def near_pairs(vectors: Vectors, threshold: float) -> csr_array:
         np.concatenate([np.zeros(0, kind), *each])
         for each, kind in ((rows, np.int64), (columns, np.int64), (values, np.float32))
     )
-    pairs = coo_array((value, (row, column)), (len(vectors), len(vectors)))
-    return csr_array(pairs + pairs.T)
+    pairs = scipy.sparse.coo_array((value, (row, column)), (len(vectors), len(vectors)))
+    return scipy.sparse.csr_array(pairs + pairs.T)
 
 
-def groups_around_best(pairs: csr_array, order: NDArray[np.int64]) -> list[Group]:
+def groups_around_best(pairs: "csr_array", order: NDArray[np.int64]) -> list[Group]:
     """Groups in which every copy is near to the item that is kept, not only to another copy.
 
     Args:

@@ -7,17 +7,20 @@ those of the queries are not known where a system is used.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+import scipy  # which imports scipy.sparse when it is first used
 from numpy.typing import NDArray
-from scipy.sparse import coo_array, csc_array, csr_array, diags_array
 
 from lookalike.errors import InputError
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.exact import blocks, nearest
 from lookalike.retrieval.neighbours import Gallery, Neighbours
 from lookalike.retrieval.relevance import rows_of
+
+if TYPE_CHECKING:
+    from scipy.sparse import csc_array, csr_array
 
 
 class Rerank(Protocol):
@@ -110,7 +113,9 @@ class KReciprocal:
         ranking, greatest = _ranking(everything.vectors, self.k1 + 1)
         codes = self._codes(everything.vectors, ranking, greatest)
         asked = rows_of(queries.ids, everything.ids)
-        compared = csc_array(codes[rows_of(gallery.embeddings.ids, everything.ids)])  # (G, N)
+        compared = scipy.sparse.csc_array(
+            codes[rows_of(gallery.embeddings.ids, everything.ids)]
+        )  # (G, N)
         for rows in blocks(len(queries), len(gallery)):
             block = queries[rows]
             original = _squared_distances(block.vectors @ gallery.embeddings.vectors.T)
@@ -122,15 +127,17 @@ class KReciprocal:
 
     def _codes(
         self, vectors: NDArray[np.float32], ranking: NDArray[np.int64], greatest: NDArray
-    ) -> csr_array:
+    ) -> "csr_array":
         """One code an image, (N, N) with rows that sum to 1."""
         wide = _reciprocal(ranking)
         narrow = _reciprocal(ranking[:, : round(self.k1 / 2) + 1])
         pairs = _expanded(wide, narrow)
         closeness = np.exp(-_distances_of(pairs, vectors, greatest))
-        weights = csr_array((closeness, pairs.nonzero()), pairs.shape)
+        weights = scipy.sparse.csr_array((closeness, pairs.nonzero()), pairs.shape)
         average = _members(ranking[:, : self.k2]) / min(self.k2, len(vectors))
-        return csr_array(average @ diags_array(1 / weights.sum(axis=1)) @ weights)
+        return scipy.sparse.csr_array(
+            average @ scipy.sparse.diags_array(1 / weights.sum(axis=1)) @ weights
+        )
 
 
 def _ranking(vectors: NDArray[np.float32], k: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
@@ -157,35 +164,37 @@ def _others(
     return np.take_along_axis(rows, order, axis=1), np.take_along_axis(scores, order, axis=1)
 
 
-def _members(ranking: NDArray[np.int64]) -> csr_array:
+def _members(ranking: NDArray[np.int64]) -> "csr_array":
     """(N, k) rows -> (N, N) with 1 where a row is among the k."""
     n, k = ranking.shape
     ones = np.ones(ranking.size, np.float32)
-    return csr_array((ones, ranking.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
+    return scipy.sparse.csr_array((ones, ranking.ravel(), np.arange(0, n * k + 1, k)), shape=(n, n))
 
 
-def _reciprocal(ranking: NDArray[np.int64]) -> csr_array:
+def _reciprocal(ranking: NDArray[np.int64]) -> "csr_array":
     """(N, N), symmetric: 1 where two rows are among each other's k nearest, equation 3."""
     forward = _members(ranking)
-    return csr_array(forward.multiply(forward.T))
+    return scipy.sparse.csr_array(forward.multiply(forward.T))
 
 
-def _expanded(wide: csr_array, narrow: csr_array) -> csr_array:
+def _expanded(wide: "csr_array", narrow: "csr_array") -> "csr_array":
     """Each set of `wide`, with every member's own `narrow` set that lies in it by more than two
     thirds, equation 5; non-zero where a member.
 
     Differs: the equation also takes a set that lies in it by exactly two thirds; the authors' code,
     with which they published, doesn't.
     """
-    shared = coo_array(wide.multiply(wide @ narrow))
+    shared = scipy.sparse.coo_array(wide.multiply(wide @ narrow))
     sizes = narrow.sum(axis=1)
     fits = 3 * shared.data > 2 * sizes[shared.col]
-    chosen = csr_array((shared.data[fits], (shared.row[fits], shared.col[fits])), wide.shape)
-    return csr_array(wide + chosen @ narrow)
+    chosen = scipy.sparse.csr_array(
+        (shared.data[fits], (shared.row[fits], shared.col[fits])), wide.shape
+    )
+    return scipy.sparse.csr_array(wide + chosen @ narrow)
 
 
 def _distances_of(
-    pairs: csr_array, vectors: NDArray[np.float32], greatest: NDArray[np.float32]
+    pairs: "csr_array", vectors: NDArray[np.float32], greatest: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """The original distance of every non-zero pair, in the order of `nonzero`."""
     first, second = pairs.nonzero()
@@ -195,7 +204,7 @@ def _distances_of(
     return _squared_distances(products) / greatest[first]
 
 
-def _shared(codes: csr_array, row: int, compared: csc_array, size: int) -> NDArray[np.float64]:
+def _shared(codes: "csr_array", row: int, compared: "csc_array", size: int) -> NDArray[np.float64]:
     """The sum of minima of one code and every code of the gallery, (G,); G is `size`."""
     own = slice(codes.indptr[row], codes.indptr[row + 1])
     spans = [

@@ -1,14 +1,17 @@
-"""A store: what holds vectors under ids, with columns, and finds the nearest. Five verbs.
+"""A store: what holds vectors under ids, with columns, and finds the nearest.
 
-`FaissFolder` is the default; another engine is a class with these five verbs, and nothing else
-knows which one is used.
+`FaissFolder` is the default; another engine is a class with these verbs, and nothing else knows
+which one is used.
 """
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
+
+from lookalike.errors import InputError
 
 
 class Store(Protocol):
@@ -22,8 +25,13 @@ class Store(Protocol):
         """
         ...
 
-    def remove(self, ids: NDArray[np.int64]) -> None:
-        """Forget the vectors of these ids; durable when it returns. Unknown ids are skipped."""
+    def remove(self, ids: NDArray[np.int64] | None = None, where: str | None = None) -> None:
+        """Forget the vectors of these ids, or those that a filter keeps; durable when it returns.
+
+        Args:
+            ids: unknown ones are skipped.
+            where: as in `search`; give one of the two.
+        """
         ...
 
     def search(
@@ -41,6 +49,10 @@ class Store(Protocol):
         """
         ...
 
+    def items(self, ids: NDArray[np.int64]) -> pa.Table:
+        """The columns of these ids, "id" among them, in any order; unknown ones are left out."""
+        ...
+
     def __len__(self) -> int:
         """How many vectors are held."""
         ...
@@ -48,3 +60,17 @@ class Store(Protocol):
     def close(self) -> None:
         """Give back what is held open; nothing else may be called afterwards."""
         ...
+
+
+def table_of(rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows of a database as a table; what a row lacks is null."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return pa.table({name: [row.get(name) for row in rows] for name in names})
+
+
+def other_dimensions(collection: str, found: int, wanted: int) -> InputError:
+    """What a database says whose collection holds vectors of another network."""
+    return InputError(
+        f"the collection {collection} holds vectors of {found} dimensions, not {wanted}: they are "
+        "of another network. Give another collection."
+    )

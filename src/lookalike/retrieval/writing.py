@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
@@ -39,6 +38,8 @@ def held(folder: Path, wait: float, purpose: str) -> Iterator[None]:
     Raises:
         InputError: another process holds it, or the folder may not be written to.
     """
+    from filelock import FileLock, Timeout  # 0.1 s that readers do without
+
     lock = FileLock(folder / LOCK)
     with explained(folder, "Give an index that you may write to, or copy it."):
         try:
