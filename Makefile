@@ -21,7 +21,7 @@ $(READY): pyproject.toml constraints.txt constraints-gpu.txt
 		|| { echo "lookalike needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python $(CONSTRAINTS) -e ".[$(FAISS),dev]"
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(CONSTRAINTS) -e ".[$(FAISS),dev]"
 	@touch $@
 
 train: $(READY) ## the main job on drawn flowers (args: ARGS="data=flowers ...")

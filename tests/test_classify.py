@@ -127,6 +127,7 @@ def test_scores_of_a_classifier_only_for_the_classes_it_knows() -> None:
     assert "accuracy" not in score(Evaluation(), own, own, records, fewer)
 
 
+@pytest.mark.slow
 def test_training_is_chosen_by_the_classifier_and_evaluate_repeats_it(
     cli: Cli, seen: tuple[str, ...]
 ) -> None:

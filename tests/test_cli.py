@@ -101,6 +101,7 @@ def test_a_sweep_leaves_a_folder_for_every_job(
     assert "raised" not in shown.out + shown.err  # Hydra hides a callback's errors
 
 
+@pytest.mark.slow
 def test_a_sweep_with_a_failed_run_ends_with_a_table_too(
     cli: Callable[..., Any],
     tiny: tuple[str, ...],

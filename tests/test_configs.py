@@ -18,10 +18,10 @@ FOUND = {
     "backbone": 21,
     "benchmark": 10,
     "callbacks": 4,
-    "data": 14,
+    "data": 21,
     "debug": 2,
     "distance": 6,
-    "evaluation": 2,
+    "evaluation": 8,
     "experiment": 13,
     "freeze": 7,
     "head": 6,
@@ -78,7 +78,8 @@ COMPANIONS = {  # what a choice needs beside it
     "trainer=": ["trainer.max_epochs=1"],
 }
 SLOW = (
-    "backbone=resnet101", "backbone=resnet50", "backbone=vgg16", "backbone=inception_v3",
+    "backbone=resnet34", "backbone=resnet50", "backbone=resnet101", "backbone=googlenet",
+    "backbone=vgg16", "backbone=inception_v3",
     "backbone=clip_base", "backbone=convnext_tiny", "backbone=dinov2_base", "backbone=dinov2_small",
     "backbone=dinov3_base", "backbone=dinov3_small", "backbone=siglip2_base", "backbone=vit_small",
 )  # fmt: skip

@@ -489,6 +489,7 @@ def test_real_networks_agree(choice: list[str], engine: Any, compose: Compose) -
         np.testing.assert_allclose(compute(images[:count]), network(images[:count]), atol=TOLERANCE)
 
 
+@pytest.mark.slow
 def test_signals_arrive_after_openvino_has_run_a_network() -> None:
     """Its CPU plugin lends signal handlers a stack, and must not take that away."""
     pytest.importorskip("openvino", reason='pip install "lookalike[openvino]"')

@@ -31,6 +31,7 @@ def imported_after(steps: Sequence[str], folder: Path) -> list[set[str]]:
     return [set(line.split()[1:]) for line in told]
 
 
+@pytest.mark.slow
 def test_loading_a_network_imports_no_lightning(tmp_path: Path) -> None:
     names = ("load_embedder", "load_classifier", "train")
     steps = [f"import lookalike; lookalike.{name}" for name in names]

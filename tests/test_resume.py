@@ -189,6 +189,7 @@ def start(
         assert ended.value.code == 143
 
 
+@pytest.mark.slow
 def test_resume_brings_its_own_configuration_and_folder(
     cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -26,6 +26,7 @@ def inside(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
+@pytest.mark.slow
 def test_runs_of_one_moment_get_folders_of_their_own(cli: Cli, short: tuple[str, ...]) -> None:
     for seed in (1, 2, 3):
         cli("train", *short, SAME_TIME, f"seed={seed}")

@@ -252,6 +252,7 @@ def test_a_pretrained_backbone_searches_without_training(
 
 
 @pytest.mark.real
+@pytest.mark.slow
 def test_a_model_of_imagenet_finds_furniture_of_the_class(
     cli: Cli, real_data: Path, real_weights: Path, capsys: Any
 ) -> None:

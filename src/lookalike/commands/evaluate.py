@@ -13,13 +13,14 @@ from lookalike.data.measuring import MeasuredImages
 from lookalike.device import find_device
 from lookalike.errors import InputError
 from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.scoring import check_monitor, score
+from lookalike.evaluation.scoring import Measured, check_monitor, measure
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.inference.places import moved, with_absolute_paths
 from lookalike.inference.testing import embed_test_images, measured_images
 from lookalike.losses.classifier import EmbeddingClassifier, classifier_of
 from lookalike.losses.matryoshka import lengths_of
 from lookalike.models.embedding_engine import EmbeddingEngine
+from lookalike.reports.saved import QUERY_VALUES
 from lookalike.reports.scores import print_counts, print_scores, write_metrics
 from lookalike.retrieval.embeddings import concatenated
 
@@ -27,7 +28,8 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(config: DictConfig) -> float:
-    """Test scores of a checkpoint, or of several as one; returns the monitored metric."""
+    """Test scores of a checkpoint, or of several as one; returns the monitored metric (of the first
+    setup, where the data set has several)."""
     files = [str(file) for file in as_list(config.checkpoint)]
     if not files:
         raise InputError("give checkpoint=RUN/checkpoints/best.ckpt, or a list of them")
@@ -38,7 +40,8 @@ def evaluate(config: DictConfig) -> float:
     tested = [_tested(each, config) for each in checkpoints]
     print_counts(tested[0].counts())
     plan: Evaluation = build(config.evaluation)
-    scores = _scores(plan, checkpoints, tested, device, engine)
+    measured = _measured(plan, checkpoints, tested, device, engine)
+    scores = {f"test/{name}": value for name, value in measured.scores.items()}
     file = Path(config.paths.run) / "metrics.json"
     facts = {
         "checkpoint": files[0] if len(files) == 1 else files,
@@ -48,9 +51,11 @@ def evaluate(config: DictConfig) -> float:
         "counts": tested[0].counts(),
     }
     print_scores(scores, max(checkpoint.epochs for checkpoint in checkpoints), refit=False)
-    write_metrics(file, scores, facts)  # later: the disk may be full
+    measured.save(file.with_name(QUERY_VALUES))  # later: the disk may be full
+    write_metrics(file, scores, facts)
     print(file)
-    return scores[f"test/{plan.monitor}"]
+    setup = next((each.suffix for each in tested[0].records.judgements), "")
+    return scores[f"test/{plan.monitor}{setup}"]
 
 
 def _tested(checkpoint: Checkpoint, config: DictConfig) -> MeasuredImages:
@@ -83,13 +88,13 @@ def _data_of(checkpoint: Checkpoint, config: DictConfig) -> dict[str, Any]:
     return data
 
 
-def _scores(
+def _measured(
     plan: Evaluation,
     checkpoints: list[Checkpoint],
     tested: list[MeasuredImages],
     device: torch.device,
     engine: EmbeddingEngine,
-) -> dict[str, float]:
+) -> Measured:
     records = tested[0].records
     classifier, lengths = _classifier(checkpoints), _lengths(checkpoints)
     check_monitor(plan, classifier, records, records.ids("test"))
@@ -100,8 +105,7 @@ def _scores(
             for checkpoint, images in zip(checkpoints, tested, strict=True)
         ]
     )
-    measured = score(plan, embeddings, embeddings, records, classifier, device, lengths)
-    return {f"test/{name}": value for name, value in measured.items()}
+    return measure(plan, embeddings, embeddings, records, classifier, device, lengths)
 
 
 def _classifier(checkpoints: list[Checkpoint]) -> EmbeddingClassifier | None:

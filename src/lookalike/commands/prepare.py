@@ -20,7 +20,7 @@ from lookalike.data.duplicates import (
 )
 from lookalike.data.images import files_of
 from lookalike.data.lists import excluded
-from lookalike.data.measurable import check_trainable
+from lookalike.data.measurable import check_measurable, check_trainable
 from lookalike.data.records import Records
 from lookalike.data.splits import split_records
 from lookalike.errors import InputError
@@ -52,7 +52,11 @@ def prepare(config: DictConfig) -> int:
     place = config.data.root or config.data.source.file
     print(f"{len(records)} images of {records.num_classes} classes, all readable: {place}")
     given = [each for each in sys.argv[1:] if subject(each) == "data"]
-    print("\nNext:", shlex.join(["lookalike", "train", *given]))
+    if len(records.ids("train")) or not len(records.ids("test")):
+        print("\nNext:", shlex.join(["lookalike", "train", *given]))
+    else:
+        print("\nThese images are a test set. Next, with a trained network:")
+        print(shlex.join(["lookalike", "evaluate", "checkpoint=RUN/checkpoints/best.ckpt", *given]))
     return len(records)
 
 
@@ -62,7 +66,10 @@ def _split(records: Records, data: DictConfig) -> Records:
     classes = None if data.classes is None else as_list(data.classes)
     try:
         split = split_records(kept, classes, data.protocol, data.folds, data.fold, seed=data.seed)
-        check_trainable(split, data.holdout, data.folds)
+        if len(split.ids("train")):
+            check_trainable(split, data.holdout, data.folds)
+        else:
+            check_measurable(split, "test", data.folds)
         return split
     except InputError as error:
         log.warning("With these settings train would stop: %s", error)

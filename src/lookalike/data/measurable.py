@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.data.judgements import Judgements
 from lookalike.data.records import Records
 from lookalike.errors import InputError
 
@@ -44,6 +45,8 @@ def check_measurable(records: Records, split: str, folds: int) -> None:
             has one image.
     """
     ids = records.ids(split)
+    if any(_is_answered(each, ids) for each in records.judgements):
+        return
     if not len(ids) or _queries_with_relevant(records, ids, records.exclusion_ids).any():
         return
     if _queries_with_relevant(records, ids, records.every_id).any():
@@ -70,6 +73,12 @@ def _queries_with_relevant(
     of_class = np.bincount(records.labels[gallery], minlength=records.num_classes)
     left_out = np.bincount(exclusion_ids[gallery], minlength=len(records))
     return of_class[records.labels[queries]] > left_out[exclusion_ids[queries]]
+
+
+def _is_answered(judgements: Judgements, ids: NDArray[np.int64]) -> bool:
+    """Whether some query among these records has a relevant image among them."""
+    both = np.isin(judgements.queries, ids) & np.isin(judgements.items, ids)
+    return bool((both & judgements.relevant).any())
 
 
 def _groups(records: Records, ids: NDArray[np.int64]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from lookalike.data.judgements import Judgements
 from lookalike.errors import InputError, nearest_names
 from lookalike.files import writing
 
@@ -31,6 +32,8 @@ class Records:
         of a query's own class and own group are excluded from its results.
     boxes: (N, 4) int64, left, top, right, bottom of the object in pixels of the upright image,
         right and bottom exclusive; four zeros for the whole image. None if all images are whole.
+    judgements: which images answer which query, where the data set lists them; labels then play
+        no part in retrieval. One for each setup ("easy", "hard").
 
     Raises:
         InputError: the columns differ in length, hold nothing, or hold an unknown split or role.
@@ -43,6 +46,7 @@ class Records:
     roles: NDArray[np.str_]
     groups: NDArray[np.str_]
     boxes: NDArray[np.int64] | None = None
+    judgements: tuple[Judgements, ...] = ()
 
     def __post_init__(self) -> None:
         columns = [self.paths, self.labels, self.splits, self.roles, self.groups]
@@ -65,6 +69,7 @@ class Records:
         roles: Sequence[str] | None = None,
         groups: Sequence[str] | None = None,
         boxes: Sequence[Sequence[int]] | None = None,
+        judgements: Sequence[Judgements] = (),
     ) -> "Records":
         """Records from columns of N values. Classes get the labels 0..C-1.
 
@@ -78,6 +83,7 @@ class Records:
             roles: of each image; None for "both".
             groups: of each image; None for "".
             boxes: of each image, (N, 4); None if all images are whole.
+            judgements: of queries, one for each setup; none if labels decide.
 
         Raises:
             InputError: the columns do not fit each other, see `Records`.
@@ -98,6 +104,7 @@ class Records:
             roles=_column(roles, len(paths), "both"),
             groups=_column(groups, len(paths), ""),
             boxes=None if boxes is None else np.array(boxes, dtype=np.int64).reshape(-1, 4),
+            judgements=tuple(judgements),
         )
 
     def __len__(self) -> int:
@@ -144,6 +151,7 @@ class Records:
             roles=self.roles[rows],
             groups=self.groups[rows],
             boxes=None if self.boxes is None else self.boxes[rows],
+            judgements=tuple(each.among(rows, len(self)) for each in self.judgements),
         )
 
     def box(self, row: int) -> list[int] | None:

@@ -13,7 +13,7 @@ from lookalike.data.records import Records
 from lookalike.evaluation.gathering import gather_embeddings
 from lookalike.evaluation.geometry import spread
 from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.scoring import score
+from lookalike.evaluation.scoring import Measured, measure
 from lookalike.losses.classifier import classifier_of
 from lookalike.losses.matryoshka import lengths_of
 from lookalike.retrieval.embeddings import Embeddings, collect
@@ -43,6 +43,7 @@ class RetrievalEvaluation(Callback):
         self.prefix = ""  # before every logged name, such as "epoch_0/"
         self.scores: dict[str, float] = {}  # of the last evaluation
         self.tested = collect([])  # embeddings of the last test, from all ranks
+        self.measured: dict[str, Measured] = {}  # the last evaluation, under ""
         self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -84,10 +85,10 @@ class RetrievalEvaluation(Callback):
             _warn_of_collapse(everything)
         loss = pl_module.get_submodule("loss")
         classifier = classifier_of(loss, self.class_names)
-        scores = score(
-            self.plan, own, everything, self.records, classifier, device, lengths_of(loss)
-        )
-        self.scores = {f"{self.prefix}{split}/{name}": value for name, value in scores.items()}
+        lengths = lengths_of(loss)
+        found = measure(self.plan, own, everything, self.records, classifier, device, lengths)
+        self.measured = {"": found}
+        self.scores = {f"{self.prefix}{split}/{name}": v for name, v in found.scores.items()}
         pl_module.log_dict(self.scores)
 
 

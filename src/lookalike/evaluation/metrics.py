@@ -1,8 +1,8 @@
 """Retrieval metrics: pure functions of Ranks, one value a query.
 
 Definitions follow Musgrave et al., "A Metric Learning Reality Check", ECCV 2020, section 3.2.
-Every value lies in [0, 1]. A metric is undefined for queries without a relevant item, so means are
-taken over the others.
+What differs names its source. Every value lies in [0, 1]. A metric is undefined for queries
+without a relevant item, so means are taken over the others.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from lookalike.retrieval.embeddings import Embeddings, count_relevant
 from lookalike.retrieval.engines import Engines
 from lookalike.retrieval.neighbours import Gallery, Neighbours
-from lookalike.retrieval.ranks import Ranks, rank_relevant
+from lookalike.retrieval.ranks import Ranks, place_in_query, rank_relevant
+from lookalike.retrieval.relevance import Judged, rows_of
 
 Search = Callable[[Gallery, Embeddings, int], Iterator[Neighbours]]  # gallery, queries, k
 
@@ -65,6 +66,42 @@ def inverse_negative_penalty(ranks: Ranks) -> NDArray[np.float64]:
     return ranks.n_relevant / np.maximum(last, 1)
 
 
+def average_precision_at_k(ranks: Ranks, k: int) -> NDArray[np.float64]:
+    """The precision at relevant items among the k nearest, summed, by the most there can be, (Q,).
+
+    mAP@100 of Google Landmarks v2 (Weyand et al., CVPR 2020), mAP@1000 of ILIAS (CVPR 2025).
+
+    >>> average_precision_at_k(Ranks(np.array([0, 0]), np.array([1, 4]), np.array([3])), 2).tolist()
+    [0.5]
+    """
+    found = ranks.total(_precision(ranks) * (ranks.rank <= k))
+    return found / np.minimum(_at_least_1(ranks.n_relevant), k)
+
+
+def trapezoid_average_precision(ranks: Ranks) -> NDArray[np.float64]:
+    """The area below precision over recall, drawn with straight lines, (Q,).
+
+    `compute_ap` of Radenović et al., CVPR 2018, as Oxford and Paris have always been measured. It
+    is higher or lower than `average_precision`, which sums steps. Needs the whole ranking.
+
+    >>> trapezoid_average_precision(Ranks(np.array([0]), np.array([2]), np.array([1]))).tolist()
+    [0.25]
+    """
+    before = np.where(ranks.rank == 1, 1, (ranks.place - 1) / np.maximum(ranks.rank - 1, 1))
+    return ranks.total((before + _precision(ranks)) / 2) / _at_least_1(ranks.n_relevant)
+
+
+def precision_at_k(ranks: Ranks, k: int) -> NDArray[np.float64]:
+    """The share of relevant items among the k nearest, (Q,), or down to the last relevant one.
+
+    mP@k of `compute_map`, Radenović et al., CVPR 2018: a query whose relevant items all come before
+    rank k is measured at the rank of the last. Needs the whole ranking.
+    """
+    last = ranks.total(ranks.rank * (ranks.place == ranks.n_relevant[ranks.query]))
+    depth = np.minimum(np.maximum(last, 1), k)
+    return ranks.total(ranks.rank <= depth[ranks.query]) / depth
+
+
 @dataclass(frozen=True)
 class Metric:
     """A metric of single queries.
@@ -80,7 +117,11 @@ class Metric:
 
 
 def retrieval_metrics(
-    k: Sequence[int], whole_ranking: bool, minp: bool = False
+    k: Sequence[int],
+    whole_ranking: bool,
+    minp: bool = False,
+    map_at: Sequence[int] = (),
+    trapezoid: bool = False,
 ) -> tuple[Metric, ...]:
     """The metrics of an evaluation: recall at each k, P@1, R-precision and MAP@R at least.
 
@@ -88,18 +129,29 @@ def retrieval_metrics(
         k: from 1 on, for recall@k.
         whole_ranking: whether MAP is one of them.
         minp: whether mINP is one of them; it needs the whole ranking too.
+        map_at: from 1 on, for MAP at so many of the nearest.
+        trapezoid: whether MAP by trapezoids and mP@k are; they need the whole ranking too.
     """
-    recalls = tuple(
-        Metric(f"recall_at_{at}", lambda ranks, at=at: recall_at_k(ranks, at)) for at in k
-    )
     always = (
+        *_at_each("recall_at", recall_at_k, k),
         Metric("precision_at_1", precision_at_1),
         Metric("r_precision", r_precision),
         Metric("map_at_r", map_at_r),
+        *_at_each("map_at", average_precision_at_k, map_at),
     )
     whole = (Metric("map", average_precision),) if whole_ranking else ()
     hardest = (Metric("minp", inverse_negative_penalty),) if minp else ()
-    return recalls + always + whole + hardest
+    if not trapezoid:
+        return always + whole + hardest
+    area = Metric("map_trapezoid", trapezoid_average_precision)
+    return (*always, *whole, *hardest, area, *_at_each("mean_precision_at", precision_at_k, k))
+
+
+def _at_each(
+    name: str, metric: Callable[[Ranks, int], NDArray[np.float64]], depths: Sequence[int]
+) -> Iterator[Metric]:
+    for at in depths:
+        yield Metric(f"{name}_{at}", lambda ranks, at=at: metric(ranks, at))
 
 
 def values_of(
@@ -110,6 +162,10 @@ def values_of(
     minp: bool = False,
     search: Search | None = None,
     engines: Engines | None = None,
+    *,
+    map_at: Sequence[int] = (),
+    trapezoid: bool = False,
+    judged: Judged | None = None,
 ) -> dict[str, NDArray[np.float64]]:
     """Every metric for every query, (Q,) each; NaN for queries without a relevant item.
 
@@ -121,12 +177,16 @@ def values_of(
         minp: whether mINP is computed; it needs `whole_ranking`.
         search: a search that re-ranks; None ranks by similarity.
         engines: that find the nearest; by default one is chosen, on the CPU.
+        map_at: from 1 on, for MAP at so many of the nearest.
+        trapezoid: whether MAP by trapezoids and mP@k are computed; they need `whole_ranking`.
+        judged: what is relevant and what is left out, in place of labels and exclusion ids.
     """
-    metrics = retrieval_metrics(k, whole_ranking, minp)
+    metrics = retrieval_metrics(k, whole_ranking, minp, map_at, trapezoid)
     values = {metric.name: np.full(len(queries), np.nan) for metric in metrics}
-    depth = None if whole_ranking else np.maximum(count_relevant(queries, gallery), max(k))
+    counts = count_relevant(queries, gallery) if judged is None else judged.count()
+    depth = None if whole_ranking else np.maximum(counts, max(*k, *map_at, 1))
     found_by = rank_relevant if search is None else partial(_searched, search)
-    for rows, ranks in found_by(queries, gallery, depth, engines):
+    for rows, ranks in found_by(queries, gallery, depth, engines, judged):
         for metric in metrics:
             found = metric.values(ranks)
             values[metric.name][rows] = np.where(ranks.n_relevant > 0, found, np.nan)
@@ -139,15 +199,34 @@ def _searched(
     gallery: Embeddings,
     depth: NDArray[np.int64] | None,
     engines: Engines | None,
+    judged: Judged | None,
 ) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
     """Blocks of queries, as row numbers, with the ranks of the relevant items that were found."""
     deepest = len(gallery) if depth is None else int(depth.max(initial=1))
+    if judged is not None:
+        deepest = min(len(gallery), deepest + int(judged.left_out().max(initial=0)))
     first = 0
     for found in search(Gallery(gallery, engines), queries, deepest):
-        query, column = np.nonzero(found.relevant)
         rows = np.arange(first, first + len(found.ids))
-        yield rows, Ranks(query, column + 1, found.n_relevant)
         first += len(rows)
+        if judged is not None:
+            yield rows, _by_judgement(found, gallery, judged.at(rows))
+            continue
+        query, column = np.nonzero(found.relevant)
+        yield rows, Ranks(query, column + 1, found.n_relevant)
+
+
+def _by_judgement(found: Neighbours, gallery: Embeddings, judged: Judged) -> Ranks:
+    """The ranks of what was found, without what is left out; of equal scores irrelevant first."""
+    query, column = np.nonzero(found.ids >= 0)
+    row = rows_of(found.ids[query, column], gallery.ids)
+    ranked, relevant = judged.of_pairs(query, row)
+    query, relevant = query[ranked], relevant[ranked]
+    scores = found.scores[query, column[ranked]]
+    order = np.lexsort((relevant, -scores, query))
+    rank = place_in_query(query, len(found.ids))
+    hits = relevant[order]
+    return Ranks(query[order][hits], rank[hits], judged.count())
 
 
 def _within_r(ranks: Ranks) -> NDArray[np.bool_]:

@@ -10,6 +10,7 @@ from lookalike.device import CPU
 from lookalike.errors import InputError, did_you_mean
 from lookalike.evaluation.classification import CLASSIFICATION
 from lookalike.evaluation.metrics import retrieval_metrics
+from lookalike.evaluation.recognition import RECOGNITION, Recognition
 from lookalike.retrieval.engines import Engines, Name
 from lookalike.retrieval.rerank import NoReranking, Rerank
 
@@ -31,6 +32,10 @@ class Evaluation:
         whole_ranking: whether MAP is computed. It takes about as long as one exact search of the
             whole gallery; what is nearest alone takes a third of that.
         minp: whether mINP is computed; it needs the whole ranking too.
+        map_at: from 1 on, for MAP at so many of the nearest.
+        trapezoid: whether MAP by trapezoids and mP@k are computed, as Oxford and Paris are
+            measured; they need the whole ranking too.
+        recognition: how a class is recognised by its nearest images, for GAP; None leaves it out.
         engine: which engine finds the nearest: "auto", "faiss" or "bounded". Scores are the same.
         clustering: whether NMI and AMI of a k-means clustering are computed.
         rerank: how the first search is re-ranked; its duration is then measured too.
@@ -46,6 +51,9 @@ class Evaluation:
     monitor: str = "map_at_r"
     whole_ranking: bool = True
     minp: bool = False
+    map_at: Sequence[int] = ()
+    trapezoid: bool = False
+    recognition: Recognition | None = None
     engine: Name = "auto"
     clustering: bool = False
     rerank: Rerank = field(default_factory=NoReranking)
@@ -56,8 +64,11 @@ class Evaluation:
         self.engines()
         if not self.k or min(self.k) < 1:
             raise InputError(f"evaluation.k={list(self.k)}: need one or more numbers from 1 on")
-        if self.minp and not self.whole_ranking:
-            raise InputError("evaluation.minp=true needs evaluation.whole_ranking=true")
+        if min(self.map_at, default=1) < 1:
+            raise InputError(f"evaluation.map_at={list(self.map_at)}: need numbers from 1 on")
+        for name in ("minp", "trapezoid"):
+            if getattr(self, name) and not self.whole_ranking:
+                raise InputError(f"evaluation.{name}=true needs evaluation.whole_ranking=true")
         if self.monitor not in self.directions():
             names = list(self.directions())
             raise InputError(
@@ -81,12 +92,16 @@ class Evaluation:
 
     def directions(self) -> dict[str, Direction]:
         """Whether the "max" or the "min" of each metric is its best."""
-        metrics = retrieval_metrics(self.k, self.whole_ranking, self.minp)
+        metrics = retrieval_metrics(
+            self.k, self.whole_ranking, self.minp, self.map_at, self.trapezoid
+        )
         best: dict[str, Direction] = {
             metric.name: "max" if metric.higher_is_better else "min" for metric in metrics
         }
         if self.clustering:
             best |= {"nmi": "max", "ami": "max"}
+        if self.recognition:
+            best |= dict.fromkeys(RECOGNITION, "max")
         return best | _CLASSIFIER_DIRECTIONS
 
     @property

@@ -3,9 +3,10 @@
 Folds share most of their training images, so there is no unbiased estimate of their variance
 (Bengio & Grandvalet, JMLR 2004). Scores are therefore averaged over the folds of each seed first.
 The seeds are the independent repetitions: every interval and t-test here has seeds - 1 degrees of
-freedom. A seed with a missing fold (NaN) is left out.
+freedom. A seed with a missing fold (NaN) is left out. `mixed_model` also looks at the queries.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -136,7 +137,11 @@ def best_of(scores: Array) -> int:
     return int(np.nanargmax([mean_interval(per_seed(cell)).mean for cell in scores]))
 
 
-def p_against(scores: Array, reference: int | None = None) -> Array:
+def p_against(
+    scores: Array,
+    reference: int | None = None,
+    test: Callable[[int, int], float] | None = None,
+) -> Array:
     """Holm-corrected p-values (cells,) of every cell of (cells, S, F) against one of them.
 
     Compared with the best cell, the correction is for all pairs of cells, since the scores
@@ -146,10 +151,12 @@ def p_against(scores: Array, reference: int | None = None) -> Array:
     Args:
         scores: (cells, seeds, folds).
         reference: number of a cell; None for the best one.
+        test: the p-value of a pair of cells, by their numbers; None for the paired t-test.
     """
+    test = test or (lambda i, j: paired_difference(scores[i], scores[j]).p)
     cells = len(scores)
     pairs = [p for p in combinations(range(cells), 2) if reference is None or reference in p]
-    raw = np.array([paired_difference(scores[i], scores[j]).p for i, j in pairs])
+    raw = np.array([test(i, j) for i, j in pairs])
     against = best_of(scores) if reference is None else reference
     corrected = np.ones(cells)
     for (i, j), p in zip(pairs, holm(raw), strict=True):

@@ -8,6 +8,7 @@ import numpy as np
 from lookalike.reports.cells import (
     ALPHA,
     ENOUGH,
+    NAMED_TESTS,
     NOT_SIGNIFICANT,
     TESTED,
     Line,
@@ -27,7 +28,8 @@ COSTS = (
     "parameters",
     "peak_memory_mebibytes",
 )
-OF_A_SCORE = ("half_width", "lowest", "highest", "seeds", "p")  # columns beside its mean
+# columns beside the mean of a score
+OF_A_SCORE = ("half_width", "lowest", "highest", "seeds", "p", "test", "p_t")
 
 
 def score_table(lines: Sequence[Line], notes: Sequence[str] = (), by_key: bool = False) -> Table:
@@ -123,9 +125,11 @@ def _of_run(setting: Setting, run: SavedRun, columns: Sequence[str]) -> list[str
     return [*named, *repetition, *(_written(run.number(n)) for n in columns), str(run.folder)]
 
 
-def _written(number: float | None) -> str:
-    """All digits, or nothing."""
-    return "" if number is None or isnan(number) else repr(number)
+def _written(value: float | str | None) -> str:
+    """All digits, or text, or nothing."""
+    if isinstance(value, str):
+        return value
+    return "" if value is None or isnan(value) else repr(value)
 
 
 def _on_spread(scores: Sequence[Score]) -> list[str]:
@@ -145,10 +149,12 @@ def _on_significance(
 ) -> list[str]:
     against = "the best" if reference is None else reference
     pairs = "all pairs" if reference is None else "the pairs with it"
-    if any(score.p is not None for score in scores):
+    tests = list(dict.fromkeys(score.test for score in scores if score.test is not None))
+    if tests:
+        by = " or ".join(NAMED_TESTS[test] for test in tests)
         return [
-            f"{NOT_SIGNIFICANT}: not significantly different from {against} (p > {ALPHA}), by the "
-            f"paired t-test over seeds, Holm-corrected for {pairs}."
+            f"{NOT_SIGNIFICANT}: not significantly different from {against} (p > {ALPHA}), by "
+            f"{by}, Holm-corrected for {pairs}."
         ]
     if len(lines) > TESTED and any(score.seeds > 1 for score in scores):
         return [f"No differences are tested between more than {TESTED} settings."]

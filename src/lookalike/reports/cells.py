@@ -9,19 +9,27 @@ from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import inf, isnan
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.evaluation.classification import CLASSIFICATION
+from lookalike.evaluation.mixed_model import MixedModel
 from lookalike.evaluation.statistics import mean_interval, p_against, per_seed
+from lookalike.reports.by_query import tables_of
 from lookalike.reports.saved import SavedRun
+
+Test = Literal["mixed model", "t-test"]
 
 ALPHA = 0.05
 NOT_SIGNIFICANT = "≈"
 ENOUGH = 3  # seeds from which on an interval is shown; that of two is 6 times as wide as of three
 TESTED = 150  # settings whose pairs are tested, at most: there are 11,000 of them
+NAMED_TESTS: dict[Test, str] = {
+    "mixed model": "a mixed model of seeds and queries",
+    "t-test": "the paired t-test over seeds",
+}
 LOWER_IS_BETTER = {metric.name for metric in CLASSIFICATION if not metric.higher_is_better}
 
 Repetition = tuple[Hashable, Hashable]  # (seed, fold)
@@ -76,6 +84,8 @@ class Score:
         seeds: how many are complete.
         p: of the difference from the best setting or the reference, corrected; null where nothing
             was tested, 1 where one seed tells nothing.
+        test: by which p was found.
+        p_t: the same by the paired t-test over seeds.
     """
 
     mean: float
@@ -84,6 +94,8 @@ class Score:
     highest: float
     seeds: int
     p: float | None = None
+    test: Test | None = None
+    p_t: float | None = None
 
     def __str__(self) -> str:
         """0.8100 ± 0.0248, of two seeds 0.6670 (0.6000 - 0.7330), of one 0.5000; - of none.
@@ -160,14 +172,19 @@ def shared_folds(settings: Sequence[Setting], metric: str) -> list[Hashable]:
     return [fold for fold in found[0] if all(fold in other for other in found)] if found else []
 
 
+def seeds_of(settings: Sequence[Setting], metric: str) -> list[Hashable]:
+    """The seeds that some setting has, in the order in which they are met."""
+    numbers = [setting.numbers(metric) for setting in settings]
+    return list(dict.fromkeys(seed for found in numbers for seed, _ in found))
+
+
 def grids_of(settings: Sequence[Setting], metric: str) -> list[Grid]:
     """Scores by seed and fold, (S, F) a setting: the seeds of all, and the folds that count.
 
     If no folds are shared, each setting has its own, and F may differ.
     """
     numbers = [setting.numbers(metric) for setting in settings]
-    seeds = list(dict.fromkeys(seed for found in numbers for seed, _ in found))
-    folds = shared_folds(settings, metric)
+    seeds, folds = seeds_of(settings, metric), shared_folds(settings, metric)
     return [_grid(found, seeds, folds or _folds(found)) for found in numbers]
 
 
@@ -184,16 +201,24 @@ def _scores(settings: Sequence[Setting], metric: str, reference: str | None) -> 
     """One a setting."""
     grids = grids_of(settings, metric)
     tested = shared_folds(settings, metric)
-    p_values = _p_values(settings, grids, metric, reference) if tested else {}
-    return [_score(per_seed(grid), p_values.get(place)) for place, grid in enumerate(grids)]
+    found = _tested(settings, grids, metric, reference) if tested else {}
+    return [_score(per_seed(grid), found.get(place)) for place, grid in enumerate(grids)]
 
 
-def _score(seeds: NDArray[np.float64], p: float | None) -> Score:
+class _Tested(NamedTuple):
+    """What a test says of a setting; see `Score`."""
+
+    p: float
+    test: Test
+    p_t: float
+
+
+def _score(seeds: NDArray[np.float64], tested: _Tested | None) -> Score:
     """Of the values of complete seeds, (S,)."""
     found = mean_interval(seeds)
     half_width = found.half_width if found.n >= ENOUGH else np.nan
     lowest, highest = (float(seeds.min()), float(seeds.max())) if found.n else (np.nan, np.nan)
-    return Score(found.mean, half_width, lowest, highest, found.n, p)
+    return Score(found.mean, half_width, lowest, highest, found.n, *(tested or ()))
 
 
 def _folds(numbers: Mapping[Repetition, float]) -> list[Hashable]:
@@ -213,9 +238,9 @@ def _grid(
     return np.array(found, dtype=np.float64).reshape(len(seeds), max(1, len(folds)))
 
 
-def _p_values(
+def _tested(
     settings: Sequence[Setting], grids: Sequence[Grid], metric: str, reference: str | None
-) -> dict[int, float]:
+) -> dict[int, _Tested]:
     """By place, of the trained settings with a complete seed; none if no two seeds repeat one."""
     seeds = [len(per_seed(grid)) for grid in grids]
     taking_part = [p for p, setting in enumerate(settings) if setting.trained and seeds[p]]
@@ -226,4 +251,26 @@ def _p_values(
         return {}
     scores = direction(metric) * np.stack([grids[place] for place in taking_part])
     against = None if reference is None else labels.index(reference)
-    return dict(zip(taking_part, p_against(scores, against).tolist(), strict=True))
+    p_values, test = differences([settings[p] for p in taking_part], metric, scores, against)
+    by_t = p_against(scores, against)
+    rows = zip(p_values.tolist(), by_t.tolist(), strict=True)
+    return {place: _Tested(p, test, p_t) for place, (p, p_t) in zip(taking_part, rows, strict=True)}
+
+
+def differences(
+    settings: Sequence[Setting], metric: str, scores: NDArray[np.float64], against: int | None
+) -> tuple[NDArray[np.float64], Test]:
+    """Corrected p-values (settings,), and the test: the mixed model where all runs kept the values
+    of their queries and asked the same ones, the paired t-test otherwise.
+
+    Args:
+        settings: with shared folds.
+        metric: such as "test/map_at_r".
+        scores: (settings, S, F), the higher the better.
+        against: number of a setting; None for the best one.
+    """
+    seeds, folds = seeds_of(settings, metric), shared_folds(settings, metric)
+    tables = tables_of(settings, metric, seeds, folds)
+    if tables is None or not (model := MixedModel.of(tables)).is_tested:
+        return p_against(scores, against), "t-test"
+    return p_against(scores, against, model.p), "mixed model"

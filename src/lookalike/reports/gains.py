@@ -4,12 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lookalike.evaluation.statistics import p_against, per_seed
+from lookalike.evaluation.statistics import per_seed
 from lookalike.reports.cells import (
     ALPHA,
+    NAMED_TESTS,
     TESTED,
     Line,
     Setting,
+    Test,
+    differences,
     direction,
     grids_of,
     shared_folds,
@@ -26,34 +29,37 @@ def gains(lines: Sequence[Line], metric: str) -> dict[str, bool]:
     The test is that of the table, Holm-corrected for the pairs with the starting point. Nothing is
     told if there is not exactly one, or no two seeds repeat a setting.
     """
-    starts = [line.setting for line in lines if not line.setting.trained]
-    trained = [line.setting for line in lines if line.setting.trained]
-    settings = [*starts, *trained]
-    if len(starts) != 1 or not 1 <= len(trained) <= TESTED or not shared_folds(settings, metric):
-        return {}
-    scores = direction(metric) * np.stack(grids_of(settings, metric))  # (1 + T, S, F)
-    differences = [per_seed(grid - scores[0]) for grid in scores[1:]]
-    if max(map(len, differences)) < 2:
-        return {}
-    p_values = p_against(scores, 0)[1:].tolist()
-    return {
-        setting.label: p <= ALPHA and bool(of_seeds.mean() > 0)
-        for setting, of_seeds, p in zip(trained, differences, p_values, strict=True)
-    }
+    return _gains_by(lines, metric)[0]
 
 
 def on_gains(lines: Sequence[Line], metric: str) -> list[str]:
     """A sentence for below a table, or none."""
-    found = gains(lines, metric)
+    found, test = _gains_by(lines, metric)
     if not found:
         return []
     others = [label for label, better in found.items() if not better]
     count = f"{len(found) - len(others)} of {len(found)} settings"
     named = f"; not {', '.join(others)}" if 0 < len(others) <= NAMED else ""
     return [
-        f"Significantly better than before training by {title(metric)} (p <= {ALPHA}, the paired "
-        f"t-test over seeds, Holm-corrected for the pairs with it): {count}{named}."
+        f"Significantly better than before training by {title(metric)} (p <= {ALPHA}, "
+        f"{NAMED_TESTS[test]}, Holm-corrected for the pairs with it): {count}{named}."
     ]
+
+
+def _gains_by(lines: Sequence[Line], metric: str) -> tuple[dict[str, bool], Test]:
+    """See `gains`, and the test that tells."""
+    starts = [line.setting for line in lines if not line.setting.trained]
+    trained = [line.setting for line in lines if line.setting.trained]
+    settings = [*starts, *trained]
+    if len(starts) != 1 or not 1 <= len(trained) <= TESTED or not shared_folds(settings, metric):
+        return {}, "t-test"
+    scores = direction(metric) * np.stack(grids_of(settings, metric))  # (1 + T, S, F)
+    of_seeds = [per_seed(grid - scores[0]) for grid in scores[1:]]
+    if max(map(len, of_seeds)) < 2:
+        return {}, "t-test"
+    p_values, test = differences(settings, metric, scores, 0)
+    rows = zip(trained, of_seeds, p_values[1:].tolist(), strict=True)
+    return {setting.label: p <= ALPHA and bool(d.mean() > 0) for setting, d, p in rows}, test
 
 
 def worse_than_start(lines: Sequence[Line]) -> set[str]:

@@ -8,12 +8,15 @@ from os import walk
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from lookalike.errors import InputError
 from lookalike.reports.curves import Curve, read_curves
 
 FINISHED = "metrics.json"
+QUERY_VALUES = "queries.npz"  # of the test: ids, and by the name of a metric its values
 SEED, FOLD = "seed", "data.fold"
 REPETITIONS = (SEED, FOLD)  # runs that differ in nothing else repeat one setting
 # parsing by libyaml, where PyYAML has it, is ten times faster
@@ -62,6 +65,22 @@ class SavedRun:
         """A number of metrics.json, or None where there is none."""
         value = self.metrics.get(name)
         return float(value) if isinstance(value, int | float) else None
+
+    def query_values(self, metric: str) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
+        """The ids of the test's queries, and a metric of each, (Q,); None where that is not kept.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        name = metric.removeprefix("test/")
+        file = self.folder / QUERY_VALUES
+        if not metric.startswith("test/") or not file.is_file():
+            return None
+        try:
+            with file.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
+                return (kept["ids"], kept[name]) if name in kept else None
+        except Exception as error:  # zipfile, zlib and numpy raise a dozen kinds for damaged bytes
+            raise InputError(f"{file} can't be read ({error}). Remove this run.") from error
 
 
 def find_runs(where: str | Path | Sequence[str | Path]) -> list[SavedRun]:

@@ -57,9 +57,9 @@ def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
     for name in (key.removeprefix("test/") for key in scores if key.startswith("test/")):
         if AT_LENGTH in name:
             continue
-        digits = ".0f" if name in COUNTS else ".4f"
+        digits = ".0f" if name.startswith("queries") else ".4f"
         values = [f"{scores[prefix + name]:{digits}}" for prefix in measured]
-        table.add_row(COUNTS.get(name, title(name)), *values)
+        table.add_row(_called(name), *values)
     Console().print(table)
     print_lengths(scores)
 
@@ -80,6 +80,14 @@ def print_lengths(scores: Mapping[str, float]) -> None:
         keys = [name, *(f"{name}{AT_LENGTH}{length}" for length in lengths)]
         table.add_row(title(name.removeprefix("test/")), *(f"{scores[key]:.4f}" for key in keys))
     Console().print(table)
+
+
+def _called(name: str) -> str:
+    """A score in the table; behind a count may stand the name of a setup."""
+    for count in sorted(COUNTS, key=len, reverse=True):
+        if f"{name}_".startswith(f"{count}_"):
+            return COUNTS[count] + name.removeprefix(count).replace("_", " ")
+    return title(name)
 
 
 def print_outcome(facts: Mapping[str, Any], metrics: Path) -> None:

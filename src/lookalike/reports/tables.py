@@ -15,13 +15,16 @@ from lookalike.evaluation.lengths import AT_LENGTH
 
 SPOKEN = {
     "ami": "AMI",
+    "gap": "GAP",
     "map": "MAP",
+    "map_trapezoid": "MAP by trapezoids",
     "map_at_r": "MAP@R",
     "minp": "mINP",
     "nmi": "NMI",
     "precision_at_1": "P@1",
     "r_precision": "R-precision",
 }
+AT = {"recall_at_": "recall@", "mean_precision_at_": "mP@", "map_at_": "MAP@"}
 LATEX = str.maketrans(
     {character: f"\\{character}" for character in "&%$#_{}"}
     | {
@@ -64,9 +67,17 @@ def title(metric: str) -> str:
     """
     split, _, name = metric.rpartition("/")
     name, _, length = name.partition(AT_LENGTH)
-    known = SPOKEN.get(name) or name.replace("recall_at_", "recall@").replace("_", " ")
     shorter = f", length {length}" if length else ""
-    return f"{split.replace('/', ' ').replace('_', ' ')} {known}{shorter}".strip()
+    return f"{split.replace('/', ' ').replace('_', ' ')} {_spoken(name)}{shorter}".strip()
+
+
+def _spoken(name: str) -> str:
+    """A metric without its split; behind its name may stand that of a setup, as in map_hard."""
+    known = max((key for key in SPOKEN if f"{name}_".startswith(f"{key}_")), key=len, default="")
+    begins = next((key for key in AT if name.startswith(key) and key > known), "")
+    spoken = AT.get(begins) or SPOKEN.get(known, "")
+    rest = name.removeprefix(begins or known).replace("_", " ")
+    return spoken + rest
 
 
 def print_table(table: Table) -> None:

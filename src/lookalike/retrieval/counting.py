@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from torch import Tensor
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.exact import all_scores, pair_scores
 from lookalike.retrieval.products import flat_nonzero, products_of, tensor_of
+from lookalike.retrieval.relevance import Judged
 
 STEPS = 2**16  # from a score of -1 to 1
 PLACE, STEP = 16, 16  # bits of an integer: place in the tile below, step above, then the query
@@ -41,7 +43,8 @@ class Relevant:
     items: (B, R) int32, gallery rows of the relevant items.
     scores: (B, R) float32, their products, descending; minus infinity where there are fewer.
     ahead: (B, R) int64, irrelevant items counted so far that score as high.
-    same_query, same_row: (S,) int64, all pairs of one class, whose products do not count.
+    same_query, same_row: (S,) int64, pairs whose products do not count: all of one class, or all
+        that were judged.
     error: by which a product differs from the exact score, at most.
     doubts: of tile after tile, the places of relevant items in `scores` and the gallery rows that
         may score as high; scored exactly many at a time, as a call takes longer than a pair.
@@ -92,11 +95,37 @@ class Relevant:
         same_row = items[same_query, place].astype(np.int64)
         own = gallery.exclusion_ids[same_row] == queries.exclusion_ids[same_query]
         scores[same_query[own], place[own]] = -np.inf
+        return cls._sorted(rows, queries, gallery, items, scores, same_query, same_row, error)
+
+    @classmethod
+    def judged(
+        cls,
+        rows: NDArray[np.int64],
+        queries: Embeddings,
+        gallery: Embeddings,
+        relevance: Judged,
+        error: float,
+    ) -> "Relevant":
+        """The same by judgements on these queries; what they leave out does not count either."""
+        kept = relevance.relevant
+        query, row, counts = relevance.query[kept], relevance.row[kept], relevance.count()
+        there = np.arange(int(counts.max(initial=0))) < counts[:, None]  # (B, R)
+        scores = np.full(there.shape, -np.inf, np.float32)
+        items = np.zeros(there.shape, np.int32)
+        scores[there], items[there] = pair_scores(queries.vectors, gallery.vectors, query, row), row
+        query, row = relevance.query, relevance.row
+        return cls._sorted(rows, queries, gallery, items, scores, query, row, error)
+
+    @classmethod
+    def _sorted(
+        cls, rows: Any, queries: Any, gallery: Any, items: NDArray, scores: NDArray, *more: Any
+    ) -> "Relevant":
+        """With the relevant items of each query nearest first."""
         order = np.argsort(-scores, axis=1)
         scores = np.take_along_axis(scores, order, axis=1)
         items = np.take_along_axis(items, order, axis=1)
         ahead = np.zeros(scores.shape, np.int64)
-        return cls(rows, queries, gallery, items, scores, ahead, same_query, same_row, error)
+        return cls(rows, queries, gallery, items, scores, ahead, *more)
 
     def ranks(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Query and rank of every relevant item, (P,) each, ordered by both.

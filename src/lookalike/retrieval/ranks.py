@@ -19,12 +19,13 @@ from torch import Tensor
 
 from lookalike.retrieval.candidates import Candidates, Engine
 from lookalike.retrieval.counting import PLACES, Relevant
-from lookalike.retrieval.embeddings import Embeddings, count_relevant, largest_exclusion
+from lookalike.retrieval.embeddings import Embeddings, count_relevant
 from lookalike.retrieval.engines import Engines
 from lookalike.retrieval.exact import pair_scores
 from lookalike.retrieval.faiss_flat import UNIT_ROUNDOFF, lengths_of
 from lookalike.retrieval.order import ascending, descending
 from lookalike.retrieval.products import products_of, tensor_of
+from lookalike.retrieval.relevance import ByLabel, Judged, Relevance
 
 TILE = 2048  # queries and gallery items of a product that serves both
 BLOCK = 2**25  # products at once: 128 MiB
@@ -49,7 +50,7 @@ class Ranks:
     @property
     def place(self) -> NDArray[np.int64]:
         """Of each among its query's relevant items, from 1 on, (P,)."""
-        return _place_in_query(self.query, len(self.n_relevant))
+        return place_in_query(self.query, len(self.n_relevant))
 
     def total(self, value: NDArray) -> NDArray[np.float64]:
         """The sum of a value over each query's relevant items, (P,) -> (Q,)."""
@@ -61,6 +62,7 @@ def rank_relevant(
     gallery: Embeddings,
     depth: NDArray[np.int64] | None = None,
     engines: Engines | None = None,
+    judged: Judged | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
     """Blocks of queries, as row numbers, with the ranks of their relevant items.
 
@@ -69,8 +71,10 @@ def rank_relevant(
         gallery: an exact copy of a query under another id counts.
         depth: (Q,) ranks that are of interest; None for all.
         engines: that list candidates; by default one is chosen, on the CPU.
+        judged: what is relevant and what is left out, in place of labels and exclusion ids.
     """
     engines = engines or Engines()
+    relevance = judged or ByLabel.of(queries, gallery)
     if _equal(queries, gallery):
         queries = gallery
     rows = np.arange(len(queries))
@@ -81,14 +85,14 @@ def rank_relevant(
         engine = engines.of(gallery.vectors)
         done = np.zeros(len(queries), bool)
         for block in _groups(shallow, depth[shallow]):
-            found = _near(queries, gallery, block, depth, engine)
+            found = _near(queries, gallery, block, depth, engine, relevance)
             done[found[0]] = True
             yield found
         rows = rows[~done]
-    yield from _whole(queries, gallery, rows, engines.device)
+    yield from _whole(queries, gallery, rows, engines.device, judged)
 
 
-def _place_in_query(query: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+def place_in_query(query: NDArray[np.int64], count: int) -> NDArray[np.int64]:
     """From 1 on, (P,), for P items ordered by query, of `count` queries."""
     counts = np.bincount(query, minlength=count)
     return np.arange(1, len(query) + 1) - (np.cumsum(counts) - counts)[query]
@@ -112,39 +116,45 @@ def _near(
     rows: NDArray[np.int64],
     depth: NDArray[np.int64],
     engine: Engine,
+    relevance: Relevance,
 ) -> tuple[NDArray[np.int64], Ranks]:
     """Those of the rows of which no rank down to the depth can be missing, and these ranks."""
     alone = len(rows) < len(gallery) or queries is not gallery
     asked = queries[rows] if alone else gallery
-    listed = engine.candidates(asked.vectors, depth[rows] + largest_exclusion(gallery))
-    other = asked.exclusion_ids[listed.query] != gallery.exclusion_ids[listed.row]
-    listed = listed.only(other & (listed.bound[listed.query] < np.inf))
+    relevance = relevance.at(rows)
+    listed = engine.candidates(asked.vectors, depth[rows] + relevance.left_out())
+    ranked, relevant = relevance.of_pairs(listed.query, listed.row)
+    ranked &= listed.bound[listed.query] < np.inf
     order = _by_exact_scores if listed.score is None else _by_their_scores
-    query, relevant, scores = order(asked, gallery, listed)
+    listed, relevant = listed.only(ranked), relevant[ranked]
+    query, relevant, scores = order(asked, gallery, listed, relevant)
     complete = listed.proven(_at_depth(query, scores, depth[rows]))
-    rank = _place_in_query(query, len(rows))
+    rank = place_in_query(query, len(rows))
     kept = relevant & (rank <= depth[rows][query]) & complete[query]
     number = np.cumsum(complete) - 1
-    done = rows[complete]
-    return done, Ranks(number[query[kept]], rank[kept], count_relevant(queries[done], gallery))
+    return rows[complete], Ranks(number[query[kept]], rank[kept], relevance.count()[complete])
 
 
 # Candidates in order, (P,) each: the query, whether it is relevant, the least score that it has
 _Ordered = tuple[NDArray[np.int64], NDArray[np.bool_], NDArray[np.float32]]
 
 
-def _by_exact_scores(asked: Embeddings, gallery: Embeddings, listed: Candidates) -> _Ordered:
+def _by_exact_scores(
+    asked: Embeddings, gallery: Embeddings, listed: Candidates, relevant: NDArray[np.bool_]
+) -> _Ordered:
     query, row = listed.query, listed.row
     keys = query.astype(np.uint64) << np.uint64(33)
     keys |= descending(pair_scores(asked.vectors, gallery.vectors, query, row)) << np.uint64(1)
-    keys |= (asked.labels[query] == gallery.labels[row]).astype(np.uint64)  # irrelevant ones first
+    keys |= relevant.astype(np.uint64)  # irrelevant ones first
     keys.sort()
     query = (keys >> np.uint64(33)).astype(np.int64)
     scores = ascending((keys >> np.uint64(1)) & np.uint64(2**32 - 1))
     return query, (keys & np.uint64(1)).astype(bool), scores
 
 
-def _by_their_scores(asked: Embeddings, gallery: Embeddings, listed: Candidates) -> _Ordered:
+def _by_their_scores(
+    asked: Embeddings, gallery: Embeddings, listed: Candidates, relevant: NDArray[np.bool_]
+) -> _Ordered:
     """By the engine's scores; where these are closer than they err, by exact ones.
 
     Places whose scores are too close to be in a certain order are a run. Only runs that hold both
@@ -153,7 +163,6 @@ def _by_their_scores(asked: Embeddings, gallery: Embeddings, listed: Candidates)
     assert listed.score is not None
     assert listed.error is not None
     query, row, score = listed.query, listed.row, listed.score
-    relevant = asked.labels[query] == gallery.labels[row]
     error = listed.error[query]
     least = (score - error).astype(np.float32)
     most = (score + error).astype(np.float32)
@@ -190,16 +199,20 @@ def _at_depth(
 
 
 def _whole(
-    queries: Embeddings, gallery: Embeddings, rows: NDArray[np.int64], device: torch.device
+    queries: Embeddings,
+    gallery: Embeddings,
+    rows: NDArray[np.int64],
+    device: torch.device,
+    judged: Judged | None = None,
 ) -> Iterator[tuple[NDArray[np.int64], Ranks]]:
     """All ranks of the rows, by counting, from products on a device."""
     if not len(rows) or not len(gallery):
         return
-    everyone = queries is gallery and len(rows) == len(gallery)
+    everyone = judged is None and queries is gallery and len(rows) == len(gallery)
     rows = rows[np.argsort(queries.labels[rows], kind="stable")]
     asked = queries[rows]
     error = _error(asked, gallery)
-    relevant = count_relevant(asked, gallery)
+    relevant = count_relevant(asked, gallery) if judged is None else judged.at(rows).count()
     most = int(relevant.max())
     if everyone and _padded(relevant) <= 8 * PAIRS and most <= TILE / 8:
         own = [(rows[part], asked[part]) for part in _parts(len(rows), TILE)]
@@ -208,7 +221,11 @@ def _whole(
     by_label = np.argsort(gallery.labels, kind="stable")
     items = [(part, gallery[part]) for part in _parts(len(gallery), PLACES)]
     for part in _parts(len(rows), min(TILE, BLOCK // max(most, len(items[0][1])))):
-        block = Relevant.of(rows[part], asked[part], gallery, by_label, error)
+        if judged is None:
+            block = Relevant.of(rows[part], asked[part], gallery, by_label, error)
+        else:
+            some = judged.at(rows[part])
+            block = Relevant.judged(rows[part], asked[part], gallery, some, error)
         for place, tile in items:
             products = _products(block.queries, tile, device)
             block.leave_out(products, place.start)

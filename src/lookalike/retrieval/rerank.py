@@ -17,6 +17,7 @@ from lookalike.errors import InputError
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.exact import blocks, nearest
 from lookalike.retrieval.neighbours import Gallery, Neighbours
+from lookalike.retrieval.relevance import rows_of
 
 
 class Rerank(Protocol):
@@ -62,7 +63,7 @@ class QueryExpansion:
 
     def expand(self, queries: Embeddings, gallery: Embeddings) -> Embeddings:
         """The queries with expanded vectors, of length 1."""
-        own = _rows_of(queries.ids, gallery.ids)
+        own = rows_of(queries.ids, gallery.ids)
         vectors = queries.vectors.copy()
         found, scores = _others(queries.vectors, gallery.vectors, own, self.neighbours)
         weights = scores.clip(0, 1) ** self.alpha * np.isfinite(scores)  # (Q, k)
@@ -108,8 +109,8 @@ class KReciprocal:
         everything = everything[np.random.default_rng(0).permutation(len(everything))]
         ranking, greatest = _ranking(everything.vectors, self.k1 + 1)
         codes = self._codes(everything.vectors, ranking, greatest)
-        asked = _rows_of(queries.ids, everything.ids)
-        compared = csc_array(codes[_rows_of(gallery.embeddings.ids, everything.ids)])  # (G, N)
+        asked = rows_of(queries.ids, everything.ids)
+        compared = csc_array(codes[rows_of(gallery.embeddings.ids, everything.ids)])  # (G, N)
         for rows in blocks(len(queries), len(gallery)):
             block = queries[rows]
             original = _squared_distances(block.vectors @ gallery.embeddings.vectors.T)
@@ -212,10 +213,3 @@ def _shared(codes: csr_array, row: int, compared: csc_array, size: int) -> NDArr
 def _squared_distances(products: NDArray[np.float32]) -> NDArray[np.float32]:
     """Of unit vectors, from their inner products."""
     return (2 - 2 * products).clip(0)
-
-
-def _rows_of(ids: NDArray[np.int64], among: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each id stands among others, (N,); -1 where it does not."""
-    order = np.argsort(among)
-    place = np.searchsorted(among, ids, sorter=order).clip(max=len(among) - 1)
-    return np.where(among[order[place]] == ids, order[place], -1)

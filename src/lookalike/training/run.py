@@ -18,6 +18,7 @@ from lookalike.memory import keep_freed_memory, peak_memory, watch_peak
 from lookalike.provenance import weights_fingerprint
 from lookalike.reports.finished import FinishedRun, Report
 from lookalike.reports.loggers import publish
+from lookalike.reports.saved import QUERY_VALUES
 from lookalike.reports.scores import print_counts, print_outcome, print_scores, write_metrics
 from lookalike.reports.tables import title
 from lookalike.retrieval.embeddings import Embeddings
@@ -260,7 +261,8 @@ def _finish(
     """Write and print the scores, have the reports written, and tell the loggers."""
     folder, fitted = experiment.folder, outcome.fitted
     print_scores(outcome.scores, fitted.best.epochs, facts.get("refit", False))
-    write_metrics(folder / "metrics.json", outcome.scores, facts)  # later: the disk may be full
+    experiment.evaluation.measured[""].save(folder / QUERY_VALUES)  # later: the disk may be full
+    write_metrics(folder / "metrics.json", outcome.scores, facts)
     print_outcome(facts, folder / "metrics.json")
     run = FinishedRun(
         folder=folder,
