@@ -15,7 +15,7 @@ from playwright.sync_api import expect, sync_playwright
 
 import lookalike
 from api import PACKAGES, SOURCE, api_pages
-from building import SITE, filled_in, linked, listed, loaded_from_others
+from building import SITE, filled_in, linked, listed, loaded_from_others, mended
 from configuration import (
     CONF,
     configuration_pages,
@@ -143,6 +143,12 @@ def test_the_nav_has_every_page(tmp_path: Path) -> None:
     named = list(listed(tomllib.loads(settings)["project"]["nav"]))
     assert named.count("new.md") == named.count("data.md") == 1
     assert {f"configuration/{name}" for name in PAGES} < set(named)
+
+
+def test_commands_are_copied_without_their_prompt() -> None:
+    html = '<code><span class="gp">$ </span>make</code><script src="https://unpkg.com/iframe-worker/shim">'
+    assert re.sub("<[^>]*>", "", mended(html, "")) == "make"
+    assert 'src="../assets/iframe-worker.js"' in mended(html, "../")
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def main() -> None:
         sys.exit("the site was not built; what to mend is above")
     built = sorted(SITE.rglob("*.html"))
     for page in built:
-        use_own_shim(page)
+        page.write_text(mended(page.read_text(), "../" * (len(page.relative_to(SITE).parts) - 1)))
     files = [*built, *SITE.rglob("*.css")]
     if foreign := [f"{each.name}: {host}" for each in files for host in loaded_from_others(each)]:
         sys.exit("pages load from other hosts:\n" + "\n".join(foreign))
@@ -117,10 +117,15 @@ def listed(nav: Iterable[Any]) -> Iterator[str]:
             yield from listed(entry)
 
 
-def use_own_shim(page: Path) -> None:
-    """Load the script from the site instead of from its host."""
-    up = "../" * (len(page.relative_to(SITE).parts) - 1)
-    page.write_text(page.read_text().replace(SHIM, f"{up}assets/iframe-worker.js"))
+def mended(html: str, up: str) -> str:
+    """A page that loads the script from the site, and whose commands are copied without "$ ".
+
+    Args:
+        html: as it was built.
+        up: the way from the page to the top of the site, such as "../".
+    """
+    html = html.replace('<span class="gp">$ </span>', '<span class="gp prompt"></span>')
+    return html.replace(SHIM, f"{up}assets/iframe-worker.js")
 
 
 def loaded_from_others(file: Path) -> list[str]:
