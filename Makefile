@@ -9,7 +9,7 @@ READY := $(VENV)/.ready-$(FAISS)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all bench lint format types wheel clean
+.PHONY: help setup train test test-all test-lowest coverage mutants audit bench lint format types wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,28 @@ test: $(READY) ## the fast tests, and those on real images where they are
 
 test-all: $(READY) ## all tests
 	$(PYTEST) $(ARGS)
+
+# an old package may call what a newer one has deprecated
+OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning
+
+test-lowest: .lowest/.ready ## the fast tests with the oldest packages that pyproject.toml allows
+	OMP_NUM_THREADS=1 .lowest/bin/pytest -n auto -m "not slow" $(OLD) $(ARGS)
+
+.lowest/.ready: pyproject.toml $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .lowest
+	$(BIN)/uv pip install --quiet --python .lowest/bin/python --resolution lowest-direct -e ".[cpu,dev]"
+	@touch $@
+
+coverage: $(READY) ## lines and branches that the fast tests run
+	$(PYTEST) -m "not slow" --cov --cov-report=json:.coverage.json $(ARGS)
+	$(BIN)/coverage report
+	@$(BIN)/python -c 'import json; total = json.load(open(".coverage.json"))["totals"]; \
+		print(*(f"{kind}: {total[f"percent_{kind}_covered_display"]} %" for kind in ("statements", "branches")), sep="\n")'
+
+MODULE ?= lookalike.evaluation.metrics
+mutants: $(READY) ## change the code, and list changes that no test notices (args: MODULE=lookalike.data.sampling)
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run "$(MODULE).*"
+	$(BIN)/mutmut results
 
 LOOKALIKE_DATA ?= data
 RIVALS := .rivals/bin/python
@@ -61,6 +83,9 @@ format: $(READY) ## let ruff fix what it can
 
 types: $(READY) ## pyright
 	$(BIN)/pyright
+
+audit: $(READY) ## known vulnerabilities of the versions in constraints.txt, from PyPI
+	$(BIN)/uv tool run pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
 wheel: $(READY) ## dist/*.whl, conf/ included
 	$(BIN)/python -m build --installer uv --wheel
