@@ -13,6 +13,7 @@ from lookalike.inference.checkpoint import read_checkpoint
 from lookalike.training.experiment import Experiment
 
 REPLACED = "ignore:You passed .Trainer.accelerator='cpu', precision='16-mixed'"
+DISCOURAGED = "ignore:.precision=bf16. is supported for historical reasons"
 ASKED = (
     ("32-true", "32-true", torch.float32),
     ("bf16-mixed", "bf16-mixed", torch.bfloat16),
@@ -21,7 +22,7 @@ ASKED = (
 )
 
 
-@pytest.mark.filterwarnings(REPLACED)
+@pytest.mark.filterwarnings(REPLACED, DISCOURAGED)
 @pytest.mark.parametrize(("asked", "used", "dtype"), ASKED)
 def test_what_is_recorded_is_what_computed(
     asked: str, used: str, dtype: torch.dtype, tiny: tuple[str, ...], compose: Compose,
