@@ -12,7 +12,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 .PHONY: help setup train test test-all test-lowest coverage mutants audit bench lint format types wheel clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## create .venv and install everything (args: PYTHON=python3.12, FAISS=cpu or gpu)
 
@@ -91,5 +91,5 @@ wheel: $(READY) ## dist/*.whl, conf/ included
 	$(BIN)/python -m build --installer uv --wheel
 
 clean: ## remove .venv and what is built; outputs/ stays
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache
+	rm -rf $(VENV) .lowest mutants .coverage* dist build .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
