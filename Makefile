@@ -9,10 +9,10 @@ READY := $(VENV)/.ready-$(FAISS)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all docs tutorials bench lint format types wheel clean
+.PHONY: help setup train test test-all test-lowest coverage mutants audit docs tutorials bench lint format types wheel clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## create .venv and install everything (args: PYTHON=python3.12, FAISS=cpu or gpu)
 
@@ -38,6 +38,28 @@ docs: $(READY) ## build/docs/site, the documentation as a site; needs no network
 
 tutorials: $(READY) ## run docs/tutorials/*.ipynb and keep what they show (args: ONLY=name)
 	$(BIN)/python docs/site/running.py $(ONLY)
+
+# an old package may call what a newer one has deprecated
+OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning
+
+test-lowest: .lowest/.ready ## the fast tests with the oldest packages that pyproject.toml allows
+	OMP_NUM_THREADS=1 .lowest/bin/pytest -n auto -m "not slow" $(OLD) $(ARGS)
+
+.lowest/.ready: pyproject.toml $(READY)
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .lowest
+	$(BIN)/uv pip install --quiet --python .lowest/bin/python --resolution lowest-direct -e ".[cpu,dev]"
+	@touch $@
+
+coverage: $(READY) ## lines and branches that the fast tests run
+	$(PYTEST) -m "not slow" --cov --cov-report=json:.coverage.json $(ARGS)
+	$(BIN)/coverage report
+	@$(BIN)/python -c 'import json; total = json.load(open(".coverage.json"))["totals"]; \
+		print("%.1f %% of lines, %.1f %% of branches" % (total["percent_statements_covered"], total["percent_branches_covered"]))'
+
+MODULE ?= lookalike.evaluation.metrics
+mutants: $(READY) ## change the code, and list changes that no test notices (args: MODULE=lookalike.data.sampling)
+	OMP_NUM_THREADS=1 $(BIN)/mutmut run "$(MODULE).*"
+	$(BIN)/mutmut results
 
 LOOKALIKE_DATA ?= data
 RIVALS := .rivals/bin/python
@@ -71,9 +93,12 @@ format: $(READY) ## let ruff fix what it can
 types: $(READY) ## pyright
 	$(BIN)/pyright
 
+audit: $(READY) ## known vulnerabilities of the versions in constraints.txt, from PyPI
+	$(BIN)/uv tool run pip-audit --strict --disable-pip --no-deps -r constraints.txt
+
 wheel: $(READY) ## dist/*.whl, conf/ included
 	$(BIN)/python -m build --installer uv --wheel
 
 clean: ## remove .venv and what is built; outputs/ stays
-	rm -rf $(VENV) dist build .pytest_cache .ruff_cache
+	rm -rf $(VENV) .lowest mutants .coverage* dist build .pytest_cache .ruff_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +

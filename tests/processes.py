@@ -13,6 +13,7 @@ import torch
 def in_processes(count: int, folder: Path, function: Callable[[int], Any]) -> list[Any]:
     """What a function of the rank returns in each of `count` processes that exchange tensors."""
     context = multiprocessing.get_context("fork")
+    kept: list[Any] = []
 
     def run(rank: int) -> None:
         torch.set_num_threads(1)
@@ -20,6 +21,7 @@ def in_processes(count: int, folder: Path, function: Callable[[int], Any]) -> li
             "gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=count
         )
         (folder / f"{rank}.pickle").write_bytes(pickle.dumps(function(rank)))
+        kept.append(torch.distributed.group.WORLD)  # torch 2.6 may hang where it is freed
         torch.distributed.destroy_process_group()
 
     processes = [context.Process(target=run, args=(rank,)) for rank in range(count)]

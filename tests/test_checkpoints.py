@@ -243,7 +243,7 @@ def test_every_part_of_ours_may_be_missing_or_something_else(
         with pytest.raises(InputError, match=rf"lacks lookalike\.{name}, or has something else"):
             read_checkpoint(tmp_path / "changed.ckpt")
     for name, value in whole["state_dict"].items():
-        shape = changed(whole, ("state_dict", name), torch.zeros(2, *value.shape))
+        shape = changed(whole, ("state_dict", name), torch.zeros(2, 2, *value.shape))
         torch.save(shape, tmp_path / "changed.ckpt")
         with pytest.raises(InputError, match="does not fit its own"):
             opened(tmp_path / "changed.ckpt")

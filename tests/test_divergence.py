@@ -1,10 +1,14 @@
 """A training that diverges stops at that step, with its images, before a weight is spoilt."""
 
+import os
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,6 +21,7 @@ from lookalike.inference.checkpoint import read_checkpoint
 from lookalike.training import divergence
 from lookalike.training.divergence import SKIPPED, StopAtDivergence, last_good
 from lookalike.training.experiment import Experiment
+from processes import in_processes
 
 Make = Callable[..., Experiment]
 DIVERGED = "the training has diverged in epoch {}, batch {}: {}"
@@ -230,3 +235,78 @@ def test_scaled_gradients_may_overflow_for_a_while(make: Make) -> None:
         assert watch._of_gradients(experiment.trainer, 1.0) == ""
     said = [watch._of_gradients(experiment.trainer, nan) for _ in range(SKIPPED + 1)]
     assert re.fullmatch("the gradients have overflowed in 21 steps in a row", said[-1])
+
+
+def test_all_processes_stop_if_the_loss_of_one_is_no_number(tmp_path: Path) -> None:
+    """Each names the images of its own part of the batch; none waits for another."""
+    data: Any = SimpleNamespace(records=SimpleNamespace(paths=[f"{n}.png" for n in range(8)]))
+    weights = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.SGD([weights], lr=1.0)
+
+    def said(rank: int) -> str:
+        trainer: Any = SimpleNamespace(
+            current_epoch=1, fit_loop=SimpleNamespace(batch_idx=2), world_size=2,
+            strategy=SimpleNamespace(root_device=torch.device("cpu")), precision_plugin=None,
+            gradient_clip_val=None, optimizers=[SimpleNamespace(param_groups=[])],
+            lightning_module=None,
+        )  # fmt: skip
+        watch = StopAtDivergence(tmp_path / "run", data, ["loss=softmax"])
+        ids = torch.tensor([2, 5]) if rank else torch.tensor([7, 0])
+        learner: Any = None
+        try:
+            for loss in (1.0, nan if rank else 1.0):  # the second step is wrong in one process
+                watch.on_train_batch_start(trainer, learner, SimpleNamespace(ids=ids), 0)
+                watch.on_before_backward(trainer, learner, torch.tensor(loss))
+                watch.on_before_optimizer_step(trainer, learner, optimizer)
+        except InputError as error:
+            return str(error)
+        return "it went on"
+
+    first, second = in_processes(2, tmp_path, said)
+    assert DIVERGED.format(2, 3, "the loss of another process is not finite") in first
+    assert "(rows of split.csv): 7, 0; the first files: 7.png, 0.png." in first
+    assert DIVERGED.format(2, 3, "the loss is nan") in second
+    assert "(rows of split.csv): 2, 5; the first files: 2.png, 5.png." in second
+
+
+SPOILT = """
+import os
+import pytorch_lightning as pl
+
+started = pl.LightningModule.on_train_start
+
+def spoil(self):
+    forward = self.loss.forward
+    at_fault = os.environ.get("LOCAL_RANK") == "1"
+    def spoilt(*given):
+        wrong = at_fault and self.global_step == 3
+        return forward(*given) * (float("nan") if wrong else 1)
+    self.loss.forward = spoilt
+    started(self)
+
+pl.LightningModule.on_train_start = spoil
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_end_with_one_line_if_one_diverges(
+    tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SPOILT)
+    command = [
+        sys.executable, "-m", "lookalike", "train", *tiny, "trainer=ddp", "trainer.accelerator=cpu",
+        "trainer.devices=2", "trainer.precision=32-true", "loss_scope=local", "loss=softmax",
+        "trainer.max_epochs=3", "data.sampler.batches_per_epoch=2", "hydra.run.dir=run",
+    ]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(tmp_path)}
+    ended = subprocess.run(
+        command, cwd=tmp_path, env=environment, timeout=300, capture_output=True, text=True
+    )
+    assert ended.returncode == 2
+    said = [line for line in ended.stderr.splitlines() if "the training has diverged" in line]
+    ids = re.findall(r"in epoch 2, batch 2: the loss .* \(rows of split.csv\): ([\d, ]+);", said[0])
+    assert len(ids[0].split(", ")) == 8
+    assert "Traceback" not in ended.stderr
+    (file,) = re.findall(r"The last good checkpoint is (\S+last.ckpt), after 1 epochs", said[0])
+    state = read_checkpoint(Path(file)).state
+    assert all(bool(value.isfinite().all()) for value in state.values())

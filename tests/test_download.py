@@ -423,3 +423,20 @@ def test_an_archive_that_unpacks_to_too_much_leaves_nothing(
     monkeypatch.setattr(module, "SMALL", 2**26)
     extract(archive, tmp_path, "jpg")
     assert len(list((tmp_path / "jpg").iterdir())) == 8
+
+
+def test_files_come_over_https_and_each_has_a_digest() -> None:
+    """The server of Stanford Online Products is known to answer HTTP alone."""
+    folder = Path(module.__file__).parent
+    texts = {file.name: file.read_text() for file in folder.glob("*.py")}
+    fetching = {name for name, text in texts.items() if "import download, extract" in text}
+    assert fetching == {"cub.py", "dogs.py", "flowers.py", "sop.py"}
+    plain = {name for name in fetching if '"http://' in texts[name]}
+    assert plain == {"sop.py"}
+    digests = {
+        name: re.findall(r'"(?:md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})"', texts[name])
+        for name in fetching
+    }
+    assert {name: len(found) for name, found in digests.items()} == {
+        "cub.py": 1, "dogs.py": 2, "flowers.py": 3, "sop.py": 1,
+    }  # fmt: skip

@@ -16,7 +16,7 @@ from lookalike.data.decoding import as_image, decode, read_image, to_rgb
 from lookalike.errors import InputError
 from lookalike.reports.style import literal
 
-AVIF = ["AVIF"] if features.check("avif") else []
+AVIF = ["AVIF"] if "avif" in features.get_supported_modules() else []
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 
 

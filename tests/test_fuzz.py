@@ -40,7 +40,9 @@ def seeds() -> dict[str, bytes]:
         "tiff": (photo, "TIFF", {"compression": "tiff_lzw"}),
         "tiff16": (grey16, "TIFF", {}),
         "ppm": (photo, "PPM", {}),
-        "avif": (photo, "AVIF", {"exif": exif}) if features.check("avif") else (photo, "PNG", {}),
+        "avif": (photo, "AVIF", {"exif": exif})
+        if "avif" in features.get_supported_modules()
+        else (photo, "PNG", {}),
     }
     content = {}
     for name, (image, kind, options) in ways.items():

@@ -207,7 +207,8 @@ def test_to_the_hub_and_back(hub: type[FakeHub], shared: Path, images: list[Path
     embed = lookalike.load_embedder(shared)
     embed.push_to_hub("me/net")
     assert hub.created[0]["name"] == "net"
-    assert hub.created[0]["visibility"] == "private"
+    asked = hub.created[0]
+    assert asked.get("visibility") == "private" or asked.get("private") is True  # an older client
     sent = {file.name for file in (hub.folder / "models/me/net").iterdir()}
     assert {"config.json", "model.safetensors", "README.md"} <= sent
     again = lookalike.ImageEmbedder.from_pretrained("me/net")

@@ -5,6 +5,7 @@ import os
 import signal
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -132,12 +133,17 @@ def test_two_hundred_epochs_hold_no_more_than_fifty(
     assert last["disk"] <= 1.05 * first["disk"]
 
 
+@pytest.mark.parametrize("logger", ["none", pytest.param("wandb", marks=pytest.mark.slow)])
 def test_a_key_of_wandb_is_in_no_file(
-    cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    logger: str, cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     key = "0123456789abcdef" * 2 + "89abcdef"
     monkeypatch.setenv("WANDB_API_KEY", key)
-    cli("train", *tiny, "evaluation.before_training=false", "hydra.run.dir=run")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    cli("train", *tiny, f"logger={logger}", "evaluation.before_training=false", "hydra.run.dir=run")
     files = [file for file in tmp_path.rglob("*") if file.is_file()]
     assert len(files) > 5
-    assert [file for file in files if key.encode() in file.read_bytes()] == []
+    assert any(file.suffix == ".wandb" for file in files) == (logger == "wandb")
+    for written in (key, key[:20], b64encode(key.encode()).decode()):
+        assert [file for file in files if written.encode() in file.read_bytes()] == []

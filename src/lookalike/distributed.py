@@ -50,7 +50,7 @@ def gather_with_gradients(own: Tensor) -> Tensor:
     Args:
         own: (N, ...) of this rank; N may differ from rank to rank.
     """
-    return _GatherRows.apply(own)  # type: ignore[no-any-return]
+    return _GatherRows.apply(own)  # type: ignore[no-any-return]  # torch gives it no type
 
 
 class _GatherRows(torch.autograd.Function):

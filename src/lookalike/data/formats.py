@@ -31,7 +31,7 @@ def endings() -> dict[str, tuple[str, ...]]:
     pillow-heif.
     """
     known = dict(ENDINGS)
-    if features.check("avif") or _plugin("pillow_avif"):
+    if "avif" in features.get_supported_modules() or _plugin("pillow_avif"):
         known["AVIF"] = AVIF
     if _plugin("pillow_heif"):
         import_module("pillow_heif").register_heif_opener()

@@ -48,11 +48,11 @@ class PartOfBatches(Sampler[list[int]]):
 
     def set_epoch(self, epoch: int) -> None:
         """Choose which epoch's batches are drawn next."""
-        self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]  # our samplers have it
 
     def __len__(self) -> int:
         """Batches an epoch, the same on each rank."""
-        return len(self.sampler)  # type: ignore[arg-type]
+        return len(self.sampler)  # type: ignore[arg-type]  # torch's class only leaves it out
 
     def __iter__(self) -> Iterator[list[int]]:
         own, count = rank(), world_size()

@@ -55,7 +55,7 @@ def _following(first: int, number: int, tell: Tell) -> Iterator[None]:
     threading.Thread(target=look, daemon=True).start()
     try:
         yield
-    except Exception:
+    except Exception:  # of any kind: it may only follow from the end of the first process
         sleep(PATIENCE_OF_OTHERS)
         raise
     finally:
@@ -84,7 +84,7 @@ def _leading(tell: Tell) -> Iterator[None]:
         with processes_handed_over(watch):
             yield
         _see_off(others)
-    except Exception:
+    except Exception:  # of any kind: it may only follow from the end of another process
         if others:
             sleep(PATIENCE_OF_FIRST)
         raise

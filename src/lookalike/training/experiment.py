@@ -82,7 +82,7 @@ class Experiment:
         threads = f" with {torch.get_num_threads()} threads" if device.type == "cpu" else ""
         layout = "channels_last" if self.config.channels_last else "channels first"
         return (
-            f"{name}{threads}, {self.config.trainer.precision}, {layout}, "
+            f"{name}{threads}, {self.trainer.precision}, {layout}, "
             f"{self.data.num_workers} workers, data.cache={self.data.cache}"
             f"{self.scope.description(self.trainer.world_size)}"
         )
@@ -227,6 +227,8 @@ class Experiment:
                 *self.model_checkpoints,
             ],
         )
+        # Lightning replaces what a device lacks; `resolved` is what the callbacks record
+        self.config.trainer.precision = resolved["trainer"]["precision"] = trainer.precision
         trainer.strategy.checkpoint_io = WholeCheckpoints(self.config.checkpoint.optimizer)
         return trainer
 

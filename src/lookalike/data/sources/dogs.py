@@ -7,7 +7,7 @@ from lookalike.data.records import Records
 from lookalike.data.sources.download import download, extract
 from lookalike.errors import InputError
 
-SOURCE = "http://vision.stanford.edu/aditya86/ImageNetDogs/"
+SOURCE = "https://vision.stanford.edu/aditya86/ImageNetDogs/"
 IMAGES, LISTS = "images.tar", "lists.tar"
 CHECKSUMS = {  # as in tensorflow_datasets/url_checksums/stanford_dogs.txt
     IMAGES: "sha256:a443fc2f9a851aa1a7b8e4fa4af94b8459fce2c9f5a2f4dd4669cf9673a4ec58",

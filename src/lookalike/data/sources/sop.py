@@ -8,7 +8,8 @@ from lookalike.data.sources.download import download, extract
 from lookalike.data.sources.listing import Listing, check_images, class_ids, compare_with_published
 from lookalike.errors import InputError
 
-SOURCE = "http://ftp.cs.stanford.edu/cs/cvgl/"  # the official ftp server, as http
+# the official ftp server; no HTTPS address is known, so what counts is the checksum
+SOURCE = "http://ftp.cs.stanford.edu/cs/cvgl/"
 ARCHIVE = "Stanford_Online_Products.zip"
 CHECKSUM = "md5:7f73d41a2f44250d4779881525aea32e"
 LISTS = {"train": "Ebay_train.txt", "test": "Ebay_test.txt"}
