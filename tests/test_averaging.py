@@ -15,6 +15,10 @@ from lookalike.training.experiment import Experiment
 DECAY = 0.6
 
 
+class Killed(BaseException):
+    """Ends a training as a power cut would."""
+
+
 @pytest.fixture
 def make(compose: Any, tiny: tuple[str, ...], tmp_path: Path) -> Any:
     """make("folder", overrides) -> two epochs of four batches, with batch norm and proxies."""
@@ -98,7 +102,7 @@ def test_the_average_by_hand_is_measured_and_kept(make: Any, accumulated: int) -
 
 @pytest.mark.parametrize(
     ("hook", "call", "error"),
-    [("training_step", 3, KeyboardInterrupt()), ("validation_step", 2, Interrupted(15)),
+    [("training_step", 3, Killed()), ("validation_step", 2, Interrupted(15)),
      ("training_step", 7, Interrupted(15))],
 )  # fmt: skip
 def test_a_resumed_run_goes_on_with_both(
@@ -116,9 +120,8 @@ def test_a_resumed_run_goes_on_with_both(
         return original(*given)
 
     setattr(begun.learner, hook, counted)
-    with pytest.raises(BaseException, match="") as raised:
+    with pytest.raises(type(error)):
         begun.fit()
-    assert isinstance(raised.value, KeyboardInterrupt | SystemExit | Interrupted)
     again = make("run")
     again.fit(str(begun.folder / "checkpoints" / "last.ckpt"))
     one, other = content(whole, "last"), content(again, "last")
