@@ -23,10 +23,11 @@ class Killed(BaseException):
 def make(compose: Any, tiny: tuple[str, ...], tmp_path: Path) -> Any:
     """make("folder", overrides) -> two epochs of four batches, with batch norm and proxies."""
 
-    def experiment(folder: str, *overrides: str) -> Experiment:
+    def experiment(folder: str, *overrides: str, ema: bool = True) -> Experiment:
+        averaging = ("averaging=ema", f"averaging.decay={DECAY}") if ema else ()
         config = compose(
-            "train", *tiny, "backbone=tiny_batch_norm", "loss=proxy_anchor", "averaging=ema",
-            f"averaging.decay={DECAY}", "trainer.max_epochs=2", "data.sampler.batches_per_epoch=4",
+            "train", *tiny, "backbone=tiny_batch_norm", "loss=proxy_anchor", *averaging,
+            "data.eval_batch_size=6", "trainer.max_epochs=2", "data.sampler.batches_per_epoch=4",
             "checkpoint.every_minutes=0", "learning_rate.backbone=0.01", *overrides,
         )  # fmt: skip
         return Experiment(config, tmp_path / folder)
@@ -97,7 +98,6 @@ def test_the_average_by_hand_is_measured_and_kept(make: Any, accumulated: int) -
     assert kept["state_dict"].keys() == seen[0].keys()
     expected = measured[best.epochs - 1]
     assert all(torch.equal(kept["state_dict"][name], expected[name]) for name in expected)
-    assert best.scores == pytest.approx({**run.evaluation.scores, **best.scores})
 
 
 @pytest.mark.parametrize(
@@ -146,6 +146,6 @@ def test_what_a_loss_remembers_is_not_averaged(make: Any) -> None:
 
 
 def test_none_changes_nothing(make: Any) -> None:
-    run = make("none", "averaging=none", "~averaging.decay", "trainer.max_epochs=1")
+    run = make("none", "trainer.max_epochs=1", ema=False)
     run.fit()
     assert TRAINED not in content(run, "last")

@@ -54,7 +54,8 @@ def test_the_blocks_of_torchvision(name: str, count: int, some: dict[int, str]) 
 
 
 @pytest.mark.parametrize(
-    ("name", "count"), [("test_vit", 7), ("test_convnext", 5), ("swin_tiny_patch4_window7_224", 13)]
+    ("name", "count"),
+    [("test_vit", 7), ("test_convnext", 11), ("swin_tiny_patch4_window7_224", 13)],
 )
 def test_the_blocks_of_timm_are_its_own(name: str, count: int) -> None:
     """Inside of whatever wraps the network."""
@@ -71,7 +72,7 @@ def test_the_blocks_of_timm_are_its_own(name: str, count: int) -> None:
     assert len(held) == len({id(each) for each in held})  # no module lies in another
     blocks = {found[f"body.{name}"] for name, each in wrapped.named_parameters()
               if any(each is other for other in held)}  # fmt: skip
-    assert blocks >= set(range(1, count))
+    assert blocks >= set(range(1, count - 1))  # the last may be a single norm
 
 
 def vit() -> Backbone:
@@ -95,7 +96,7 @@ def test_the_first_blocks_of_a_transformer_are_frozen() -> None:
     assert not network.cls_token.requires_grad
     assert [block.attn.attn_drop.training for block in network.blocks] == [False] * 3 + [True] * 3
     model.eval().train()
-    assert not network.blocks[2].training or not network.blocks[2].mlp.drop1.training
+    assert not network.blocks[2].mlp.drop1.training
     said = model.freeze.description(backbone)
     assert "4 of 7 blocks (" in said
     assert "to blocks.2)" in said

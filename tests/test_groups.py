@@ -1,5 +1,6 @@
 """Parameter groups: rates that fall towards the images, and what weight decay spares."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from lookalike.models.freezing import Freeze, Thaw
 from lookalike.models.heads import Linear
 from lookalike.models.pooling import AveragePooling
 from lookalike.models.timm_backbone import timm_backbone
+from lookalike.training.experiment import Experiment
 from lookalike.training.groups import parameter_groups
 
 MEAN = STD = (0.5, 0.5, 0.5)
@@ -111,6 +113,45 @@ def test_a_network_of_no_library() -> None:
     assert [{rates[id(p)] for p in layer.parameters()} for layer in layers] == [
         {0.125}, {0.25}, {0.25}, {0.5},
     ]  # fmt: skip
+
+
+def groups_of(run: Experiment) -> list[dict[str, Any]]:
+    content = torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return content["optimizer_states"][0]["param_groups"]
+
+
+def test_a_run_with_them_is_resumed_and_its_schedule_multiplies_all_rates(
+    compose: Any, tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    """A network of two blocks; the second run is resumed after the first of two epochs."""
+
+    def made(folder: str, *overrides: str) -> Experiment:
+        config = compose(
+            "train", *tiny, "backbone=siamese", "backbone.channels=[4,4]", "backbone.hidden=[]",
+            "backbone.image_size=16", "learning_rate.layer_decay=0.5", "decay_norms=false",
+            "optimizer.weight_decay=0.1", "scheduler=cosine", "trainer.max_epochs=2",
+            "data.sampler.batches_per_epoch=3", "loss=proxy_anchor", *overrides,
+        )  # fmt: skip
+        return Experiment(config, tmp_path / folder)
+
+    whole = made("whole", "scheduler.final=0.5")
+    whole.fit()
+    assert "2 learning rates in the backbone, 5e-05 to 0.0001" in whole.learner.description()
+    found = {(g["name"], g["lr"], g["weight_decay"]) for g in groups_of(whole)}
+    assert found == {
+        ("backbone", 2.5e-5, 0.1), ("backbone", 2.5e-5, 0.0), ("backbone", 5e-5, 0.1),
+        ("backbone", 5e-5, 0.0), ("head", 5e-5, 0.1), ("head", 5e-5, 0.0), ("loss", 5e-3, 0.1),
+    }  # fmt: skip
+    half = made("half", "scheduler.final=0.5", "trainer.max_epochs=1", "learner.planned_epochs=2")
+    half.fit()
+    last = str(half.folder / "checkpoints" / "last.ckpt")
+    again = made("again", "scheduler.final=0.5")
+    again.fit(last)
+    state = again.learner.state_dict()
+    assert all(torch.equal(each, state[k]) for k, each in whole.learner.state_dict().items())
+    slower = made("slower", "scheduler.final=0.5", "learning_rate.layer_decay=0.1")
+    slower.fit(last)
+    assert {round(g["lr"], 9) for g in groups_of(slower)} == {5e-6, 5e-5, 5e-3}
 
 
 @torch.no_grad()

@@ -124,8 +124,8 @@ def _is_open(module: nn.Module, whole: int) -> bool:
     if not children or is_parametrized(module):
         return False
     if isinstance(module, SEQUENCES):
-        nested = any(True for child in children for _ in child.children())
-        return nested or type(module) in SEQUENCES
+        layered = (list(child.children()) and not is_parametrized(child) for child in children)
+        return type(module) in SEQUENCES or any(layered)
     return 2 * _size(module) > whole
 
 

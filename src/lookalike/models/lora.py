@@ -8,14 +8,14 @@ parametrization of torch. So it also counts where a network reads a weight witho
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import (
     is_parametrized,
     register_parametrization,
-    remove_parametrizations,
+    type_before_parametrizations,
 )
 
 from lookalike.errors import InputError
@@ -115,14 +115,19 @@ class Lora:
 def merge(network: nn.Module) -> None:
     """Add low-rank additions to the weights, for good: the network computes and is as without them.
 
+    torch's `remove_parametrizations` would change the class that copies of the network share.
+
     Args:
         network: changed in place.
     """
     for module in list(network.modules()):
-        if is_parametrized(module):
-            for name, steps in list(module.parametrizations.items()):  # type: ignore[union-attr, operator]
-                if any(isinstance(step, LowRank) for step in steps):
-                    remove_parametrizations(module, name)
+        if _has_addition(module):
+            steps: Any = module.parametrizations
+            weights = {name: getattr(module, name).detach().clone() for name in steps}
+            module.__class__ = type_before_parametrizations(module)
+            del module.parametrizations
+            for name, weight in weights.items():
+                module.register_parameter(name, nn.Parameter(weight, requires_grad=False))
 
 
 def merged_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -144,9 +149,16 @@ def _added(weight: Tensor, up: Tensor, down: Tensor, scale: Tensor) -> Tensor:
     return weight + scale * (up @ down).view(weight.shape)
 
 
+def _has_addition(module: nn.Module) -> bool:
+    lists: Any = module.parametrizations.values() if is_parametrized(module) else ()  # type: ignore[operator, union-attr]
+    return any(isinstance(step, LowRank) for steps in lists for step in steps)
+
+
 def _weights(backbone: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
     """Every linear map: the name of its layer, the module that owns the weight, and its name."""
     for path, module in backbone.named_modules():
+        if is_parametrized(module):  # its weight is computed from others
+            continue
         if isinstance(module, nn.Linear) or _is_convolution(module):
             yield path, module, "weight"
         elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:

@@ -24,6 +24,8 @@ from lookalike.training.settings import obey, same_groups
 
 log = logging.getLogger(__name__)
 
+OF_BACKBONE = ("backbone", "thawed")  # names of learning rates
+
 
 class MetricLearner(LightningModule):
     """Trains an Embedder.
@@ -83,8 +85,11 @@ class MetricLearner(LightningModule):
         if of_lora:
             lines.append(f"LoRA: additions to {len(of_lora)} weights, {sum(learning):,} parameters")
         if self.learning_rate.get(LAYER_DECAY, 1.0) != 1:
-            rates = [group["lr"] for group in self._parameter_groups() if group["name"] != "loss"]
-            lines.append(f"learning rates from {min(rates):.3g} to {max(rates):.3g}")
+            groups = [each for each in self._parameter_groups() if each["name"] in OF_BACKBONE]
+            rates = sorted({group["lr"] for group in groups}) or [0.0]
+            lines.append(
+                f"{len(rates)} learning rates in the backbone, {rates[0]:.3g} to {rates[-1]:.3g}"
+            )
         return [line for line in lines if line]
 
     @property
