@@ -25,6 +25,9 @@ MEAN = STD = (0.5, 0.5, 0.5)
 def embedder(name: str, lora: Lora | NoLora, freeze: Freeze = Freeze(), **options: Any) -> Embedder:  # noqa: B008
     torch.manual_seed(0)
     backbone = timm_backbone(name, None, 32, MEAN, STD, "timm")
+    for key, parameter in backbone.named_parameters():
+        if key.endswith("gamma"):  # ConvNeXt starts with 1e-6, which hides its blocks
+            nn.init.ones_(parameter)
     return Embedder(
         backbone, AveragePooling(), lambda width: Linear(width, 4), freeze, lora=lora, **options
     )

@@ -5,9 +5,9 @@ them. A network of timm names its blocks itself, as timm's layer-wise learning-r
 them. In any other network the sequences that it consists of are searched.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from itertools import takewhile
 from typing import Any
 
 from torch import nn
@@ -15,6 +15,7 @@ from torch.nn.utils.parametrize import is_parametrized
 
 from lookalike.compatibility import timm_module
 
+WRAPPERS = re.compile(r"^(network\.)+")  # names of what holds a network in a `Backbone`
 SEQUENCES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
 
@@ -44,10 +45,9 @@ def block_names(network: nn.Module) -> list[str]:
     ['0, 1', '3']
     """
     parts = _largest_parts(block_numbers(network))
-    above = f"{_common(list(parts))}." if len(parts) > 1 else ""
     names: list[list[str]] = [[] for _ in range(max(parts.values(), default=-1) + 1)]
     for part, number in parts.items():
-        names[number].append(part.removeprefix(above))
+        names[number].append(WRAPPERS.sub("", part))
     return [", ".join(each) for each in names]
 
 
@@ -77,13 +77,6 @@ def _above(name: str) -> list[str]:
     """The dotted names of all modules around a parameter, from the outermost on, and its own."""
     parts = name.split(".")
     return [".".join(parts[: count + 1]) for count in range(len(parts))]
-
-
-def _common(names: list[str]) -> str:
-    """The dotted name of the module in which all of these lie."""
-    columns = zip(*(name.split(".")[:-1] for name in names), strict=False)
-    shared = takewhile(lambda column: len(set(column)) == 1, columns)
-    return ".".join(column[0] for column in shared)
 
 
 def _of_timm(network: nn.Module) -> tuple[str, Any]:

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
-from torch.utils.checkpoint import checkpoint
 
 
 @contextmanager
@@ -33,6 +32,8 @@ def recomputed(network: nn.Module, blocks: Sequence[str]) -> Iterator[None]:
 
 
 def _checkpointed(module: nn.Module) -> Callable[..., Any]:
+    from torch.utils.checkpoint import checkpoint  # imports much that only this needs
+
     contexts = lambda: (nullcontext(), _same_statistics(module))  # noqa: E731 - of the two passes
     return partial(checkpoint, module.forward, use_reentrant=False, context_fn=contexts)
 
