@@ -77,7 +77,7 @@ def _not_decayed(*modules: nn.Module) -> Iterator[int]:
                 yield id(parameter)
         for part in module.modules():
             names: Any = getattr(part, "no_weight_decay", None)
-            if callable(names):
+            if names is not None:
                 yield from (id(part.get_parameter(name)) for name in names() if _has(part, name))
 
 
