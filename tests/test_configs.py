@@ -15,6 +15,7 @@ Compose = Callable[..., DictConfig]
 
 # A new file must be counted here, so that none is passed over.
 FOUND = {
+    "averaging": 2,
     "backbone": 21,
     "benchmark": 10,
     "callbacks": 4,
@@ -23,10 +24,11 @@ FOUND = {
     "distance": 6,
     "evaluation": 8,
     "experiment": 13,
-    "freeze": 7,
+    "freeze": 8,
     "head": 6,
     "hydra": 1,
     "logger": 4,
+    "lora": 3,
     "loss": 49,
     "miner": 12,
     "model": 4,
@@ -64,6 +66,9 @@ COMPANIONS = {  # what a choice needs beside it
     "backbone=dinov2": ["backbone.image_size=28"],
     "distance=": ["loss=triplet"],
     "freeze=below": ["freeze.below=1"],
+    "freeze=blocks": ["freeze.below=1"],
+    "lora=linear": ["backbone=timm", "backbone.name=test_vit", "backbone.image_size=32"],
+    "lora=attention": ["backbone=timm", "backbone.name=test_vit", "backbone.image_size=32"],
     "freeze=thaw": ["freeze.thaw.from_layer=0"],
     "loss=cross_batch_memory": ["loss.memory_size=16"],
     "miner=in_pairs": ["sampler=pairs"],

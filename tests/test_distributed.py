@@ -159,8 +159,9 @@ def test_a_global_loss_trains_as_one_process_does(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("averaging", [(), ("averaging=ema", "averaging.decay=0.5")])
 def test_two_processes_validate_the_network_that_is_saved(
-    tiny: tuple[str, ...], tmp_path: Path, compose: Any
+    averaging: tuple[str, ...], tiny: tuple[str, ...], tmp_path: Path, compose: Any
 ) -> None:
     """Each process has batch norm statistics of its own until they are made equal.
 
@@ -173,7 +174,7 @@ def test_two_processes_validate_the_network_that_is_saved(
         "data.folds=3",
         "loss=softmax",
     )
-    folder = train_in_processes(2, tmp_path, *overrides)
+    folder = train_in_processes(2, tmp_path, *overrides, *averaging)
     experiment = Experiment(compose("train", *overrides), tmp_path)
     checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt")
     experiment.learner.load_state_dict(checkpoint.state)

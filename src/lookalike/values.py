@@ -51,6 +51,8 @@ RANGES: dict[str, Range] = {
     "crop_size": SIDE, "image_size": SIDE, "size": SIDE, "resize": SIDE,
     "min_scale": Range(float, 1e-6, 1), "warmup": SHARE, "dropout": SHARE,
     "backbone": RATE, "thawed": RATE, "head": RATE, "loss": RATE, "learning_rate": RATE,
+    "layer_decay": Range(float, 1e-3, 1), "decay_norms": Range(bool, 0),
+    "checkpoint_gradients": Range(bool, 0), "decay": SHARE, "rank": COUNT,
     "weight_decay": RATE, "momentum": SHARE, "alpha": Range(float, 0),
     "eps": Range(float, 0), "betas": Range(Sequence[float], 0, 1),
     "max_epochs": Range(int, 0, 2**31), "max_steps": Range(int, -1, 2**62),

@@ -18,6 +18,7 @@ from lookalike.hub import fetched, is_on_hub
 from lookalike.inference.shared import FILES, check_complete, read_folder
 from lookalike.inference.trust import check_trusted
 from lookalike.models.embedder import Embedder
+from lookalike.models.lora import merged_state
 from lookalike.provenance import weights_fingerprint
 
 FORMAT = 2  # raised whenever older files can't be read any more; 2: modules moved
@@ -54,9 +55,14 @@ class Checkpoint:
     resumable: bool = False
 
     def part(self, name: str) -> dict[str, Tensor]:
-        """The state dict of a part of the learner alone: "embedder" or "loss"."""
-        prefix = f"{name}."
-        return {k.removeprefix(prefix): v for k, v in self.state.items() if k.startswith(prefix)}
+        """The state dict of a part of the learner alone: "embedder" or "loss".
+
+        Low-rank additions are part of the weights.
+        """
+        prefix, state = f"{name}.", self.state
+        return merged_state(
+            {key.removeprefix(prefix): state[key] for key in state if key.startswith(prefix)}
+        )
 
     def fingerprint(self) -> str:
         """Of the embedder's weights, and of its length if it is cut; embeddings carry it."""
@@ -82,6 +88,7 @@ class Checkpoint:
         backbone = config.get("backbone")
         if isinstance(backbone, dict) and "weights" in backbone:
             backbone["weights"] = None  # the checkpoint has its own
+        config.pop("lora", None)  # it is in the weights
         return self._filled(config, "embedder").for_measuring()
 
     def loss(self) -> nn.Module:

@@ -12,6 +12,7 @@ from lookalike.inference.card import Run, card
 from lookalike.inference.checkpoint import CHECKSUM, FORMAT, Checkpoint
 from lookalike.inference.places import portable, without_folders
 from lookalike.inference.shared import CARD, write_folder
+from lookalike.models.lora import merged_state
 from lookalike.provenance import weights_fingerprint
 
 METRICS = "metrics.json"
@@ -37,13 +38,14 @@ def share_as_folder(
         InputError: the folder holds a network already, or can't be written.
     """
     folder = Path(folder)
+    state = merged_state(checkpoint.state)
     ours = {
         "format": FORMAT,
         "config": _portable_config(checkpoint.config),
         "scores": checkpoint.scores,
         "epochs": checkpoint.epochs,
         "class_names": list(checkpoint.class_names),
-        CHECKSUM: weights_fingerprint(checkpoint.state),
+        CHECKSUM: weights_fingerprint(state),
     }
     kept = checkpoint.file / CARD
     if checkpoint.file.is_dir() and kept.is_file():
@@ -51,7 +53,7 @@ def share_as_folder(
     else:
         run = Run(ours["config"], metrics_of(checkpoint), _command(checkpoint.config))
         text = card(checkpoint, run, place or folder.resolve().name, licence, repetitions)
-    write_folder(folder, ours, checkpoint.state, text)
+    write_folder(folder, ours, state, text)
     return folder
 
 
@@ -100,6 +102,7 @@ def _portable_config(config: dict[str, Any]) -> dict[str, Any]:
     data = {key: value for key, value in config["data"].items() if key not in ("sampler", "miner")}
     paths = config.get("paths") or {"data": "data", "cache": "cache"}  # of a shared one: none
     used = {key: config[key] for key in ("name", "seed", "embedder", "loss") if key in config}
+    used["embedder"] = {k: v for k, v in used["embedder"].items() if k != "lora"}  # in the weights
     return {**without_folders(used), "data": portable(data, paths)}
 
 

@@ -11,9 +11,12 @@ from torch.nn.functional import normalize
 
 from lookalike.errors import InputError
 from lookalike.models.backbones import Backbone
+from lookalike.models.blocks import block_modules
 from lookalike.models.folding import fold_batch_norm, foldable
 from lookalike.models.freezing import Freeze
+from lookalike.models.lora import Lora, NoLora, merge
 from lookalike.models.pooling import AveragePooling
+from lookalike.models.recomputing import recomputed
 
 
 class Embedder(nn.Module):
@@ -27,12 +30,15 @@ class Embedder(nn.Module):
         freeze: which layers of the backbone do not learn.
         channels_last: whether weights and images have this memory format, which is the faster one
             on CPUs and recent GPUs.
+        lora: whether low-rank additions learn instead of the backbone's weights.
+        checkpoint_gradients: whether training computes each block of the backbone once more for
+            its gradient, instead of keeping what is inside in memory.
         length: how many of an embedding's numbers are used, the first ones; null for all. It takes
             a network that was trained for it, by `MatryoshkaLoss`.
 
     Raises:
-        InputError: nothing is left to thaw (see `Freeze`), a pooling would have no effect, or an
-            embedding has fewer numbers than `length`.
+        InputError: nothing is left to thaw (see `Freeze`), a pooling would have no effect, `lora`
+            doesn't fit the backbone, or an embedding has fewer numbers than `length`.
     """
 
     mean: Tensor
@@ -45,10 +51,13 @@ class Embedder(nn.Module):
         head: Callable[[int], nn.Module],
         freeze: Freeze,
         channels_last: bool = True,
+        lora: Lora | NoLora = NoLora(),  # noqa: B008 - it can't be changed
+        checkpoint_gradients: bool = False,
         length: int | None = None,
     ) -> None:
         super().__init__()
         _check_pooling(backbone, pooling)
+        _check_thaw(lora, freeze)
         self.backbone = backbone
         self.pooling = pooling
         self.width = self._measure_width()
@@ -60,7 +69,9 @@ class Embedder(nn.Module):
         self.register_buffer("mean", _per_channel(backbone.mean), persistent=False)
         self.register_buffer("std", _per_channel(backbone.std), persistent=False)
         self.to(memory_format=self.memory_format)
+        lora.add_to(backbone)
         freeze.stop_gradients(backbone)
+        self.recomputed = block_modules(backbone) if checkpoint_gradients else []
         self.train()  # Lightning keeps the modes that it finds
 
     @property
@@ -90,8 +101,13 @@ class Embedder(nn.Module):
         """
         pairs = self._foldable
         copied = deepcopy(self).float().eval()
+        copied.merge()
         fold_batch_norm(copied.backbone.network, pairs)
         return copied
+
+    def merge(self) -> None:
+        """Make low-rank additions a part of the weights, for good; nothing else changes."""
+        merge(self.backbone)
 
     @cached_property
     def _foldable(self) -> list[tuple[str, str]]:
@@ -121,7 +137,11 @@ class Embedder(nn.Module):
         A backbone that pools itself has no map; it gives features (B, width).
         """
         scaled = images.to(self.mean.dtype, memory_format=self.memory_format) / 255
-        return self.backbone((scaled - self.mean) / self.std)
+        normalised = (scaled - self.mean) / self.std
+        if not torch.is_grad_enabled():
+            return self.backbone(normalised)
+        with recomputed(self.backbone, self.recomputed):
+            return self.backbone(normalised)
 
     @property
     def has_fixed_features(self) -> bool:
@@ -162,6 +182,14 @@ def _check_pooling(backbone: Backbone, pooling: nn.Module) -> None:
         raise InputError(
             f"{type(pooling).__name__} has nothing to pool: this backbone pools itself. Set "
             "pooling=average, or, with a network of timm, backbone.pool=map."
+        )
+
+
+def _check_thaw(lora: Lora | NoLora, freeze: Freeze) -> None:
+    if isinstance(lora, Lora) and freeze.thaw is not None:
+        raise InputError(
+            "freeze=thaw lets weights learn that lora keeps as they are. Set lora=none, or "
+            "freeze=blocks for additions in the last blocks only."
         )
 
 

@@ -7,6 +7,7 @@ from typing import cast
 from torch import nn
 from torch.fx import Node, symbolic_trace
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.parametrize import type_before_parametrizations
 
 
 def foldable(network: nn.Module) -> list[tuple[str, str]]:
@@ -41,8 +42,8 @@ def _convolution_before(node: Node, modules: dict[str, nn.Module]) -> Node | Non
     before = node.args[0] if node.args else None
     if not isinstance(before, Node) or not node.op == before.op == "call_module":
         return None
-    types = type(modules[str(before.target)]), type(modules[str(node.target)])
-    return before if types == (nn.Conv2d, nn.BatchNorm2d) else None
+    types = [type_before_parametrizations(modules[str(each.target)]) for each in (before, node)]
+    return before if types == [nn.Conv2d, nn.BatchNorm2d] else None
 
 
 def fold_batch_norm(network: nn.Module, pairs: Sequence[tuple[str, str]]) -> None:

@@ -11,10 +11,12 @@ from lookalike.errors import InputError
 from lookalike.evaluation.callback import RetrievalEvaluation
 from lookalike.inference.checkpoint import FORMAT, KEY, read_content, write_content
 from lookalike.inference.places import with_absolute_paths
+from lookalike.models.lora import merged_state
 
 Keeps = Literal["last", "both", "none"]  # checkpoints with the optimiser's states
 START, CHOSEN = "start", ("best", "final")  # names of checkpoints
 OF_OPTIMIZER = ("optimizer_states", "lr_schedulers")  # what only resuming needs
+TRAINED = "trained_weights"  # those that learn, where the checkpoint's are their average
 
 
 class CarryConfig(Callback):
@@ -53,6 +55,7 @@ class WholeCheckpoints(TorchCheckpointIO):
     """Lightning's way to the disk: checkpoints are written whole or not at all, with checksums.
 
     The optimiser's states are twice the network with Adam, and only a resumed training needs them.
+    In a checkpoint without them, low-rank additions are part of the weights (see `models.lora`).
 
     Args:
         optimizer: which checkpoints have its states: "last" those that are not chosen by a score,
@@ -81,6 +84,9 @@ class WholeCheckpoints(TorchCheckpointIO):
                 kept[part] = []
             elif not self._has_optimizer(name):
                 kept.pop(part, None)
+        if name != START and not self._has_optimizer(name):
+            kept.pop(TRAINED, None)
+            kept["state_dict"] = merged_state(kept["state_dict"])
         write_content(Path(path), kept)
 
     def load_checkpoint(

@@ -208,5 +208,5 @@ def _norm(optimizer: Optimizer, loss: Tensor) -> Tensor:
 def _smaller_rates(trainer: Trainer) -> list[str]:
     """Overrides by which what learns does so at a tenth of its rate."""
     rates: Any = getattr(trainer.lightning_module, "learning_rate", {})
-    names = [group["name"] for group in trainer.optimizers[0].param_groups]
+    names = dict.fromkeys(group["name"] for group in trainer.optimizers[0].param_groups)
     return [f"learning_rate.{name}={rates[name] / 10:g}" for name in names if rates.get(name)]

@@ -153,7 +153,11 @@ class Experiment:
                 )
 
     def test(self, checkpoint: Checkpoint) -> dict[str, float]:
-        """Test scores of a checkpoint, of this fit or a refit, told to this fit's loggers."""
+        """Test scores of a checkpoint, of this fit or a refit, told to this fit's loggers.
+
+        The network is then without low-rank additions, as the checkpoint is.
+        """
+        self.learner.embedder.merge()
         self.learner.embedder.load_state_dict(checkpoint.part("embedder"))
         if checkpoint.class_names == self.data.training_class_names:  # a refit may have more
             self.learner.loss.load_state_dict(checkpoint.part("loss"))
@@ -162,7 +166,7 @@ class Experiment:
 
     def loss_of(self, checkpoint: Checkpoint) -> nn.Module:
         """The loss of a checkpoint of this fit, with what it learned: a classifier, proxies."""
-        self.learner.load_state_dict(checkpoint.state)
+        self.learner.loss.load_state_dict(checkpoint.part("loss"))
         return self.learner.loss.cpu().eval()
 
     def _check_limits(self) -> None:
@@ -218,6 +222,7 @@ class Experiment:
                 SeedEachStep(self.config.seed),
                 DescribeRun(resolved, self.plan),
                 self.throughput,
+                build(self.config.averaging),
                 SaveInsideEpochs(
                     self.folder / "checkpoints" / "last.ckpt",
                     self.config.checkpoint.every_minutes,

@@ -16,12 +16,16 @@ from lookalike.errors import InputError
 from lookalike.losses.unsupported import translate_errors
 from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine
+from lookalike.models.lora import LowRank
 from lookalike.models.racing import Racing
 from lookalike.training.chunks import embed_in_chunks
+from lookalike.training.groups import LAYER_DECAY, parameter_groups
 from lookalike.training.scope import LossScope
 from lookalike.training.settings import obey, same_groups
 
 log = logging.getLogger(__name__)
+
+OF_BACKBONE = ("backbone", "thawed")  # names of learning rates
 
 
 class MetricLearner(LightningModule):
@@ -35,12 +39,13 @@ class MetricLearner(LightningModule):
         optimizer: called with parameter groups.
         scheduler: called with the optimiser and the number of optimiser steps.
         learning_rate: of the "backbone", of what of it is "thawed" later, of the "head" (pooling
-            and head) and of the "loss".
+            and head) and of the "loss"; "layer_decay", see `parameter_groups`.
         embedding: what runs the network when it is measured.
         planned_epochs: the length of the schedule in epochs, if training ends before it; null
             for the Trainer's.
         scope: which images the loss compares where several processes train.
         chunk_size: images that the network holds at once; null for the whole batch.
+        decay_norms: whether weight decay applies to norms and biases, see `parameter_groups`.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class MetricLearner(LightningModule):
         planned_epochs: int | None = None,
         scope: LossScope = LossScope(),  # noqa: B008 - it can't be changed
         chunk_size: int | None = None,
+        decay_norms: bool = True,
     ) -> None:
         super().__init__()
         self.embedder = embedder
@@ -67,11 +73,28 @@ class MetricLearner(LightningModule):
         self.planned_epochs = planned_epochs
         self.scope = scope
         self.chunk_size = chunk_size
+        self.decay_norms = decay_norms
         self._measure: Callable[[Tensor], Tensor]
 
     def forward(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) uint8 -> embeddings (B, D) float32 of length 1."""
         return self.embedder(images)
+
+    def description(self) -> list[str]:
+        """What doesn't learn, and what learns at another rate, in lines for the log."""
+        backbone = self.embedder.backbone
+        learning = [each.numel() for each in backbone.parameters() if each.requires_grad]
+        of_lora = [module for module in backbone.modules() if isinstance(module, LowRank)]
+        lines = [self.embedder.freeze.description(backbone)]
+        if of_lora:
+            lines.append(f"LoRA: additions to {len(of_lora)} weights, {sum(learning):,} parameters")
+        if self.learning_rate.get(LAYER_DECAY, 1.0) != 1:
+            groups = [each for each in self._parameter_groups() if each["name"] in OF_BACKBONE]
+            rates = sorted({group["lr"] for group in groups}) or [0.0]
+            lines.append(
+                f"{len(rates)} learning rates in the backbone, {rates[0]:.3g} to {rates[-1]:.3g}"
+            )
+        return [line for line in lines if line]
 
     @property
     def learns(self) -> bool:
@@ -122,7 +145,7 @@ class MetricLearner(LightningModule):
         return loss
 
     def _rates(self) -> dict[str, Tensor]:
-        """The learning rates of this step, by the name of what learns.
+        """The learning rates of this step, by the name of what learns; of its last block.
 
         On the CPU: Lightning would copy a plain number to the device, and wait for it.
         """
@@ -167,30 +190,12 @@ class MetricLearner(LightningModule):
         }
 
     def _parameter_groups(self) -> list[dict[str, Any]]:
-        return [
-            {"params": learning, "lr": self.learning_rate[name], "name": name}
-            for name, learning in self._learning().items()
-            if learning
-        ]
-
-    def _learning(self) -> dict[str, list[nn.Parameter]]:
-        """What learns, now or later, by the name of its learning rate."""
         embedder = self.embedder
-        modules = {
-            "backbone": [embedder.backbone],
-            "head": [embedder.pooling, embedder.head],
-            "loss": [self.loss],
-        }
-        learning = {
-            name: [p for part in parts for p in part.parameters() if p.requires_grad]
-            for name, parts in modules.items()
-        }
-        thawed = embedder.freeze.thawing(embedder.backbone)
-        if thawed and self.trainer.world_size > 1:
+        if embedder.freeze.thawing(embedder.backbone) and self.trainer.world_size > 1:
             raise InputError(  # it synchronises the gradients that there are when training begins
                 "freeze=thaw trains in one process: set trainer.devices=1, or freeze=below"
             )
-        return learning | {"thawed": thawed}
+        return parameter_groups(embedder, self.loss, self.learning_rate, self.decay_norms)
 
     def _total_steps(self) -> int:
         steps = int(self.trainer.estimated_stepping_batches)

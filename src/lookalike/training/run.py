@@ -144,6 +144,8 @@ def _announce(experiment: Experiment) -> None:
     experiment.data.write_split(experiment.folder / "split.csv")
     print_counts(experiment.data.counts())
     log.info(experiment.setting())
+    for line in experiment.learner.description():
+        log.info(line)
 
 
 def _trains(experiment: Experiment) -> bool:
