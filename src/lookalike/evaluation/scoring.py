@@ -1,5 +1,6 @@
 """The scores of embeddings, as an evaluation plan asks for them."""
 
+from dataclasses import dataclass
 from functools import partial
 from time import perf_counter
 
@@ -21,6 +22,27 @@ from lookalike.retrieval.embeddings import Embeddings, count_relevant
 from lookalike.retrieval.engines import Engines
 from lookalike.retrieval.rerank import NoReranking
 
+WITHIN = "recall_within_class"
+OF_CLASSIFIER = (*(metric.name for metric in CLASSIFICATION), WITHIN)
+
+
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """What was measured of embeddings.
+
+    scores: by name, each the mean over the queries that have a relevant item.
+    values: by name, of every query of all ranks in order of its id, (Q,); NaN without a relevant
+        item.
+    """
+
+    scores: dict[str, float]
+    values: dict[str, NDArray[np.float64]]
+
+    def without_classifier(self) -> "Measured":
+        """The same without what a classifier was measured by."""
+        kept = {name: score for name, score in self.scores.items() if name not in OF_CLASSIFIER}
+        return Measured(kept, self.values)
+
 
 def score(
     plan: Evaluation,
@@ -30,6 +52,18 @@ def score(
     classifier: EmbeddingClassifier | None = None,
     device: torch.device = CPU,
 ) -> dict[str, float]:
+    """The scores alone of `measure`."""
+    return measure(plan, own, everything, records, classifier, device).scores
+
+
+def measure(
+    plan: Evaluation,
+    own: Embeddings,
+    everything: Embeddings,
+    records: Records,
+    classifier: EmbeddingClassifier | None = None,
+    device: torch.device = CPU,
+) -> Measured:
     """All metrics of a plan, each the mean over the queries that have a relevant item.
 
     Beside them stand the counts `queries` and `queries_without_positive`, and `ranking_seconds`
@@ -61,7 +95,9 @@ def score(
     if plan.clustering:
         scores |= clustering(everything)
     scores |= counts
-    return scores if _keeps_order(plan) else scores | {"ranking_seconds": seconds}
+    if not _keeps_order(plan):
+        scores["ranking_seconds"] = seconds
+    return Measured(scores, values)
 
 
 def check_monitor(
@@ -143,5 +179,5 @@ def _classifier_scores(
         logits.argmax(1)[is_query], labels[queries.ids], count_relevant(queries, gallery)
     )
     _, image_values = gather_by_id(own.ids, per_image, device)
-    _, query_values = gather_by_id(queries.ids, {"recall_within_class": within}, device)
+    _, query_values = gather_by_id(queries.ids, {WITHIN: within}, device)
     return _means(image_values | query_values)

@@ -2,6 +2,8 @@
 
 import csv
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +76,8 @@ class Experiment:
         if self.data.cache == "features":
             self._keep_features()
         self._start_head()
+        for penalty in self.learner.penalties.values():
+            penalty.begin(self.learner.embedder, self.trainer.strategy.root_device)
 
     def setting(self) -> str:
         """The device and what suits it, in a line."""
@@ -105,18 +109,18 @@ class Experiment:
                 lines.writeheader()
                 lines.writerows(kept)
 
-    def measure(self, prefix: str) -> dict[str, float]:
-        """Validation and test scores of the weights as they are, under prefixed names.
+    @contextmanager
+    def measuring(self, prefix: str, with_frozen: bool = False) -> Iterator[RetrievalEvaluation]:
+        """Inside of it scores have a prefix, and the frozen backbone is measured beside."""
+        evaluation, learner = self.evaluation, self.learner
+        evaluation.prefix, evaluation.with_frozen, learner.with_frozen = prefix, *2 * [with_frozen]
+        yield evaluation
+        evaluation.prefix, evaluation.with_frozen, learner.with_frozen = "", False, False
 
-        The weights are kept as `start`.
-        """
-        self.evaluation.prefix = prefix
+    def validate(self) -> dict[str, float]:
+        """Validation scores of the weights as they are."""
         self.trainer.validate(self.learner, datamodule=self.data, verbose=False)
-        scores = self.evaluation.scores
-        self.trainer.save_checkpoint(self.start)
-        self.trainer.test(self.learner, datamodule=self.data, verbose=False)
-        self.evaluation.prefix = ""
-        return scores | self.evaluation.scores
+        return self.evaluation.scores
 
     def fit(self, resume: str | None = None) -> Checkpoint:
         """Train; the checkpoint with the best validation score, or the last one without any.

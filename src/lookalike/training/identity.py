@@ -30,9 +30,9 @@ OF_RESUMING = (
 )  # fmt: skip
 # groups and keys that say how training goes on, not from where it starts
 OF_TRAINING = (
-    "callbacks", "distance", "learner", "learning_rate", "loss", "loss_scope", "miner", "optimizer",
-    "reducer", "regularizer", "sampler", "scheduler", "data.batch_size", "data.miner",
-    "data.sampler", "data.view_seed",
+    "callbacks", "distance", "ensemble", "learner", "learning_rate", "loss", "loss_scope", "miner",
+    "optimizer", "penalty", "reducer", "regularizer", "sampler", "scheduler", "data.batch_size",
+    "data.miner", "data.sampler", "data.view_seed",
 )  # fmt: skip
 OF_PROCESSES = ("loss_scope",)  # what decides a result only where several processes train
 REPEATED = ("embedder", "learner")  # they only put together what other keys say

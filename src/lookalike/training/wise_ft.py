@@ -1,0 +1,155 @@
+"""WiSE-FT: the weights between those before and those after training.
+
+Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, arXiv:2109.01903, section 3:
+(1 - alpha) x start + alpha x trained, for every weight. Differs: alpha is chosen by the
+validation images, where the authors take 0.5 if nothing can choose. Running statistics of batch
+norm are interpolated like weights.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor, nn
+
+from lookalike.errors import InputError
+from lookalike.inference.checkpoint import (
+    KEY,
+    Checkpoint,
+    read_checkpoint,
+    weights_alone,
+    write_content,
+)
+from lookalike.reports.tables import title
+from lookalike.training.experiment import Experiment
+
+State = Mapping[str, Tensor]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WiseFT:
+    """Which mixtures are tried.
+
+    alphas: shares of the trained weights, in [0, 1]. [1] leaves the trained weights as they are;
+        with 0 the run ends with its start where nothing is better by validation.
+
+    Raises:
+        InputError: there is none, or one lies outside of [0, 1].
+    """
+
+    alphas: Sequence[float] = (0, 0.25, 0.5, 0.75, 1)
+
+    def __post_init__(self) -> None:
+        if not self.alphas or not all(0 <= alpha <= 1 for alpha in self.alphas):
+            raise InputError(
+                f"ensemble.alphas={list(self.alphas)}: need one or more numbers from 0 to 1, such "
+                "as [0,0.5,1]."
+            )
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """What was chosen.
+
+    checkpoint: a plain one, of the mixed network.
+    alpha: share of the trained weights.
+    tried: the monitored validation score by alpha.
+    """
+
+    checkpoint: Checkpoint
+    alpha: float
+    tried: dict[float, float] = field(default_factory=dict)
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """A copy on the CPU of all weights and buffers."""
+    return {
+        name: value.detach().to("cpu", copy=True) for name, value in module.state_dict().items()
+    }
+
+
+def interpolated(start: State, trained: State, alpha: float) -> dict[str, Tensor]:
+    """(1 - alpha) x start + alpha x trained; exactly one of them at alpha 0 and 1.
+
+    Whole numbers (counts of batches) are those of the nearer end.
+
+    >>> interpolated({"w": torch.zeros(2)}, {"w": torch.ones(2)}, alpha=0.25)
+    {'w': tensor([0.2500, 0.2500])}
+    """
+    return {
+        name: torch.lerp(start[name], value, alpha)
+        if value.is_floating_point()
+        else (value if alpha >= 0.5 else start[name])
+        for name, value in trained.items()
+    }
+
+
+def chosen_mixture(
+    experiment: Experiment, wise_ft: WiseFT, start: State, best: Checkpoint
+) -> Mixture:
+    """The mixture that validates best, and of equal ones that nearest to the start.
+
+    Args:
+        experiment: after its fit.
+        wise_ft: what is tried.
+        start: the embedder's weights before training.
+        best: the trained checkpoint, which has its validation scores.
+    """
+    if list(wise_ft.alphas) == [1]:
+        return Mixture(best, 1.0)
+    plan = experiment.plan
+    scores = {
+        alpha: best.scores if alpha == 1 else _measured(experiment, start, best, alpha)
+        for alpha in sorted(set(wise_ft.alphas))
+    }
+    tried = {alpha: found[plan.monitored] for alpha, found in scores.items()}
+    alpha = (max if plan.mode == "max" else min)(tried, key=lambda each: tried[each])
+    log.info(
+        "WiSE-FT: %s by the share of trained weights: %s; chosen: %g",
+        title(plan.monitored),
+        ", ".join(f"{each:g}: {score:.4f}" for each, score in tried.items()), alpha,
+    )  # fmt: skip
+    return Mixture(
+        mixed(experiment, start, replace(best, scores=scores[alpha]), alpha), alpha, tried
+    )
+
+
+def mixed(experiment: Experiment, start: State, trained: Checkpoint, alpha: float) -> Checkpoint:
+    """The checkpoint with interpolated weights, beside the trained one, or that itself at alpha 1.
+
+    Args:
+        experiment: of the trained checkpoint.
+        start: the embedder's weights before training.
+        trained: as it was saved; with the scores that the mixture shall have.
+        alpha: share of the trained weights.
+    """
+    if alpha == 1:
+        return trained
+    file = trained.file.with_name("mixed.ckpt")
+    _write(file, trained, interpolated(start, trained.part("embedder"), alpha))
+    experiment.trainer.strategy.barrier()
+    return read_checkpoint(file)
+
+
+def _measured(
+    experiment: Experiment, start: State, best: Checkpoint, alpha: float
+) -> dict[str, float]:
+    learner, prefix = experiment.learner, f"alpha_{alpha:g}/"
+    learner.embedder.load_state_dict(interpolated(start, best.part("embedder"), alpha))
+    learner.loss.load_state_dict(best.part("loss"))
+    with experiment.measuring(prefix):  # curves have only what the training measured
+        found = experiment.validate()
+    return {name.removeprefix(prefix): value for name, value in found.items()}
+
+
+@rank_zero_only
+def _write(file: Path, trained: Checkpoint, embedder: State) -> None:
+    content = weights_alone(trained.file)
+    content["state_dict"] |= {f"embedder.{name}": value for name, value in embedder.items()}
+    content[KEY] = content[KEY] | {"scores": dict(trained.scores)}
+    write_content(file, content)
