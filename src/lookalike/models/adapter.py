@@ -9,6 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from lookalike.errors import InputError
+from lookalike.models.heads import principal_directions
+
 
 class ResidualAdapter(nn.Module):
     """Features x -> x + |x| f(x / |x|); f is a linear layer, or two with ReLU between them.
@@ -19,19 +22,50 @@ class ResidualAdapter(nn.Module):
         width: number of features, and of dimensions of the embedding.
         hidden: size of the layer between the two; null for one linear layer.
         dropout: probability that an input of f is set to 0 in training.
+        whitening: above 0, training begins from whitened features instead: f is fitted to the
+            training images so that each principal component is divided by this power of its
+            standard deviation, as in `PrincipalComponents`, but not rotated.
+
+    Raises:
+        InputError: two layers can't whiten.
     """
 
-    def __init__(self, width: int, hidden: int | None = None, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        width: int,
+        hidden: int | None = None,
+        dropout: float = 0.0,
+        whitening: float = 0.0,
+    ) -> None:
         super().__init__()
+        if whitening and hidden:
+            raise InputError("head.whitening needs one linear layer: set head.hidden=null, or 0.")
         self.embedding_size = width
+        self.whitening = whitening
         self.dropout = nn.Dropout(dropout)
         between = [nn.Linear(width, hidden), nn.ReLU()] if hidden else []
-        last = nn.Linear(hidden or width, width)
-        nn.init.zeros_(last.weight)
-        nn.init.zeros_(last.bias)
-        self.learned = nn.Sequential(*between, last)
+        self.last = nn.Linear(hidden or width, width)
+        self.learned = nn.Sequential(*between, self.last)
+        self.add_nothing()
 
     def forward(self, features: Tensor) -> Tensor:
         """Features (B, width) -> embeddings (B, width), not yet normalised."""
         scale = torch.linalg.vector_norm(features, dim=1, keepdim=True)  # (B, 1)
         return features + scale * self.learned(self.dropout(normalize(features)))
+
+    @torch.no_grad()
+    def add_nothing(self) -> None:
+        """Set the last layer to zero: the embedding is the features."""
+        self.last.weight.zero_()
+        self.last.bias.zero_()
+
+    @torch.no_grad()
+    def start(self, features: Tensor) -> None:
+        """Fit f to training features (N, width) float32, if it is to whiten."""
+        if not self.whitening:
+            return
+        unit = normalize(features)
+        directions, scale = principal_directions(unit, self.embedding_size, self.whitening)
+        whitened = (directions.T * scale) @ directions  # (width, width), rotated back
+        self.last.weight.copy_(whitened - torch.eye(len(whitened)))
+        self.last.bias.copy_(-whitened @ unit.mean(0))

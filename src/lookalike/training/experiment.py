@@ -27,6 +27,7 @@ from lookalike.files import writing
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.losses.classifier import classifier_of
 from lookalike.losses.mined import remark_on_miner
+from lookalike.models.adapter import ResidualAdapter
 from lookalike.models.heads import PrincipalComponents
 from lookalike.provenance import weights_fingerprint
 from lookalike.retrieval.embeddings import embed
@@ -253,17 +254,18 @@ class Experiment:
         self.data.cache_features(compute, embedder.width, network)
 
     def _start_head(self) -> None:
-        """Start a head of principal components from the features before training."""
+        """Start a head that is fitted to the features before training."""
         embedder = self.learner.embedder
-        if isinstance(embedder.head, PrincipalComponents):
+        whitens = isinstance(embedder.head, ResidualAdapter) and embedder.head.whitening > 0
+        if isinstance(embedder.head, PrincipalComponents) or whitens:
             device = self.trainer.strategy.root_device
             features = embed(
                 embedder.for_measuring().to(device).features,
                 self.data.train_dataloader_in_order(),
                 device,
-                "Features for the principal components",
+                "Features for the head",
             )
-            embedder.head.start(torch.from_numpy(features.vectors))
+            embedder.head.start(torch.from_numpy(features.vectors))  # type: ignore[operator]
 
 
 def open_data(config: DictConfig) -> RetrievalData:

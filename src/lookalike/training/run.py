@@ -31,7 +31,7 @@ from lookalike.training.resume import (
     newest,
 )
 from lookalike.training.start import judge_run, measured_start, tested, verdicts
-from lookalike.training.wise_ft import Mixture, chosen_mixture, mixed, weights_of
+from lookalike.training.wise_ft import Mixture, chosen_mixture, mixed, start_of
 from lookalike.values import check_kinds, check_ranges
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ def _trained(experiment: Experiment, resumed: Resumed | None) -> _Outcome:
 def _fit(experiment: Experiment, resumed: Resumed | None) -> _Fitted:
     """Train; where the plan says so, once more on training and validation classes together."""
     config, wise_ft = experiment.config, build(experiment.config.ensemble)
-    start = weights_of(experiment.learner.embedder)
+    start = start_of(experiment.learner.embedder)
     best = experiment.fit(str(resumed.checkpoint.file) if resumed else None)
     mixture = chosen_mixture(experiment, wise_ft, start, best)
     best = mixture.checkpoint
@@ -192,7 +192,7 @@ def _fit(experiment: Experiment, resumed: Resumed | None) -> _Fitted:
     _keep_first_fit(experiment, best)
     log.info("refit on training and validation classes together, %d epochs", best.epochs)
     again = Experiment(refitting(config, best.epochs), experiment.folder / "refit")
-    start = weights_of(again.learner.embedder)
+    start = start_of(again.learner.embedder)
     last = again.fit(_begun(again) if resumed else None)
     return _Fitted(best, mixed(again, start, last, mixture.alpha), again, mixture)
 

@@ -8,12 +8,13 @@ norm are interpolated like weights.
 
 import logging
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
 from pytorch_lightning.utilities import rank_zero_only
-from torch import Tensor, nn
+from torch import Tensor
 
 from lookalike.errors import InputError
 from lookalike.inference.checkpoint import (
@@ -23,6 +24,8 @@ from lookalike.inference.checkpoint import (
     weights_alone,
     write_content,
 )
+from lookalike.models.adapter import ResidualAdapter
+from lookalike.models.embedder import Embedder
 from lookalike.reports.tables import title
 from lookalike.training.experiment import Experiment
 
@@ -66,11 +69,15 @@ class Mixture:
     tried: dict[float, float] = field(default_factory=dict)
 
 
-def weights_of(module: nn.Module) -> dict[str, Tensor]:
-    """A copy on the CPU of all weights and buffers."""
-    return {
-        name: value.detach().to("cpu", copy=True) for name, value in module.state_dict().items()
-    }
+def start_of(embedder: Embedder) -> dict[str, Tensor]:
+    """A copy on the CPU of the weights before training.
+
+    With an adapter they are those of the frozen features, also if training begins elsewhere.
+    """
+    copied = deepcopy(embedder).cpu()
+    if isinstance(copied.head, ResidualAdapter):
+        copied.head.add_nothing()
+    return copied.state_dict()
 
 
 def interpolated(start: State, trained: State, alpha: float) -> dict[str, Tensor]:
