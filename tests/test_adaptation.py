@@ -107,23 +107,28 @@ def test_an_adapter_adds_what_its_layers_make_of_the_direction() -> None:
         )
 
 
-def test_a_whitening_adapter_begins_with_equal_variances() -> None:
-    """As by an eigendecomposition of numpy's; added nothing, it is the features again."""
+def test_a_whitening_adapter_begins_with_equal_variances_within_classes() -> None:
+    """As by numpy's eigendecomposition, class by class; added nothing, it is the features again."""
     torch.manual_seed(2)
-    features = torch.randn(200, 5) * torch.tensor([9.0, 4.0, 2.0, 1.0, 0.5]) + 3
-    adapter = ResidualAdapter(5, whitening=1.0)
-    adapter.start(features)
-    unit = normalize(features).double().numpy()
+    labels = torch.tensor([4, 9, 9, 4, 2] * 40)
+    noise = torch.randn(200, 5) * torch.tensor([9.0, 4.0, 2.0, 1.0, 0.5])
+    features = noise + 3 * labels[:, None] * torch.tensor([1.0, -1.0, 0.0, 2.0, 1.0])
+    adapter = ResidualAdapter(5, whitening=True, shrinkage=0.5)
+    adapter.start(features, labels)
     found = (adapter(features) / features.norm(dim=1, keepdim=True)).detach().double().numpy()
-    variances, directions = np.linalg.eigh(np.cov(unit.T, bias=True))
-    wanted = (unit - unit.mean(0)) @ directions / np.sqrt(variances / variances[-1]) @ directions.T
-    np.testing.assert_allclose(found, wanted, atol=1e-4)
-    covariance = np.cov(found.T, bias=True)
-    np.testing.assert_allclose(covariance, variances[-1] * np.eye(5), atol=1e-5)
+    unit = normalize(features).double().numpy()
+    within = np.zeros((5, 5))
+    for label in (2, 4, 9):
+        own = unit[labels.numpy() == label]
+        for row in own:
+            within += np.outer(row - own.mean(0), row - own.mean(0)) / 200
+    variances, directions = np.linalg.eigh(within + 0.5 * np.trace(within) / 5 * np.eye(5))
+    whitening = directions @ np.diag(np.sqrt(variances[-1] / variances)) @ directions.T
+    np.testing.assert_allclose(found, (unit - unit.mean(0)) @ whitening, atol=1e-5)
     adapter.add_nothing()
     assert torch.equal(adapter(features), features)
-    with pytest.raises(InputError, match="head.hidden=null"):
-        ResidualAdapter(5, hidden=3, whitening=0.5)
+    with pytest.raises(InputError, match=r"head\.hidden=null"):
+        ResidualAdapter(5, hidden=3, whitening=True)
 
 
 def test_l2_sp_counts_how_far_each_weight_is_from_its_start(embedder: Embedder) -> None:

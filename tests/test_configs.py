@@ -23,7 +23,7 @@ FOUND = {
     "distance": 5,
     "ensemble": 2,
     "evaluation": 2,
-    "experiment": 14,
+    "experiment": 15,
     "freeze": 7,
     "head": 7,
     "hydra": 1,

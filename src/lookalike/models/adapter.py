@@ -3,6 +3,9 @@
 Houlsby et al., ICML 2019, arXiv:1902.00751, start adapters near the identity; on the features of a
 frozen network: Gao et al., "CLIP-Adapter", IJCV 2024, arXiv:2110.04544. Differs: the last layer
 starts at zero, so that the embedding starts exactly as the frozen features.
+
+Whitening within classes: Mikolajczyk & Matas, ICCV 2007; for retrieval Radenovic et al., TPAMI 2019,
+arXiv:1711.02512, section 4.3. Differs: the covariance is shrunk, and nothing is rotated.
 """
 
 import torch
@@ -10,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from lookalike.errors import InputError
-from lookalike.models.heads import principal_directions
 
 
 class ResidualAdapter(nn.Module):
@@ -22,9 +24,10 @@ class ResidualAdapter(nn.Module):
         width: number of features, and of dimensions of the embedding.
         hidden: size of the layer between the two; null for one linear layer.
         dropout: probability that an input of f is set to 0 in training.
-        whitening: above 0, training begins from whitened features instead: f is fitted to the
-            training images so that each principal component is divided by this power of its
-            standard deviation, as in `PrincipalComponents`, but not rotated.
+        whitening: whether training begins from whitened features instead: directions in which
+            images of one class differ count less.
+        shrinkage: what is added to the variance of every direction before that, in multiples of
+            the mean variance; the more, the nearer to the features.
 
     Raises:
         InputError: two layers can't whiten.
@@ -35,13 +38,15 @@ class ResidualAdapter(nn.Module):
         width: int,
         hidden: int | None = None,
         dropout: float = 0.0,
-        whitening: float = 0.0,
+        whitening: bool = False,
+        shrinkage: float = 3.0,
     ) -> None:
         super().__init__()
         if whitening and hidden:
-            raise InputError("head.whitening needs one linear layer: set head.hidden=null, or 0.")
+            raise InputError("head.whitening needs one linear layer: set head.hidden=null.")
         self.embedding_size = width
         self.whitening = whitening
+        self.shrinkage = shrinkage
         self.dropout = nn.Dropout(dropout)
         between = [nn.Linear(width, hidden), nn.ReLU()] if hidden else []
         self.last = nn.Linear(hidden or width, width)
@@ -60,12 +65,25 @@ class ResidualAdapter(nn.Module):
         self.last.bias.zero_()
 
     @torch.no_grad()
-    def start(self, features: Tensor) -> None:
-        """Fit f to training features (N, width) float32, if it is to whiten."""
+    def start(self, features: Tensor, labels: Tensor) -> None:
+        """Fit f to training features (N, width) float32 of classes (N,) int64, if it is to whiten.
+
+        With M the whitening and m the mean direction, the embedding becomes |x| M (x / |x| - m).
+        """
         if not self.whitening:
             return
-        unit = normalize(features)
-        directions, scale = principal_directions(unit, self.embedding_size, self.whitening)
-        whitened = (directions.T * scale) @ directions  # (width, width), rotated back
-        self.last.weight.copy_(whitened - torch.eye(len(whitened)))
-        self.last.bias.copy_(-whitened @ unit.mean(0))
+        unit = normalize(features).double()
+        variances, directions = torch.linalg.eigh(_within_classes(unit, labels))
+        shrunk = variances.clamp(min=0) + self.shrinkage * variances.mean()
+        factors = (shrunk / shrunk[-1]).rsqrt()  # 1 where the variance is largest
+        whitening = (directions * factors) @ directions.T  # (width, width)
+        self.last.weight.copy_(whitening - torch.eye(len(whitening)))
+        self.last.bias.copy_(-whitening @ unit.mean(0))
+
+
+def _within_classes(vectors: Tensor, labels: Tensor) -> Tensor:
+    """The covariance of vectors (N, D) about the means of their classes, (D, D)."""
+    _, classes, counts = labels.unique(return_inverse=True, return_counts=True)
+    sums = vectors.new_zeros(len(counts), vectors.shape[1]).index_add_(0, classes, vectors)
+    centred = vectors - (sums / counts[:, None])[classes]
+    return centred.T @ centred / len(vectors)

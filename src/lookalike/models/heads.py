@@ -91,33 +91,20 @@ class PrincipalComponents(nn.Module):
                 f"{len(features)} training images give no {self.embedding_size} principal "
                 f"components. Set embedding_size={len(features)} or less, or head=linear."
             )
-        directions, scale = principal_directions(features, self.embedding_size, self.whitening)
-        weight = directions * scale[:, None]
+        weight = self._principal_directions(features)
         self.linear.weight.copy_(weight)
         mean = features.mean(0) if self.centre else torch.zeros_like(features[0])
         self.linear.bias.copy_(-weight @ mean)
 
-
-def principal_directions(
-    features: Tensor, count: int, whitening: float = 0.0
-) -> tuple[Tensor, Tensor]:
-    """The principal components of features, the one with the largest variance first.
-
-    Args:
-        features: (N, width) float32.
-        count: D, of the components.
-        whitening: see `PrincipalComponents`.
-
-    Returns:
-        Directions of length 1, (D, width), and the factor of each that whitens, (D,).
-    """
-    centred = (features - features.mean(0)).double()
-    covariance = centred.T @ centred / len(features)  # (width, width)
-    variances, directions = torch.linalg.eigh(covariance)  # ascending
-    largest = slice(-count, None)
-    spread = (variances[largest] / variances[-1]).clamp(min=1e-9).sqrt()
-    scale = spread**-whitening
-    return directions[:, largest].T.flip(0).float(), scale.flip(0).float()
+    def _principal_directions(self, features: Tensor) -> Tensor:
+        """(N, width) -> (D, width), the one with the largest variance first, whitened."""
+        centred = (features - features.mean(0)).double()
+        covariance = centred.T @ centred / len(features)  # (width, width)
+        variances, directions = torch.linalg.eigh(covariance)  # ascending
+        largest = slice(-self.embedding_size, None)
+        spread = (variances[largest] / variances[-1]).clamp(min=1e-9).sqrt()
+        scale = spread**-self.whitening
+        return (directions[:, largest] * scale).T.flip(0).float()
 
 
 class Bottleneck(nn.Module):

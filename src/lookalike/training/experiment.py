@@ -30,7 +30,7 @@ from lookalike.losses.mined import remark_on_miner
 from lookalike.models.adapter import ResidualAdapter
 from lookalike.models.heads import PrincipalComponents
 from lookalike.provenance import weights_fingerprint
-from lookalike.retrieval.embeddings import embed
+from lookalike.retrieval.embeddings import Embeddings, embed
 from lookalike.training.best import KeptCheckpoint
 from lookalike.training.checkpointing import CarryConfig, WholeCheckpoints
 from lookalike.training.describe import DescribeRun
@@ -255,17 +255,22 @@ class Experiment:
 
     def _start_head(self) -> None:
         """Start a head that is fitted to the features before training."""
-        embedder = self.learner.embedder
-        whitens = isinstance(embedder.head, ResidualAdapter) and embedder.head.whitening > 0
-        if isinstance(embedder.head, PrincipalComponents) or whitens:
-            device = self.trainer.strategy.root_device
-            features = embed(
-                embedder.for_measuring().to(device).features,
-                self.data.train_dataloader_in_order(),
-                device,
-                "Features for the head",
-            )
-            embedder.head.start(torch.from_numpy(features.vectors))  # type: ignore[operator]
+        head = self.learner.embedder.head
+        if isinstance(head, PrincipalComponents):
+            head.start(torch.from_numpy(self._training_features().vectors))
+        elif isinstance(head, ResidualAdapter) and head.whitening:
+            features = self._training_features()
+            head.start(torch.from_numpy(features.vectors), torch.from_numpy(features.labels))
+
+    def _training_features(self) -> Embeddings:
+        """Of the images that train, in the view in which they are measured."""
+        device = self.trainer.strategy.root_device
+        return embed(
+            self.learner.embedder.for_measuring().to(device).features,
+            self.data.train_dataloader_in_order(),
+            device,
+            "Features for the head",
+        )
 
 
 def open_data(config: DictConfig) -> RetrievalData:

@@ -104,7 +104,7 @@ def judge_run(
         return
     if before is not None:
         experiment.start.unlink(missing_ok=True)
-    if frozen is not None and _is_worse(experiment, after, frozen):
+    if frozen is not None and best.epochs and _is_worse(experiment, after, frozen):
         log.warning(
             "The frozen backbone is better: its %s is %.4f without a head, and that of the best "
             "epoch, %d, is %.4f. %s",
