@@ -4,6 +4,7 @@ import csv
 import json
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lookalike.data.decoding import as_tensor, read_image
 from lookalike.errors import InputError
 from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.verdict import judge, judged_metrics
-from lookalike.inference.checkpoint import read_checkpoint
+from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.models.adapter import ResidualAdapter
 from lookalike.models.backbones import Backbone
 from lookalike.models.embedder import Embedder
@@ -30,6 +31,7 @@ from lookalike.models.pooling import AveragePooling
 from lookalike.reports.saved import SavedRun
 from lookalike.reports.verdicts import on_verdicts
 from lookalike.training.distillation import Distillation
+from lookalike.training.experiment import Experiment
 from lookalike.training.l2_sp import L2SP
 from lookalike.training.wise_ft import WiseFT, interpolated, start_of
 
@@ -134,8 +136,8 @@ def test_a_whitening_adapter_begins_with_equal_variances_within_classes() -> Non
 def test_l2_sp_counts_how_far_each_weight_is_from_its_start(embedder: Embedder) -> None:
     penalty, nothing = L2SP(alpha=0.3, beta=0.02), torch.empty(0)
     penalty.begin(embedder, CPU)
-    head = sum(float(w) ** 2 for p in embedder.head.parameters() for w in p.flatten())
-    assert float(penalty(embedder, nothing, nothing)) == pytest.approx(0.01 * head)
+    head = sum(float(w) ** 2 for p in embedder.head.parameters() for w in p.detach().flatten())
+    assert penalty(embedder, nothing, nothing).item() == pytest.approx(0.01 * head)
     before = [p.detach().clone() for p in embedder.backbone.parameters()]
     with torch.no_grad():
         for part in embedder.backbone.parameters():
@@ -144,10 +146,10 @@ def test_l2_sp_counts_how_far_each_weight_is_from_its_start(embedder: Embedder) 
     far = sum(
         (float(b) - float(a)) ** 2
         for old, new in zip(before, after, strict=True)
-        for a, b in zip(old.flatten(), new.flatten(), strict=True)
+        for a, b in zip(old.flatten(), new.detach().flatten(), strict=True)
     )
     found = penalty(embedder, nothing, nothing)
-    assert float(found) == pytest.approx(0.15 * far + 0.01 * head, rel=1e-4)
+    assert found.item() == pytest.approx(0.15 * far + 0.01 * head, rel=1e-4)
     found.backward()
     gradient = after[0].grad
     assert gradient is not None
@@ -159,7 +161,7 @@ def test_distillation_is_one_minus_the_cosine_to_the_start(embedder: Embedder) -
     embedder.eval()
     penalty.begin(embedder, CPU)
     images = torch.randint(0, 256, (5, 3, 8, 8), dtype=torch.uint8)
-    assert float(penalty(embedder, images, embedder(images))) == pytest.approx(0, abs=1e-6)
+    assert penalty(embedder, images, embedder(images)).item() == pytest.approx(0, abs=1e-6)
     start = embedder(images).detach().double().numpy()
     other = moved(embedder)
     found = penalty(other, images, other(images))
@@ -167,7 +169,7 @@ def test_distillation_is_one_minus_the_cosine_to_the_start(embedder: Embedder) -
     cosines = [
         a @ b / np.linalg.norm(a) / np.linalg.norm(b) for a, b in zip(start, now, strict=True)
     ]
-    assert float(found) == pytest.approx(2 * np.mean([1 - cosine for cosine in cosines]), rel=1e-5)
+    assert found.item() == pytest.approx(2 * np.mean([1 - cosine for cosine in cosines]), rel=1e-5)
     found.backward()
     assert all(p.grad is None for p in penalty.teacher[0].parameters())
 
@@ -243,7 +245,7 @@ def test_the_frozen_backbone_stands_beside_the_trained_network(
         with torch.inference_mode():
             features = network.features(images).double().numpy()
         unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-        wanted = map_at_r(unit, [row["class"] for row in own])
+        wanted = map_at_r(unit, [row["class_name"] for row in own])
         assert written[f"frozen/{part}/map_at_r"] == pytest.approx(wanted, abs=1e-6)
     assert written["frozen/test/map_at_r"] != written["epoch_0/test/map_at_r"]
     verdict = written["verdict"]["map_at_r"]
@@ -253,20 +255,27 @@ def test_the_frozen_backbone_stands_beside_the_trained_network(
 
 
 @pytest.fixture
-def spoilt(cli: Cli, tiny: tuple[str, ...]) -> Callable[..., float]:
-    """A training at a rate that makes any network worse."""
-    return lambda *more: cli(
-        "train", *tiny, "head=adapter", "hydra.run.dir=run", "learning_rate.backbone=3",
-        "learning_rate.head=3", *more,
-    )  # fmt: skip
+def spoilt(
+    cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., float]:
+    """A training whose best epoch validates worse than its start."""
+    fit = Experiment.fit
+
+    def worse(self: Experiment, resume: str | None = None) -> Checkpoint:
+        best = fit(self, resume)
+        start = read_checkpoint(self.start).scores[f"epoch_0/{self.plan.monitored}"]
+        return replace(best, scores={**best.scores, self.plan.monitored: start - 0.25})
+
+    monkeypatch.setattr(Experiment, "fit", worse)
+    return lambda *more: cli("train", *tiny, "hydra.run.dir=run", "learning_rate.head=1", *more)
 
 
 def test_a_mixed_run_never_ends_below_its_start(spoilt: Any, class_folders: Path) -> None:
-    value = spoilt("ensemble=wise_ft", "ensemble.alphas=[0,1]")
+    value = spoilt("head=adapter", "ensemble=wise_ft", "ensemble.alphas=[0,1]")
     written = metrics("run")
     assert written["alpha"] == 0
     assert set(written["alphas"]) == {"0", "1"}
-    assert written["alphas"]["1"] < written["alphas"]["0"]
+    assert written["alphas"]["1"] == written["alphas"]["0"] - 0.25
     for name in ("map_at_r", "recall_at_1", "map"):
         for part in ("val", "test"):
             found = written[f"{part}/{name}"]
@@ -276,19 +285,34 @@ def test_a_mixed_run_never_ends_below_its_start(spoilt: Any, class_folders: Path
     mixed = read_checkpoint(written["checkpoint"])
     assert mixed.file.name == "mixed.ckpt"
     assert mixed.scores["val/map_at_r"] == value
-    start = read_checkpoint("run/checkpoints/last.ckpt").part("embedder")
-    assert not all(torch.equal(start[name], each) for name, each in mixed.part("embedder").items())
+    trained = read_checkpoint("run/checkpoints/last.ckpt").part("embedder")
+    last = "head.last.weight"
+    assert not mixed.part("embedder")[last].any()
+    assert trained[last].any()
     images = sorted(class_folders.glob("*/*.png"))[:3]
     assert lookalike.load_embedder(mixed.file)(images).shape[0] == 3
 
 
 def test_a_run_below_its_frozen_start_says_what_to_try(spoilt: Any) -> None:
-    spoilt()
+    spoilt("trainer.max_epochs=2")
     told = Path("run/train.log").read_text()
     assert "Training made it worse: val MAP@R was" in told
-    assert "experiment=adapt" in told
-    assert metrics("run")["verdict"]["map_at_r"]["finding"] == "worse"
-    assert "significantly worse than that of the frozen backbone" in told
+    assert "Try experiment=adapt" in told
+    assert "that of the frozen backbone: 0." in told
+
+
+def test_a_refit_is_mixed_by_the_same_share(cli: Cli, tiny: tuple[str, ...]) -> None:
+    cli("train", *tiny, "hydra.run.dir=run", "evaluation.refit=true", "ensemble=wise_ft",
+        "ensemble.alphas=[0.25]", "evaluation.before_training=false", "head=adapter",
+        "learning_rate.head=1e-2")  # fmt: skip
+    written = metrics("run")
+    mixed, last = (
+        read_checkpoint(f"run/refit/checkpoints/{name}.ckpt").part("embedder")["head.last.weight"]
+        for name in ("mixed", "final")
+    )
+    assert written["checkpoint"].endswith("refit/checkpoints/mixed.ckpt")
+    torch.testing.assert_close(mixed, 0.25 * last)
+    assert last.any()
 
 
 def test_penalties_are_logged_and_saved_nowhere(cli: Cli, tiny: tuple[str, ...]) -> None:

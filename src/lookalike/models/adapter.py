@@ -4,8 +4,8 @@ Houlsby et al., ICML 2019, arXiv:1902.00751, start adapters near the identity; o
 frozen network: Gao et al., "CLIP-Adapter", IJCV 2024, arXiv:2110.04544. Differs: the last layer
 starts at zero, so that the embedding starts exactly as the frozen features.
 
-Whitening within classes: Mikolajczyk & Matas, ICCV 2007; for retrieval Radenovic et al., TPAMI 2019,
-arXiv:1711.02512, section 4.3. Differs: the covariance is shrunk, and nothing is rotated.
+Whitening within classes: Mikolajczyk & Matas, ICCV 2007; for retrieval Radenovic et al., TPAMI
+2019, arXiv:1711.02512, section 4.3. Differs: the covariance is shrunk, and nothing is rotated.
 """
 
 import torch
