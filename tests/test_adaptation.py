@@ -6,6 +6,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from lookalike.reports.verdicts import on_verdicts
 from lookalike.training.distillation import Distillation
 from lookalike.training.experiment import Experiment
 from lookalike.training.l2_sp import L2SP
-from lookalike.training.wise_ft import WiseFT, interpolated, start_of
+from lookalike.training.wise_ft import WiseFT, interpolated, p_of_gain, start_of
 
 Cli = Callable[..., Any]
 CPU = torch.device("cpu")
@@ -79,6 +80,25 @@ def test_a_mixture_lies_between(embedder: Embedder) -> None:
 def test_shares_outside_of_0_to_1_are_refused(alphas: list[float]) -> None:
     with pytest.raises(InputError, match=r"ensemble.alphas=.*need one or more numbers"):
         WiseFT(alphas)
+
+
+def test_the_gain_of_a_few_unseen_classes_is_never_significant() -> None:
+    """Sign flips by hand over means of classes; queries without a relevant item don't count."""
+    rng = np.random.default_rng(0)
+    for count, enough in ((2, False), (5, False), (6, True), (9, True)):
+        classes = np.repeat(np.arange(count), 8)
+        before = rng.uniform(0, 0.5, len(classes))
+        after = before + rng.uniform(0.1, 0.3, len(classes))
+        before[3] = after[3] = np.nan
+        means = [np.nanmean((after - before)[classes == each]) for each in range(count)]
+        flipped = [abs(np.dot(signs, means)) for signs in product((-1, 1), repeat=count)]
+        wanted = np.mean([each >= sum(means) - 1e-12 for each in flipped])
+        found = p_of_gain(before, after, classes, unseen=True)
+        assert found == pytest.approx(wanted)
+        assert (found < 0.05) == enough
+        assert p_of_gain(before, after, classes, unseen=False) < 0.05
+    noise = rng.normal(size=40)
+    assert p_of_gain(0 * noise, noise, np.arange(40), unseen=True) > 0.05  # drawn signs
 
 
 @pytest.mark.parametrize("hidden", [None, 3])
@@ -255,9 +275,7 @@ def test_the_frozen_backbone_stands_beside_the_trained_network(
 
 
 @pytest.fixture
-def spoilt(
-    cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
-) -> Callable[..., float]:
+def spoilt(cli: Cli, tiny: tuple[str, ...], monkeypatch: Any) -> Callable[..., float]:
     """A training whose best epoch validates worse than its start."""
     fit = Experiment.fit
 
@@ -299,6 +317,17 @@ def test_a_run_below_its_frozen_start_says_what_to_try(spoilt: Any) -> None:
     assert "Training made it worse: val MAP@R was" in told
     assert "Try experiment=adapt" in told
     assert "that of the frozen backbone: 0." in told
+
+
+def test_a_start_is_kept_unless_a_gain_is_significant(cli: Cli, tiny: tuple[str, ...]) -> None:
+    """Two validation classes are too few, whatever was learned."""
+    cli("train", *tiny, "hydra.run.dir=run", "head=adapter", "ensemble=wise_ft",
+        "ensemble.significantly=true", "evaluation.before_training=false",
+        "evaluation.monitor=map", "learning_rate.head=1e-2", "head.whitening=true")  # fmt: skip
+    written = metrics("run")
+    assert written["alpha"] == 0
+    if max(written["alphas"].values()) > written["alphas"]["0"]:
+        assert "the start is kept" in Path("run/train.log").read_text()
 
 
 def test_a_refit_is_mixed_by_the_same_share(cli: Cli, tiny: tuple[str, ...]) -> None:

@@ -33,15 +33,17 @@ class Measured:
     scores: by name, each the mean over the queries that have a relevant item.
     values: by name, of every query of all ranks in order of its id, (Q,); NaN without a relevant
         item.
+    ids: of these queries, (Q,).
     """
 
     scores: dict[str, float]
     values: dict[str, NDArray[np.float64]]
+    ids: NDArray[np.int64]
 
     def without_classifier(self) -> "Measured":
         """The same without what a classifier was measured by."""
         kept = {name: score for name, score in self.scores.items() if name not in OF_CLASSIFIER}
-        return Measured(kept, self.values)
+        return Measured(kept, self.values, self.ids)
 
 
 def score(
@@ -87,7 +89,7 @@ def measure(
     started = perf_counter()
     own_values = _query_values(plan, queries, gallery, everything, plan.engines(device))
     seconds = perf_counter() - started
-    _, values = gather_by_id(queries.ids, own_values, device)
+    ids, values = gather_by_id(queries.ids, own_values, device)
     counts = _count_queries(values["precision_at_1"])
     scores = _means(values)
     if classifier is not None:
@@ -97,7 +99,7 @@ def measure(
     scores |= counts
     if not _keeps_order(plan):
         scores["ranking_seconds"] = seconds
-    return Measured(scores, values)
+    return Measured(scores, values, ids)
 
 
 def check_monitor(

@@ -12,11 +12,16 @@ from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from lookalike.errors import InputError
+from lookalike.evaluation.scoring import Measured
+from lookalike.evaluation.statistics import CONFIDENCE, paired_bootstrap, sign_flips
+from lookalike.evaluation.verdict import judged_metrics
 from lookalike.inference.checkpoint import (
     KEY,
     Checkpoint,
@@ -36,16 +41,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WiseFT:
-    """Which mixtures are tried.
+    """Which mixtures are tried, and when one is taken.
 
-    alphas: shares of the trained weights, in [0, 1]. [1] leaves the trained weights as they are;
-        with 0 the run ends with its start where nothing is better by validation.
+    Args:
+        alphas: shares of the trained weights, in [0, 1]. [1] leaves the trained weights as they
+            are; with 0 the run ends with its start where nothing is better by validation.
+        significantly: whether a mixture must be significantly better than that at alpha 0 to be
+            taken, see `p_of_gain`.
 
     Raises:
-        InputError: there is none, or one lies outside of [0, 1].
+        InputError: there is no share, or one lies outside of [0, 1].
     """
 
     alphas: Sequence[float] = (0, 0.25, 0.5, 0.75, 1)
+    significantly: bool = False
 
     def __post_init__(self) -> None:
         if not self.alphas or not all(0 <= alpha <= 1 for alpha in self.alphas):
@@ -53,6 +62,8 @@ class WiseFT:
                 f"ensemble.alphas={list(self.alphas)}: need one or more numbers from 0 to 1, such "
                 "as [0,0.5,1]."
             )
+        if self.significantly and 0 not in self.alphas:
+            raise InputError("ensemble.significantly=true compares with 0: add it to alphas.")
 
 
 @dataclass(frozen=True)
@@ -109,21 +120,66 @@ def chosen_mixture(
     """
     if list(wise_ft.alphas) == [1]:
         return Mixture(best, 1.0)
-    plan = experiment.plan
-    scores = {
-        alpha: best.scores if alpha == 1 else _measured(experiment, start, best, alpha)
-        for alpha in sorted(set(wise_ft.alphas))
-    }
+    plan, values = experiment.plan, {}
+    scores = {}
+    for alpha in sorted(set(wise_ft.alphas)):
+        scores[alpha] = _measured(experiment, start, best, alpha)
+        values[alpha] = experiment.evaluation.measured[""]
+    scores |= {1: best.scores} if 1 in scores else {}  # measured by the same network
     tried = {alpha: found[plan.monitored] for alpha, found in scores.items()}
     alpha = (max if plan.mode == "max" else min)(tried, key=lambda each: tried[each])
     log.info(
-        "WiSE-FT: %s by the share of trained weights: %s; chosen: %g",
+        "WiSE-FT: %s by the share of trained weights: %s; the best: %g",
         title(plan.monitored),
         ", ".join(f"{each:g}: {score:.4f}" for each, score in tried.items()), alpha,
     )  # fmt: skip
-    return Mixture(
-        mixed(experiment, start, replace(best, scores=scores[alpha]), alpha), alpha, tried
-    )
+    if wise_ft.significantly and alpha:
+        alpha = _if_significant(experiment, alpha, values[0], values[alpha])
+    checkpoint = mixed(experiment, start, replace(best, scores=scores[alpha]), alpha)
+    return Mixture(checkpoint, alpha, tried)
+
+
+def p_of_gain(
+    before: NDArray[np.float64],
+    after: NDArray[np.float64],
+    classes: NDArray[np.int64],
+    unseen: bool,
+) -> float:
+    """The p-value of the difference between two networks' values of the same queries, (Q,) each.
+
+    It answers for the queries of the test. Where those are of other classes than the training, as
+    in the validation, the classes are the sample: a test of sign flips over their mean differences,
+    for which two or three classes are never enough. Else the queries are: a paired bootstrap.
+
+    Args:
+        before: NaN for queries without a relevant item.
+        after: NaN for the same.
+        classes: of the queries.
+        unseen: whether the classes don't train.
+    """
+    if not unseen:
+        return paired_bootstrap(after, before).p
+    gains, defined = after - before, ~np.isnan(before)
+    names = np.unique(classes[defined])
+    return sign_flips(np.array([gains[defined & (classes == name)].mean() for name in names]))
+
+
+def _if_significant(
+    experiment: Experiment, alpha: float, before: Measured, after: Measured
+) -> float:
+    """The share, or 0 where its gain by validation could be chance."""
+    records, metric = experiment.data.records, judged_metrics(experiment.plan)[0]
+    classes = records.labels[after.ids]
+    unseen = not np.isin(classes, experiment.data.training_classes).any()
+    p = p_of_gain(before.values[metric], after.values[metric], classes, unseen)
+    if p < 1 - CONFIDENCE:
+        return alpha
+    what = f"{len(np.unique(classes))} validation classes" if unseen else "validation queries"
+    log.info(
+        "WiSE-FT: the start is kept, as the gain in %s is not significant over %s (p = %.2g).",
+        title(metric), what, p,
+    )  # fmt: skip
+    return 0.0
 
 
 def mixed(experiment: Experiment, start: State, trained: Checkpoint, alpha: float) -> Checkpoint:
