@@ -22,7 +22,7 @@ WITHOUT_EFFECT = (
 )  # fmt: skip
 # what may differ when a run is resumed: how long and how fast it trains, and on what machine
 OF_RESUMING = (
-    *WITHOUT_EFFECT, "callbacks", "learning_rate", "scheduler", "threads", "warmup",
+    *WITHOUT_EFFECT, "callbacks", "ensemble", "learning_rate", "scheduler", "threads", "warmup",
     "data.cache_folder", "data.num_workers", "evaluation.before_training",
     "learner.planned_epochs", "trainer.accelerator", "trainer.enable_model_summary",
     "trainer.gradient_clip_val", "trainer.log_every_n_steps", "trainer.max_epochs",
