@@ -80,6 +80,9 @@ def test_a_mixture_lies_between(embedder: Embedder) -> None:
 def test_shares_outside_of_0_to_1_are_refused(alphas: list[float]) -> None:
     with pytest.raises(InputError, match=r"ensemble.alphas=.*need one or more numbers"):
         WiseFT(alphas)
+    with pytest.raises(InputError, match="compares with 0"):
+        WiseFT([0.5, 1], significantly=True)
+    assert not WiseFT([1], significantly=True).mixes
 
 
 def test_the_gain_of_a_few_unseen_classes_is_never_significant() -> None:

@@ -62,8 +62,13 @@ class WiseFT:
                 f"ensemble.alphas={list(self.alphas)}: need one or more numbers from 0 to 1, such "
                 "as [0,0.5,1]."
             )
-        if self.significantly and 0 not in self.alphas:
+        if self.significantly and self.mixes and 0 not in self.alphas:
             raise InputError("ensemble.significantly=true compares with 0: add it to alphas.")
+
+    @property
+    def mixes(self) -> bool:
+        """Whether anything but the trained weights is tried."""
+        return list(self.alphas) != [1]
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,7 @@ def chosen_mixture(
         start: the embedder's weights before training.
         best: the trained checkpoint, which has its validation scores.
     """
-    if list(wise_ft.alphas) == [1]:
+    if not wise_ft.mixes:
         return Mixture(best, 1.0)
     plan, values = experiment.plan, {}
     scores = {}
