@@ -47,3 +47,12 @@ def test_a_run_from_before_there_was_a_scope_goes_on(compose: Any) -> None:
     assert differences(config, saved, without_effect(config)) == {}
     several = with_scope(config, "global", 2)
     assert "loss_scope" in differences(several, saved, without_effect(several))
+
+
+def test_what_is_done_in_and_after_training_is_no_part_of_the_start(compose: Any) -> None:
+    plain = compose("train", "data=drawn")
+    mixed = compose("train", "data=drawn", "ensemble=wise_ft")
+    held = compose("train", "data=drawn", "penalty=l2_sp")
+    assert len({start_fingerprint(each) for each in (plain, mixed, held)}) == 1
+    assert len({fingerprint(each) for each in (plain, mixed, held)}) == 3
+    assert resume_fingerprint(plain) == resume_fingerprint(mixed) != resume_fingerprint(held)

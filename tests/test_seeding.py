@@ -17,6 +17,7 @@ from lookalike.data.images import ImageBatches
 from lookalike.data.sampling import UniformBatches
 from lookalike.data.seeding import SeededBatches, SeededDraws, SeededIds, seed_of, seeded
 from lookalike.training.experiment import Experiment
+from lookalike.training.start import measured_start
 
 
 def drawn_by_all(images: Sequence[Tensor]) -> Tensor:
@@ -82,7 +83,7 @@ def weights(compose: Any, tiny: tuple[str, ...], tmp_path: Path) -> Any:
         )  # fmt: skip
         experiment = Experiment(config, tmp_path / f"run{next(runs)}")
         if measured_first:
-            experiment.measure("epoch_0/")
+            measured_start(experiment, "epoch_0/")
         experiment.fit(resume)
         return torch.cat([part.detach().flatten() for part in experiment.learner.parameters()])
 

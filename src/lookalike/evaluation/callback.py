@@ -1,15 +1,19 @@
 """The evaluation callback: collects embeddings from Lightning's loops, scores and logs them."""
 
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import EarlyStopping
 from pytorch_lightning.utilities import rank_zero_only
 from torch import Tensor
 
 from lookalike.data.records import Records
+from lookalike.distributed import highest
 from lookalike.evaluation.gathering import gather_embeddings
 from lookalike.evaluation.geometry import spread
 from lookalike.evaluation.plan import Evaluation
@@ -19,6 +23,7 @@ from lookalike.losses.matryoshka import lengths_of
 from lookalike.retrieval.embeddings import Embeddings, collect
 
 COLLAPSED = 1e-4  # mean cosine distance
+FROZEN = "frozen/"  # before the names of the scores of the backbone as it began, without a head
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +31,8 @@ log = logging.getLogger(__name__)
 class RetrievalEvaluation(Callback):
     """Scores the validation and test images as queries and gallery.
 
+    A step returns embeddings (B, D) float32 by what stands before the names of their scores: ""
+    for those of the network, FROZEN for those of the frozen backbone that are measured beside.
     Under distributed training each rank scores its own queries against the gallery of all ranks.
     Values are then gathered by id, so the means equal those of a single process.
 
@@ -41,14 +48,15 @@ class RetrievalEvaluation(Callback):
         self.records = records
         self.class_names = class_names
         self.prefix = ""  # before every logged name, such as "epoch_0/"
+        self.with_frozen = False  # whether steps give the frozen backbone's embeddings, too
         self.scores: dict[str, float] = {}  # of the last evaluation
         self.tested = collect([])  # embeddings of the last test, from all ranks
-        self.measured: dict[str, Measured] = {}  # the last evaluation, under ""
-        self._batches: list[tuple[Tensor, Tensor, Tensor]] = []
+        self.measured: dict[str, Measured] = {}  # the last evaluation, as a step names it
+        self._batches: defaultdict[str, list[tuple[Tensor, Tensor, Tensor]]] = defaultdict(list)
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Drop the embeddings of an earlier pass that was interrupted."""
-        self._batches = []
+        self._batches = defaultdict(list)
 
     def on_validation_batch_end(
         self,
@@ -59,8 +67,9 @@ class RetrievalEvaluation(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Keep a batch: `outputs` are its embeddings (B, D) float32."""
-        self._batches.append((outputs.cpu(), batch.labels.cpu(), batch.ids.cpu()))
+        """Keep the embeddings of a batch."""
+        for which, vectors in outputs.items():
+            self._batches[which].append((vectors.cpu(), batch.labels.cpu(), batch.ids.cpu()))
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Score all batches and log the scores as val/<metric>."""
@@ -75,8 +84,8 @@ class RetrievalEvaluation(Callback):
 
     def _score_and_log(self, pl_module: LightningModule, split: str) -> None:
         """Score the collected batches, and log the scores as <prefix><split>/<metric>."""
-        own = collect(self._batches)
-        self._batches = []
+        batches, self._batches = self._batches, defaultdict(list)
+        own = collect(batches[""])
         device = pl_module.device
         everything = gather_embeddings(own, self.records, device)
         if split == "test":
@@ -88,8 +97,23 @@ class RetrievalEvaluation(Callback):
         lengths = lengths_of(loss)
         found = measure(self.plan, own, everything, self.records, classifier, device, lengths)
         self.measured = {"": found}
-        self.scores = {f"{self.prefix}{split}/{name}": v for name, v in found.scores.items()}
+        if self.with_frozen:
+            self.measured[FROZEN] = self._beside(own, collect(batches[FROZEN]), found, device)
+        self.scores = {
+            f"{which or self.prefix}{split}/{name}": value
+            for which, measured in self.measured.items()
+            for name, value in measured.scores.items()
+        }
         pl_module.log_dict(self.scores)
+
+    def _beside(
+        self, own: Embeddings, other: Embeddings, found: Measured, device: torch.device
+    ) -> Measured:
+        """The same of other embeddings of the same images; nothing is sought for equal ones."""
+        if not highest(int(not np.array_equal(own.vectors, other.vectors)), device):
+            return found.without_classifier()
+        everything = gather_embeddings(other, self.records, device)
+        return measure(self.plan, other, everything, self.records, None, device)
 
 
 @rank_zero_only

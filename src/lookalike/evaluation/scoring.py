@@ -28,6 +28,9 @@ from lookalike.retrieval.embeddings import Embeddings, count_relevant
 from lookalike.retrieval.relevance import Judged
 from lookalike.retrieval.rerank import NoReranking
 
+WITHIN = "recall_within_class"
+OF_CLASSIFIER = (*(metric.name for metric in CLASSIFICATION), WITHIN)
+
 
 @dataclass(frozen=True, eq=False)
 class Measured:
@@ -50,6 +53,11 @@ class Measured:
         }
         with writing(file, "wb") as stream:
             np.savez_compressed(stream, ids=self.ids, **columns)
+
+    def without_classifier(self) -> "Measured":
+        """The same without what a classifier was measured by."""
+        kept = {name: score for name, score in self.scores.items() if name not in OF_CLASSIFIER}
+        return Measured(kept, self.values, self.ids)
 
 
 def score(
@@ -238,5 +246,5 @@ def _classifier_scores(
         logits.argmax(1)[is_query], labels[queries.ids], count_relevant(queries, gallery)
     )
     _, image_values = gather_by_id(own.ids, per_image, device)
-    _, query_values = gather_by_id(queries.ids, {"recall_within_class": within}, device)
+    _, query_values = gather_by_id(queries.ids, {WITHIN: within}, device)
     return _means(image_values | query_values)

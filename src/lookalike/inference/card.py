@@ -11,7 +11,7 @@ import numpy as np
 from lookalike.evaluation.statistics import mean_interval
 from lookalike.inference.checkpoint import Checkpoint
 
-ROWS = {"before training": "epoch_0/test/", "trained": "test/"}
+ROWS = {"frozen backbone": "frozen/test/", "before training": "epoch_0/test/", "trained": "test/"}
 COUNTS = ("queries", "queries_without_positive")
 TEMPLATE = """\
 ---

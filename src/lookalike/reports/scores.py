@@ -46,8 +46,10 @@ def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
         refit: whether the tested network was trained again on the validation classes too.
     """
     titles = {
+        "frozen/val/": "val\nfrozen",
         "epoch_0/val/": "val\nepoch 0",
         "val/": f"val\nepoch {epochs}",
+        "frozen/test/": "test\nfrozen",
         "epoch_0/test/": "test\nepoch 0",
         "test/": "test\nrefitted" if refit else f"test\nepoch {epochs}",
     }
@@ -58,7 +60,8 @@ def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
         if AT_LENGTH in name:
             continue
         digits = ".0f" if name.startswith("queries") else ".4f"
-        values = [f"{scores[prefix + name]:{digits}}" for prefix in measured]
+        found = [scores.get(prefix + name) for prefix in measured]
+        values = ["" if value is None else f"{value:{digits}}" for value in found]
         table.add_row(_called(name), *values)
     Console().print(table)
     print_lengths(scores)

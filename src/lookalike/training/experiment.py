@@ -2,6 +2,8 @@
 
 import csv
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +27,10 @@ from lookalike.files import writing
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.losses.classifier import classifier_of
 from lookalike.losses.mined import remark_on_miner
+from lookalike.models.adapter import ResidualAdapter
 from lookalike.models.heads import PrincipalComponents
 from lookalike.provenance import weights_fingerprint
-from lookalike.retrieval.embeddings import embed
+from lookalike.retrieval.embeddings import Embeddings, embed
 from lookalike.training.best import KeptCheckpoint
 from lookalike.training.checkpointing import CarryConfig, WholeCheckpoints
 from lookalike.training.describe import DescribeRun
@@ -74,6 +77,8 @@ class Experiment:
         if self.data.cache == "features":
             self._keep_features()
         self._start_head()
+        for penalty in self.learner.penalties.values():
+            penalty.begin(self.learner.embedder, self.trainer.strategy.root_device)
 
     def setting(self) -> str:
         """The device and what suits it, in a line."""
@@ -105,18 +110,18 @@ class Experiment:
                 lines.writeheader()
                 lines.writerows(kept)
 
-    def measure(self, prefix: str) -> dict[str, float]:
-        """Validation and test scores of the weights as they are, under prefixed names.
+    @contextmanager
+    def measuring(self, prefix: str, with_frozen: bool = False) -> Iterator[RetrievalEvaluation]:
+        """Inside of it scores have a prefix, and the frozen backbone is measured beside."""
+        evaluation, learner = self.evaluation, self.learner
+        evaluation.prefix, evaluation.with_frozen, learner.with_frozen = prefix, *2 * [with_frozen]
+        yield evaluation
+        evaluation.prefix, evaluation.with_frozen, learner.with_frozen = "", False, False
 
-        The weights are kept as `start`.
-        """
-        self.evaluation.prefix = prefix
+    def validate(self) -> dict[str, float]:
+        """Validation scores of the weights as they are."""
         self.trainer.validate(self.learner, datamodule=self.data, verbose=False)
-        scores = self.evaluation.scores
-        self.trainer.save_checkpoint(self.start)
-        self.trainer.test(self.learner, datamodule=self.data, verbose=False)
-        self.evaluation.prefix = ""
-        return scores | self.evaluation.scores
+        return self.evaluation.scores
 
     def fit(self, resume: str | None = None) -> Checkpoint:
         """Train; the checkpoint with the best validation score, or the last one without any.
@@ -256,17 +261,23 @@ class Experiment:
         self.data.cache_features(compute, embedder.width, network)
 
     def _start_head(self) -> None:
-        """Start a head of principal components from the features before training."""
-        embedder = self.learner.embedder
-        if isinstance(embedder.head, PrincipalComponents):
-            device = self.trainer.strategy.root_device
-            features = embed(
-                embedder.for_measuring().to(device).features,
-                self.data.train_dataloader_in_order(),
-                device,
-                "Features for the principal components",
-            )
-            embedder.head.start(torch.from_numpy(features.vectors))
+        """Start a head that is fitted to the features before training."""
+        head = self.learner.embedder.head
+        if isinstance(head, PrincipalComponents):
+            head.start(torch.from_numpy(self._training_features().vectors))
+        elif isinstance(head, ResidualAdapter) and head.whitening:
+            features = self._training_features()
+            head.start(torch.from_numpy(features.vectors), torch.from_numpy(features.labels))
+
+    def _training_features(self) -> Embeddings:
+        """Of the images that train, in the view in which they are measured."""
+        device = self.trainer.strategy.root_device
+        return embed(
+            self.learner.embedder.for_measuring().to(device).features,
+            self.data.train_dataloader_in_order(),
+            device,
+            "Features for the head",
+        )
 
 
 def open_data(config: DictConfig) -> RetrievalData:

@@ -22,8 +22,8 @@ WITHOUT_EFFECT = (
 )  # fmt: skip
 # what may differ when a run is resumed: how long and how fast it trains, and on what machine
 OF_RESUMING = (
-    *WITHOUT_EFFECT, "callbacks", "checkpoint_gradients", "learning_rate", "scheduler", "threads",
-    "warmup",
+    *WITHOUT_EFFECT, "callbacks", "checkpoint_gradients", "ensemble", "learning_rate", "scheduler",
+    "threads", "warmup",
     "data.cache_folder", "data.num_workers", "evaluation.before_training",
     "learner.planned_epochs", "trainer.accelerator", "trainer.enable_model_summary",
     "trainer.gradient_clip_val", "trainer.log_every_n_steps", "trainer.max_epochs",
@@ -31,9 +31,10 @@ OF_RESUMING = (
 )  # fmt: skip
 # groups and keys that say how training goes on, not from where it starts
 OF_TRAINING = (
-    "averaging", "callbacks", "chunk_size", "decay_norms", "distance", "learner", "learning_rate",
-    "loss", "loss_scope", "miner", "optimizer", "reducer", "regularizer", "sampler", "scheduler",
-    "data.batch_size", "data.miner", "data.sampler", "data.view_seed",
+    "averaging", "callbacks", "chunk_size", "decay_norms", "distance", "ensemble", "learner",
+    "learning_rate", "loss", "loss_scope", "miner", "optimizer", "penalty", "reducer",
+    "regularizer", "sampler", "scheduler", "data.batch_size", "data.miner", "data.sampler",
+    "data.view_seed",
 )  # fmt: skip
 OF_PROCESSES = ("loss_scope",)  # what decides a result only where several processes train
 REPEATED = ("embedder", "learner")  # they only put together what other keys say

@@ -2,24 +2,29 @@
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
 from torch import Tensor, nn
+from torch.nn.functional import normalize
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from lookalike.data.images import Batch
 from lookalike.distributed import make_buffers_equal
 from lookalike.errors import InputError
+from lookalike.evaluation.callback import FROZEN
 from lookalike.losses.unsupported import translate_errors
 from lookalike.models.embedder import Embedder
 from lookalike.models.embedding_engine import EmbeddingEngine
+from lookalike.models.engines import Compute
 from lookalike.models.lora import LowRank
 from lookalike.models.racing import Racing
 from lookalike.training.chunks import embed_in_chunks
 from lookalike.training.groups import LAYER_DECAY, parameter_groups
+from lookalike.training.penalty import Penalty
 from lookalike.training.scope import LossScope
 from lookalike.training.settings import obey, same_groups
 
@@ -46,6 +51,7 @@ class MetricLearner(LightningModule):
         scope: which images the loss compares where several processes train.
         chunk_size: images that the network holds at once; null for the whole batch.
         decay_norms: whether weight decay applies to norms and biases, see `parameter_groups`.
+        penalties: what is added to the loss, by name.
     """
 
     def __init__(
@@ -61,6 +67,7 @@ class MetricLearner(LightningModule):
         scope: LossScope = LossScope(),  # noqa: B008 - it can't be changed
         chunk_size: int | None = None,
         decay_norms: bool = True,
+        penalties: Mapping[str, Penalty] | None = None,
     ) -> None:
         super().__init__()
         self.embedder = embedder
@@ -74,7 +81,10 @@ class MetricLearner(LightningModule):
         self.scope = scope
         self.chunk_size = chunk_size
         self.decay_norms = decay_norms
-        self._measure: Callable[[Tensor], Tensor]
+        self.penalties = penalties or {}
+        self.with_frozen = False  # whether the frozen backbone is measured beside the network
+        self._measure: Compute
+        self._beside: Callable[[Tensor], dict[str, Tensor]]
 
     def forward(self, images: Tensor) -> Tensor:
         """images (B, 3, H, W) uint8 -> embeddings (B, D) float32 of length 1."""
@@ -140,8 +150,12 @@ class MetricLearner(LightningModule):
             indices = self.miner(embeddings, labels)
             with translate_errors(self.loss):
                 loss = self.loss(embeddings, labels, indices)
-        terms = {f"train/{name}": term for name, term in getattr(self.loss, "terms", {}).items()}
-        self.log_dict({"train/loss": loss} | terms | self._rates(), batch_size=len(batch.labels))
+        terms = dict(getattr(self.loss, "terms", {}))
+        for name, penalty in self.penalties.items():
+            terms[name] = penalty(self.embedder, batch.images, own)
+            loss = loss + terms[name]
+        named = {f"train/{name}": term.detach() for name, term in terms.items()}
+        self.log_dict({"train/loss": loss} | named | self._rates(), batch_size=len(batch.labels))
         return loss
 
     def _rates(self) -> dict[str, Tensor]:
@@ -163,20 +177,28 @@ class MetricLearner(LightningModule):
 
     def _start_measuring(self, batches: Sequence[int | float]) -> None:
         make_buffers_equal(self.embedder)
+        copied = self.embedder.for_measuring()
         # its method, not the copy: a module would be saved as a part of this one
-        self._measure = self.embedding.faster(self.embedder.for_measuring())
+        self._measure = self.embedding.faster(copied, "features" if self.with_frozen else "forward")
+        self._beside = partial(_with_frozen, copied.head.forward)
         if isinstance(self._measure, Racing):
             self._measure.expect(int(sum(batches)))
 
     def on_validation_epoch_end(self) -> None:
-        del self._measure  # frees the copy's memory
+        del self._measure, self._beside  # frees the copy's memory
 
     on_test_epoch_end = on_validation_epoch_end
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Embeddings (B, D) in float32 whatever the training computes in: bfloat16 costs recall."""
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Embeddings (B, D) in float32 whatever the training computes in: bfloat16 costs recall.
+
+        By what stands before the names of their scores, see `RetrievalEvaluation`.
+        """
         with torch.autocast(self.device.type, enabled=False):
-            return self._measure(batch.images)
+            if not self.with_frozen:
+                return {"": self._measure(batch.images)}
+            cached = batch.images.ndim == 2
+            return self._beside(batch.images if cached else self._measure(batch.images))
 
     test_step = validation_step
 
@@ -202,3 +224,8 @@ class MetricLearner(LightningModule):
         if self.planned_epochs is None or not self.trainer.max_epochs:
             return steps
         return round(steps * self.planned_epochs / self.trainer.max_epochs)
+
+
+def _with_frozen(head: Callable[[Tensor], Tensor], features: Tensor) -> dict[str, Tensor]:
+    """Features (B, width) of one pass -> the embeddings with a head, and those without."""
+    return {"": normalize(head(features).float()), FROZEN: normalize(features.float())}

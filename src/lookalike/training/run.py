@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,14 +13,13 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lookalike.config import build, check_arguments
 from lookalike.errors import InputError
+from lookalike.evaluation.verdict import Verdict
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.memory import keep_freed_memory, peak_memory, watch_peak
-from lookalike.provenance import weights_fingerprint
 from lookalike.reports.finished import FinishedRun, Report
 from lookalike.reports.loggers import publish
 from lookalike.reports.saved import QUERY_VALUES
 from lookalike.reports.scores import print_counts, print_outcome, print_scores, write_metrics
-from lookalike.reports.tables import title
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.training.experiment import Experiment, refitting
 from lookalike.training.resume import (
@@ -32,6 +31,8 @@ from lookalike.training.resume import (
     mark,
     newest,
 )
+from lookalike.training.start import judge_run, measured_start, tested, verdicts
+from lookalike.training.wise_ft import Mixture, chosen_mixture, mixed, start_of
 from lookalike.values import check_kinds, check_ranges
 
 log = logging.getLogger(__name__)
@@ -66,7 +67,7 @@ def train(config: DictConfig) -> float:
     facts = _facts(experiment, outcome)
     facts["wall_time_seconds"] = round(perf_counter() - started, 1)
     _finish(experiment, outcome, facts, reports)
-    _judge_start(experiment, outcome)
+    judge_run(experiment, outcome.scores, outcome.fitted.best, outcome.verdicts)
     return outcome.scores[experiment.plan.monitored]
 
 
@@ -76,11 +77,13 @@ class _Outcome:
 
     scores: by name, of the start, the validation and the test.
     fitted: the checkpoints.
+    verdicts: on the test beside the frozen backbone's.
     untrained: the test images before training; null if that was not measured.
     """
 
     scores: dict[str, float]
     fitted: "_Fitted"
+    verdicts: list[Verdict]
     untrained: Embeddings | None = None
 
 
@@ -91,11 +94,13 @@ class _Fitted:
     best: of the fit, chosen by validation.
     chosen: the checkpoint that is tested: the best, or the refit's last.
     owner: the experiment that `chosen` is of.
+    mixture: of the weights before and after training; null if nothing was trained.
     """
 
     best: Checkpoint
     chosen: Checkpoint
     owner: Experiment
+    mixture: Mixture | None = None
 
 
 def _checked_folder(config: DictConfig) -> Path:
@@ -162,32 +167,37 @@ def _trains(experiment: Experiment) -> bool:
 
 def _measured(experiment: Experiment) -> _Outcome:
     """The network as it is."""
-    scores = experiment.measure("")
-    start = read_checkpoint(experiment.start)
-    return _Outcome(scores, _Fitted(start, start, experiment))
+    start = measured_start(experiment, "")
+    kept = read_checkpoint(experiment.start)
+    fitted = _Fitted(kept, kept, experiment)
+    return _Outcome(start.scores, fitted, verdicts(experiment, start))
 
 
 def _trained(experiment: Experiment, resumed: Resumed | None) -> _Outcome:
     """The network before training, where the plan says so, and the best one after it."""
-    before, untrained = {}, None
-    if experiment.plan.before_training:
-        before = experiment.measure("epoch_0/")
-        untrained = _tested(experiment)
+    before = experiment.plan.before_training
+    start = measured_start(experiment, "epoch_0/") if before else None
     fitted = _fit(experiment, resumed)
-    scores = before | fitted.best.scores | experiment.test(fitted.chosen)
-    return _Outcome(scores, fitted, untrained)
+    scores = (start.scores if start else {}) | fitted.best.scores | experiment.test(fitted.chosen)
+    untrained = start.untrained if start else None
+    return _Outcome(scores, fitted, verdicts(experiment, start), untrained)
 
 
 def _fit(experiment: Experiment, resumed: Resumed | None) -> _Fitted:
     """Train; where the plan says so, once more on training and validation classes together."""
-    config = experiment.config
+    config, wise_ft = experiment.config, build(experiment.config.ensemble)
+    start = start_of(experiment.learner.embedder)
     best = experiment.fit(str(resumed.checkpoint.file) if resumed else None)
+    mixture = chosen_mixture(experiment, wise_ft, start, best)
+    best = mixture.checkpoint
     if not experiment.plan.refit:
-        return _Fitted(best, best, experiment)
+        return _Fitted(best, best, experiment, mixture)
     _keep_first_fit(experiment, best)
     log.info("refit on training and validation classes together, %d epochs", best.epochs)
     again = Experiment(refitting(config, best.epochs), experiment.folder / "refit")
-    return _Fitted(best, again.fit(_begun(again) if resumed else None), again)
+    start = start_of(again.learner.embedder)
+    last = again.fit(_begun(again) if resumed else None)
+    return _Fitted(best, mixed(again, start, last, mixture.alpha), again, mixture)
 
 
 def _begun(refit: Experiment) -> str | None:
@@ -209,39 +219,15 @@ def _keep_first_fit(experiment: Experiment, best: Checkpoint) -> None:
     write_metrics(experiment.folder / "first_fit.json", best.scores, facts)
 
 
-@rank_zero_only
-def _judge_start(experiment: Experiment, outcome: _Outcome) -> None:
-    """Say so if training made the network worse; the start is kept then, and removed otherwise."""
-    plan = experiment.plan
-    before = outcome.scores.get(f"epoch_0/{plan.monitored}")
-    if before is None:
-        return
-    after = outcome.scores[plan.monitored]
-    if after >= before if plan.mode == "max" else after <= before:
-        experiment.start.unlink(missing_ok=True)
-        return
-    log.warning(
-        "Training made it worse: %s was %.4f before, and is %.4f after epoch %d, the best. The "
-        "better network is kept: %s. Try a tenth of learning_rate.backbone, freeze=below or all, "
-        "more images a class, or another loss.",
-        title(plan.monitored), before, after, outcome.fitted.best.epochs, experiment.start,
-    )  # fmt: skip
-
-
-def _tested(experiment: Experiment) -> Embeddings:
-    """The embeddings of the last test, with the fingerprint of the network that made them."""
-    state = experiment.learner.embedder.state_dict()
-    return replace(experiment.evaluation.tested, fingerprint=weights_fingerprint(state))
-
-
 def _facts(experiment: Experiment, outcome: _Outcome) -> dict[str, Any]:
     """What is needed to judge the scores."""
-    fitted, throughput = outcome.fitted, experiment.throughput
+    fitted, throughput, found = outcome.fitted, experiment.throughput, outcome.verdicts
     training = {
         "refit": experiment.plan.refit,
         "images_per_second": round(throughput.images_per_second, 1),
         "training_seconds": round(throughput.seconds, 1),
     }
+    mixture = fitted.mixture
     return {
         "epoch": fitted.best.epochs,
         "checkpoint": str(fitted.chosen.file),
@@ -250,6 +236,8 @@ def _facts(experiment: Experiment, outcome: _Outcome) -> dict[str, Any]:
         "parameters": sum(p.numel() for p in experiment.learner.embedder.parameters()),
         "setting": experiment.setting(),
         "counts": experiment.data.counts(),
+        **({"alpha": mixture.alpha, "alphas": mixture.tried} if mixture and mixture.tried else {}),
+        **({"verdict": {each.metric: each.facts() for each in found}} if found else {}),
     }
 
 
@@ -271,7 +259,7 @@ def _finish(
         plan=experiment.plan,
         epochs=fitted.best.epochs,
         records=fitted.owner.data.records,
-        embeddings=_tested(experiment),
+        embeddings=tested(experiment),
         untrained=outcome.untrained,
         loss=fitted.owner.loss_of(fitted.chosen),
     )

@@ -116,7 +116,7 @@ def _on_all(comparison: Comparison) -> Iterator[Section]:
     )
     scores = _each(parts, lambda part: sections.scores(part, test))
     yield Section("scores", "Scores", scores + copies)
-    further = [f"epoch_0/test/{metric}", "epoch"]
+    further = [f"frozen/test/{metric}", f"epoch_0/test/{metric}", "epoch"]
     yield Section("runs", "Runs", _each(parts, lambda part: sections.runs(part, keys, further)))
     curves = _each(parts, lambda part: sections.learning(part.lines, metric))
     yield Section("curves", "Learning", curves)

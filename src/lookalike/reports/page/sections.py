@@ -18,6 +18,7 @@ from lookalike.reports.page.sortable import Cell, Heading, Row, Sortable
 from lookalike.reports.page.ties import Tie
 from lookalike.reports.saved import REPETITIONS, SavedRun
 from lookalike.reports.tables import title
+from lookalike.reports.verdicts import on_verdicts
 
 RECALL = "test/recall_at_1"  # drawn beside the metric asked for
 
@@ -55,7 +56,10 @@ def scores(part: Part, test: str) -> Markup:
     return rendered(
         "scores",
         scores=sortable.scores(part.table_lines),
-        notes=explained(part.table_lines, metric=test),
+        notes=[
+            *explained(part.table_lines, metric=test),
+            *on_verdicts(part.runs, test.removeprefix("test/")),
+        ],
         charts=[chart for chart in charts if chart],
     )
 
