@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from rival import Rival
+from rival import Worker
 from side_by_side import Row, Table, write
 
 from lookalike.inference.index_tuning import tune_index
@@ -138,17 +138,14 @@ def bare(store: FaissFolder, kind: str) -> Search:
     if kind == "ivf":
         parameters = faiss.SearchParametersIVF(nprobe=probes)
         return lambda queries: held.search(queries, K, params=parameters)[1]
-    flat = faiss.IndexFlatIP(vectors.shape[1])
-    flat.add(vectors)
-    refined = faiss.IndexRefineFlat(held, flat)
+    refined = faiss.IndexRefineFlat(held, faiss.swig_ptr(vectors))
     chosen = faiss.IndexRefineSearchParameters(
         k_factor=REFINED[kind], base_index_params=faiss.SearchParametersIVF(nprobe=probes)
     )
-    keep = (held, flat)  # FAISS holds none of them
-    return lambda queries: refined.search(queries, K, params=chosen)[1] if keep else None
+    return lambda queries: (held, refined.search(queries, K, params=chosen)[1])[1]  # keeps both
 
 
-def one_kind(store: FaissFolder, kind: str, built: float, lance: Rival | None, queries: Vectors,
+def one_kind(store: FaissFolder, kind: str, built: float, lance: Worker | None, queries: Vectors,
              exact: NDArray[np.int64]) -> Table:  # fmt: skip
     """Ours, FAISS alone and LanceDB with one structure."""
     started = perf_counter()
@@ -242,7 +239,7 @@ def every_table(
         np.save(folder / f"{name}.npy", content)
     del vectors
     worker = str(Path(__file__).with_name("lance_worker.py"))
-    lance = Rival(options.rivals, worker, str(folder)) if options.rivals else None
+    lance = Worker(options.rivals, worker, str(folder)) if options.rivals else None
     for kind in options.kinds:
         yield one_kind(store, kind, built, lance if kind != "ivf" else None, queries, exact)
     if lance is not None:

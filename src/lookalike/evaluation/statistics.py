@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
+import scipy  # which imports scipy.special when it is first used
 from numpy.typing import NDArray
-from scipy.special import stdtr, stdtrit  # Student's t: its distribution, its quantiles
 
 Array = NDArray[np.float64]
 CONFIDENCE = 0.95
@@ -65,7 +65,7 @@ def mean_interval(values: Array, confidence: float = CONFIDENCE) -> Interval:
     n = len(values)
     if n < 2:
         return Interval(float(values[0]) if n else np.nan, np.nan, n)
-    quantile = stdtrit(n - 1, (1 + confidence) / 2)
+    quantile = scipy.special.stdtrit(n - 1, (1 + confidence) / 2)
     return Interval(float(values.mean()), float(quantile * _standard_error(values)), n)
 
 
@@ -82,7 +82,7 @@ def paired_difference(first: Array, second: Array, confidence: float = CONFIDENC
     error = _standard_error(differences)
     if error == 0:  # the same difference every time
         return Difference(found.mean, low, high, float(found.mean == 0))
-    p = 2 * stdtr(found.n - 1, -abs(found.mean) / error)
+    p = 2 * scipy.special.stdtr(found.n - 1, -abs(found.mean) / error)
     return Difference(found.mean, low, high, float(p))
 
 

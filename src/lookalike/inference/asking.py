@@ -16,7 +16,6 @@ from lookalike.inference.lookup import check_threshold
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.exact import pair_scores
 from lookalike.retrieval.faiss_folder import FaissFolder
-from lookalike.retrieval.item_files import taken
 from lookalike.retrieval.near_copies import NEAR
 from lookalike.retrieval.neighbours import Gallery
 from lookalike.retrieval.rerank import Rerank
@@ -139,7 +138,7 @@ def _hits_of(
         folded(store.vectors[rows]) if question.fold_duplicates else [[n] for n in range(len(rows))]
     )
     groups = groups[: question.k]
-    items = taken(store.columns, rows[[group[0] for group in groups]])
+    items = store.columns.take(pa.array(rows[[group[0] for group in groups]], pa.int64()))
     hits = hits_of_items(items, scores[[group[0] for group in groups]].tolist())
     return [
         replace(hit, copies=tuple(store.ids[rows[group[1:]]].tolist()))

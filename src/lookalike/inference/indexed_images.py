@@ -2,7 +2,6 @@
 
 import os
 from collections.abc import Sequence
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +104,7 @@ class IndexedImages:
         names = {os.path.abspath(path), os.path.realpath(path)}
         above = {f"{self.root}{os.sep}", f"{os.path.realpath(self.root)}{os.sep}"}
         names |= {name.removeprefix(root) for name in names for root in above}
-        same = reduce(pc.or_, (pc.equal(self.items["path"], name) for name in sorted(names)))
+        same = pc.is_in(self.items["path"], pa.array(sorted(names)))
         rows = np.flatnonzero(same.to_numpy(zero_copy_only=False))
         whole = [row for row in rows.tolist() if not self.items["right"][row].as_py()]
         return set(self.store.ids[whole].tolist())

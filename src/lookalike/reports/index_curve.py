@@ -36,9 +36,11 @@ def draw_curve(curve: Curve, file: Path) -> None:
     exact = [1000 * curve.exact_seconds]
     alone: dict[str, Any] = {"linestyle": "none", "marker": marker(1).plot, "color": "black"}
     axes.plot(exact, [1.0], label="all items", **alone)
-    axes.axhline(curve.target, color=QUIET, linewidth=0.8, linestyle="dotted")
+    axes.axhline(curve.target, color=QUIET, linewidth=0.8, linestyle="dotted", label="wanted")
+    axes.margins(y=0.12)
     axes.set(xscale="log", xlabel="milliseconds a query", ylabel=f"recall@{curve.k}",
              title=_chosen(curve))  # fmt: skip
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.grid(color=GRID)
     axes.legend(loc="lower right")
     save_figure(picture, file)

@@ -20,7 +20,7 @@ from lookalike.retrieval import flat_search
 from lookalike.retrieval.generation import Generation, check, read_generation
 from lookalike.retrieval.inverted import read_faiss
 from lookalike.retrieval.inverted_search import InvertedSearch
-from lookalike.retrieval.item_files import read_items, taken
+from lookalike.retrieval.item_files import read_items
 from lookalike.retrieval.structure import first_structure
 from lookalike.retrieval.vector_file import open_vectors
 from lookalike.retrieval.where import where as rows_where
@@ -122,7 +122,7 @@ class FaissFolder:
     def items(self, ids: NDArray[np.int64]) -> pa.Table:
         """The columns of these ids; see `Store`."""
         rows = self.rows_of(ids)
-        return taken(self.columns, rows[rows >= 0])
+        return self.columns.take(pa.array(rows[rows >= 0]))
 
     def change(
         self,
@@ -152,12 +152,12 @@ class FaissFolder:
         """The `k` nearest of every query; see `Store`."""
         kept = None if where is None else rows_where(where, self.columns)
         rows, scores = self.nearest(vectors, k, kept)
-        missing = k - rows.shape[1]
-        ids = np.where(rows >= 0, self.ids[rows], -1) if len(self) else rows
-        return (
-            np.pad(ids, ((0, 0), (0, missing)), constant_values=-1),
-            np.pad(scores, ((0, 0), (0, missing)), constant_values=-np.inf),
-        )
+        ids = np.full((len(rows), k), -1, np.int64)
+        padded = np.full((len(rows), k), -np.inf, np.float32)
+        found = rows >= 0
+        ids[:, : rows.shape[1]][found] = self.ids[rows[found]]
+        padded[:, : rows.shape[1]] = scores
+        return ids, padded
 
     def nearest(
         self, vectors: Vectors, k: int, kept: NDArray[np.bool_] | None = None

@@ -102,6 +102,11 @@ def best(found: list[Found], queries: int, k: int) -> Found:
     if len(found) == 1:
         return found[0]
     rows, scores = (np.concatenate(each, axis=1) for each in zip(*found, strict=True))
+    return ranked(rows, scores, k)
+
+
+def ranked(rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Found:
+    """The first `k` of every row's items (Q, M), by score and then by row; rows of -1 are none."""
     keys = keys_of(np.where(rows < 0, -np.inf, scores).astype(np.float32), rows.clip(0))
     keys.sort(axis=1)
     keys = keys[:, :k]

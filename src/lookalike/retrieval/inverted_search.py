@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lookalike.retrieval.exact import pair_scores
-from lookalike.retrieval.flat_search import Found, among, best
+from lookalike.retrieval.flat_search import Found, among, best, ranked
 from lookalike.retrieval.inverted import FEW, REFINED, candidates
 
 Vectors = NDArray[np.float32]
@@ -56,7 +56,11 @@ class InvertedSearch:
         listed = self._listed(queries, k, selected, probes or self.structure["probes"])
         first = int(np.searchsorted(self.ids, self.structure["covered"]))
         beside = self._rows(kept, first)
-        found = best([listed, among(queries, self.vectors, beside, k)], len(queries), k)
+        found = (
+            best([listed, among(queries, self.vectors, beside, k)], len(queries), k)
+            if len(beside)
+            else ranked(*listed, k)
+        )
         short = np.flatnonzero((found[0] < 0).any(axis=1))
         if len(short):
             rows = self._rows(kept)

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from lookalike.errors import InputError
 from lookalike.files import writing
@@ -35,17 +33,6 @@ def read_items(file: Path, rows: int) -> pa.Table:
     if table.num_rows != rows or "id" not in table.column_names:
         raise InputError(f"{file} has {table.num_rows} items, expected {rows}: build it again.")
     return table.combine_chunks()
-
-
-def taken(items: pa.Table, rows: NDArray[np.int64]) -> pa.Table:
-    """Some rows of a table, in their order.
-
-    Not by `pa.array`, which imports pandas where it is installed: as long as the rest of a search.
-    """
-    whole = np.ascontiguousarray(rows, np.int64)
-    return items.take(
-        pa.Int64Array.from_buffers(pa.int64(), len(rows), [None, pa.py_buffer(whole)])
-    )
 
 
 def write_items(file: Path, items: pa.Table) -> None:
