@@ -51,6 +51,8 @@ class Recognition:
             engines: that find the nearest.
         """
         blocks = list(Gallery(gallery, engines).search(queries, self.neighbours))
+        if not blocks:  # a rank may have no queries
+            return dict.fromkeys(("confidence", "right", "known"), np.zeros(0))
         scores = np.concatenate([block.scores for block in blocks])  # (Q, K)
         ids = np.concatenate([block.ids for block in blocks])
         labels = gallery.labels[rows_of(ids.ravel(), gallery.ids)].reshape(ids.shape)
