@@ -115,8 +115,8 @@ def measure(
     own_values = _every_setup(plan, queries, gallery, everything, records, device)
     seconds = perf_counter() - started
     for length in lengths:
-        short = (part.shortened(length) for part in (queries, gallery, everything))
-        values = _every_setup(plan, *short, records, device)
+        ask, find, every = (part.shortened(length) for part in (queries, gallery, everything))
+        values = _every_setup(plan, ask, find, every, records, device)
         own_values |= {f"{name}{AT_LENGTH}{length}": column for name, column in values.items()}
     ids, values = gather_by_id(queries.ids, own_values, device)
     counts = _count_queries(values)
