@@ -45,7 +45,7 @@ def _build(config: DictConfig) -> int:
     )  # fmt: skip
     with closing(_open(config, config.out)) as made:
         _tell(made)
-        print(f"Ask it: lookalike search index={config.out} images=photo.jpg")
+        print("Ask it: lookalike search images=photo.jpg", f"index={config.out}")
         return len(made)
 
 

@@ -30,6 +30,7 @@ PARTS = (  # that a run is made of beside the network, the loss and the data
     "lookalike.reports.embeddings.KeepEmbeddings", "lookalike.reports.loggers.open_wandb",
     "lookalike.reports.pairs.Pairs", "lookalike.retrieval.rerank.KReciprocal",
     "lookalike.retrieval.rerank.NoReranking", "lookalike.retrieval.rerank.QueryExpansion",
+    "lookalike.training.averaging.AverageWeights", "lookalike.training.averaging.NoAveraging",
     "lookalike.training.distillation.Distillation", "lookalike.training.l2_sp.L2SP",
     "lookalike.training.learner.MetricLearner", "lookalike.training.schedules.constant",
     "lookalike.training.schedules.cosine", "lookalike.training.schedules.steps",

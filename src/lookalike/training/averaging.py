@@ -14,6 +14,10 @@ from torch import Tensor
 from lookalike.training.checkpointing import TRAINED
 
 
+class NoAveraging(Callback):
+    """The weights as they are."""
+
+
 class AverageWeights(Callback):
     """Validation measures the average, and checkpoints hold it as their weights.
 
