@@ -58,7 +58,8 @@ class Recognition:
         labels = gallery.labels[rows_of(ids.ravel(), gallery.ids)].reshape(ids.shape)
         found, confidence = self._answers(scores, labels, len(np.unique(gallery.labels)))
         right = (found == queries.labels) & known
-        return {"confidence": confidence, "right": right + 0.0, "known": known + 0.0}
+        columns = {"right": right.astype(np.float64), "known": known.astype(np.float64)}
+        return {"confidence": confidence, **columns}
 
     def _answers(
         self, scores: NDArray[np.float32], labels: NDArray[np.int64], classes: int
@@ -82,7 +83,8 @@ class Recognition:
         top = scores[:, :1].astype(np.float64).clip(min=0)
         exponents = np.concatenate([similarity, np.zeros_like(top)], axis=1) - top
         weights = np.concatenate([counted, others[:, None]], axis=1)
-        return labels[:, 0], -logsumexp(self.temperature * exponents, axis=1, b=weights)
+        odds = -logsumexp(self.temperature * exponents, axis=1, b=weights)
+        return labels[:, 0], np.asarray(odds, np.float64)
 
 
 def recognition_scores(columns: Columns) -> dict[str, float]:

@@ -209,7 +209,7 @@ def _count_queries(values: dict[str, NDArray[np.float64]]) -> dict[str, float]:
     missing = {
         key.removeprefix(name): int(np.isnan(column).sum())
         for key, column in values.items()
-        if key.startswith(name)
+        if key.startswith(name) and AT_LENGTH not in key  # the same queries at every length
     }
     queries = len(next(iter(values.values())))
     if min(missing.values()) == queries:

@@ -149,9 +149,9 @@ def _on_significance(
 ) -> list[str]:
     against = "the best" if reference is None else reference
     pairs = "all pairs" if reference is None else "the pairs with it"
-    tests = list(dict.fromkeys(score.test for score in scores if score.test is not None))
+    tests = {score.test: NAMED_TESTS[score.test] for score in scores if score.test is not None}
     if tests:
-        by = " or ".join(NAMED_TESTS[test] for test in tests)
+        by = " or ".join(tests.values())
         return [
             f"{NOT_SIGNIFICANT}: not significantly different from {against} (p > {ALPHA}), by "
             f"{by}, Holm-corrected for {pairs}."

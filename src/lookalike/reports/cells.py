@@ -7,7 +7,7 @@ counted; if they have none in common, each setting shows its own folds and nothi
 
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import inf, isnan
 from typing import Any, Literal, NamedTuple
 
@@ -218,7 +218,8 @@ def _score(seeds: NDArray[np.float64], tested: _Tested | None) -> Score:
     found = mean_interval(seeds)
     half_width = found.half_width if found.n >= ENOUGH else np.nan
     lowest, highest = (float(seeds.min()), float(seeds.max())) if found.n else (np.nan, np.nan)
-    return Score(found.mean, half_width, lowest, highest, found.n, *(tested or ()))
+    score = Score(found.mean, half_width, lowest, highest, found.n)
+    return score if tested is None else replace(score, **tested._asdict())
 
 
 def _folds(numbers: Mapping[Repetition, float]) -> list[Hashable]:

@@ -47,14 +47,14 @@ class _Type:
         if np.dtype(str(code)).kind not in NUMBERS:
             raise ValueError(f"an array of {code!r} is not one of numbers")
         self.code = str(code)
-        self.order = "="
+        self.swapped = False
 
     def __setstate__(self, state: tuple[object, ...]) -> None:
-        self.order = str(state[1]) if state[1] in ("<", ">") else "="
+        self.swapped = state[1] == ">"
 
     def numbers(self, data: bytes | str) -> NDArray:
         raw = data.encode("latin1") if isinstance(data, str) else data  # Python 2 wrote text
-        return np.frombuffer(raw, np.dtype(self.code).newbyteorder(self.order))
+        return np.frombuffer(raw, np.dtype(self.code).newbyteorder(">" if self.swapped else "<"))
 
 
 class _Array:

@@ -61,8 +61,8 @@ class Table:
         if self.labelled:
             _check_labels(labels, self.file)
             check_once(paths, _rows(columns), boxes)
-        optional = {f"{name}s": columns.get(name) for name in OPTIONAL}
-        return Records.create(paths, labels, **optional, boxes=boxes)
+        splits, roles, groups = (columns.get(name) for name in OPTIONAL)
+        return Records.create(paths, labels, splits=splits, roles=roles, groups=groups, boxes=boxes)
 
 
 def _rows(columns: Columns) -> list[str]:
