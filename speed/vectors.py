@@ -216,16 +216,14 @@ def main() -> None:
     features = real_features(options.images, options.weights, cache)
     for dimensions in options.dimensions:
         with tempfile.TemporaryDirectory() as place:
-            tables: list[Table] = []
-            for table in every_table(features, dimensions, Path(place), options):
-                tables.append(table)
-                write(f"vectors_{dimensions}", tables)  # what is measured stays if the next fails
+            for kind, table in every_table(features, dimensions, Path(place), options):
+                write(f"vectors_{dimensions}_{kind}", [table])
 
 
 def every_table(
     features: Vectors, dimensions: int, folder: Path, options: argparse.Namespace
-) -> Iterator[Table]:
-    """Of vectors of one length."""
+) -> Iterator[tuple[str, Table]]:
+    """Of vectors of one length, by the structure."""
     queries = next(noisy(features, 1000, dimensions, seed=1))
     vectors = np.concatenate(list(noisy(features, options.vectors, dimensions, seed=0)))
     ids = np.arange(len(vectors))
@@ -241,11 +239,12 @@ def every_table(
     worker = str(Path(__file__).with_name("lance_worker.py"))
     lance = Worker(options.rivals, worker, str(folder)) if options.rivals else None
     for kind in options.kinds:
-        yield one_kind(store, kind, built, lance if kind != "ivf" else None, queries, exact)
+        beside = lance if kind != "ivf" else None
+        yield kind, one_kind(store, kind, built, beside, queries, exact)
     if lance is not None:
         lance.close()
     if options.milvus:
-        yield in_milvus(few, ids[: len(few)], queries, folder)
+        yield "milvus", in_milvus(few, ids[: len(few)], queries, folder)
 
 
 if __name__ == "__main__":
