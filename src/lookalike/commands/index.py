@@ -45,7 +45,8 @@ def _build(config: DictConfig) -> int:
     )  # fmt: skip
     with closing(_open(config, config.out)) as made:
         _tell(made)
-        print(f"Ask it: lookalike search index={config.out} images=photo.jpg")
+        folder = config.out
+        print(f"Ask it: lookalike search index={folder} images=photo.jpg")
         return len(made)
 
 
