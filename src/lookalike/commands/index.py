@@ -45,7 +45,8 @@ def _build(config: DictConfig) -> int:
     )  # fmt: skip
     with closing(_open(config, config.out)) as made:
         _tell(made)
-        print("Ask it: lookalike search images=photo.jpg", f"index={config.out}")
+        folder = config.out
+        print(f"Ask it: lookalike search index={folder} images=photo.jpg")
         return len(made)
 
 
