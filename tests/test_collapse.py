@@ -12,6 +12,7 @@ from conftest import Compose
 from lookalike.evaluation.callback import COLLAPSED, _warn_of_collapse
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.training.experiment import Experiment
+from lookalike.training.start import measured_start
 
 SAID = "The embeddings have collapsed"
 
@@ -52,7 +53,7 @@ def test_a_training_says_so_and_a_measurement_before_it_does_not(
         (linear,) = (m for m in experiment.learner.embedder.head.modules() if isinstance(m, Linear))
         nn.init.zeros_(linear.weight)
         nn.init.ones_(linear.bias)
-    experiment.measure("epoch_0/")
+    measured_start(experiment, "epoch_0/")
     assert SAID not in caplog.text
     experiment.fit()
     assert (SAID in caplog.text) == collapsed

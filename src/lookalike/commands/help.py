@@ -9,7 +9,7 @@ from lookalike.commands.choices import Key, choices_of, groups_of, header_of, ke
 from lookalike.errors import InputError
 
 WIDTH = 100  # columns
-KEYS = 20  # of a verb's page
+KEYS = 19  # of a verb's page
 
 
 def show_help(folder: Path, verb: str, purpose: str, arguments: Sequence[str]) -> None:

@@ -36,6 +36,7 @@ from lookalike.training.checkpointing import CarryConfig, WholeCheckpoints
 from lookalike.training.describe import DescribeRun
 from lookalike.training.divergence import StopAtDivergence
 from lookalike.training.learner import MetricLearner
+from lookalike.training.resume import check_fits
 from lookalike.training.saving import SaveInsideEpochs
 from lookalike.training.scope import LossScope
 from lookalike.training.seeding import SeedEachStep
@@ -131,7 +132,8 @@ class Experiment:
                 if it is the best of the training that goes on.
         """
         if resume is not None:
-            self._check_fits(read_checkpoint(resume))
+            names, own = self.data.training_class_names, self.learner.state_dict()
+            check_fits(read_checkpoint(resume), names, own)
         self.trainer.fit(self.learner, datamodule=self.data, ckpt_path=resume, weights_only=True)
         kept = self.model_checkpoints[0].best_model_path
         if not kept:
@@ -140,22 +142,6 @@ class Experiment:
                 "the epochs already done."
             )
         return read_checkpoint(self.folder / "checkpoints" / Path(kept).name)
-
-    def _check_fits(self, checkpoint: Checkpoint) -> None:
-        """The training classes and the sizes of the network are those of a checkpoint."""
-        if set(checkpoint.class_names) != set(self.data.training_class_names):
-            raise InputError(
-                f"{checkpoint.file} was trained on other classes than the data have for training "
-                "now. Resume it with its own data, split and fold."
-            )
-        own = self.learner.state_dict()
-        for name, value in checkpoint.state.items():
-            shape = tuple(own[name].shape) if name in own else "not there"
-            if shape != tuple(value.shape):
-                raise InputError(
-                    f"{checkpoint.file} does not fit this network: {name} is "
-                    f"{tuple(value.shape)} in the checkpoint, and {shape} here."
-                )
 
     def test(self, checkpoint: Checkpoint) -> dict[str, float]:
         """Test scores of a checkpoint, of this fit or a refit, told to this fit's loggers.

@@ -4,7 +4,7 @@ import csv
 import json
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pytorch_lightning.utilities import rank_zero_only
+from torch import Tensor
 
 from lookalike.config import build
 from lookalike.errors import InputError
@@ -228,3 +229,30 @@ def _position(file: Path) -> tuple[int, int]:
 
 def _content(file: Path) -> dict[str, Any]:
     return torch.load(file, map_location="cpu", weights_only=True, mmap=True)
+
+
+def check_fits(
+    checkpoint: Checkpoint, class_names: Sequence[str], own: Mapping[str, Tensor]
+) -> None:
+    """The training classes and the sizes of the network are those of a checkpoint.
+
+    Args:
+        checkpoint: that a training goes on with.
+        class_names: of the classes that train now.
+        own: the state of the network that trains now.
+
+    Raises:
+        InputError: they are others.
+    """
+    if set(checkpoint.class_names) != set(class_names):
+        raise InputError(
+            f"{checkpoint.file} was trained on other classes than the data have for training "
+            "now. Resume it with its own data, split and fold."
+        )
+    for name, value in checkpoint.state.items():
+        shape = tuple(own[name].shape) if name in own else "not there"
+        if shape != tuple(value.shape):
+            raise InputError(
+                f"{checkpoint.file} does not fit this network: {name} is "
+                f"{tuple(value.shape)} in the checkpoint, and {shape} here."
+            )
