@@ -178,7 +178,7 @@ def test_two_processes_validate_the_network_that_is_saved(
     experiment = Experiment(compose("train", *overrides), tmp_path)
     checkpoint = read_checkpoint(folder / "checkpoints" / "last.ckpt")
     experiment.learner.load_state_dict(checkpoint.state)
-    again = experiment.measure("")
+    again = experiment.validate()
     assert "val/loss" in checkpoint.scores
     assert {name: again[name] for name in checkpoint.scores} == checkpoint.scores
 

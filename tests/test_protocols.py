@@ -267,10 +267,10 @@ def test_recognition_as_the_authors_count(
             label = int(gallery.labels[place])
             best[label] = max(best.get(label, 0.0), float(products[place]))
         weights = {label: np.exp(temperature * value) for label, value in best.items()}
-        total = sum(weights.values()) + classes - len(weights)
         label = max(weights, key=lambda key: weights[key])
+        others = sum(weights[key] for key in weights if key != label) + classes - len(weights)
         known = own.labels[row] in gallery.labels
-        odds = weights[label] / (total - weights[label])  # ranks as the confidence does
+        odds = weights[label] / others  # ranks as the confidence does
         answers.append((odds, label == own.labels[row] and known, known))
 
     def gap(counted: list[tuple[float, bool, bool]]) -> float:
