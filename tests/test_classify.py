@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,9 +158,17 @@ def test_a_monitor_that_can_not_be_measured_is_refused(
     assert "needs a loss that has one" in capsys.readouterr().err.replace("\n", " ")
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trained") / "run"
+
+
 @pytest.fixture
-def trained(cli: Cli, seen: tuple[str, ...]) -> str:
-    cli("train", *seen, "hydra.run.dir=run")
+def trained(cli: Cli, seen: tuple[str, ...], once: Path) -> str:
+    """A checkpoint in the folder of the test; it is trained once."""
+    if not once.exists():
+        cli("train", *seen, f"hydra.run.dir={once}")
+    shutil.copytree(once, "run")
     return "run/checkpoints/best.ckpt"
 
 

@@ -1,6 +1,7 @@
 """Search: exact neighbours by two measures, inside a class or not, and the verb `search`."""
 
 import csv
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,11 +112,19 @@ def test_threshold_outside_of_cosine_is_refused(wrong: float) -> None:
         check_threshold(wrong)
 
 
+@pytest.fixture(scope="module")
+def once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("trained") / "run"
+
+
 @pytest.fixture
-def trained(cli: Cli, tiny: tuple[str, ...]) -> str:
-    kept = [o for o in tiny if "images_per_class" not in o]
-    cli("train", *kept, "loss=softmax", "sampler=uniform", "miner=none",
-        "evaluation.before_training=false", "hydra.run.dir=run")  # fmt: skip
+def trained(cli: Cli, tiny: tuple[str, ...], once: Path) -> str:
+    """A checkpoint in the folder of the test; it is trained once."""
+    if not once.exists():
+        kept = [o for o in tiny if "images_per_class" not in o]
+        cli("train", *kept, "loss=softmax", "sampler=uniform", "miner=none",
+            "evaluation.before_training=false", f"hydra.run.dir={once}")  # fmt: skip
+    shutil.copytree(once, "run")
     return "run/checkpoints/best.ckpt"
 
 
