@@ -23,6 +23,7 @@ from lookalike.commands.verb import LIGHTNING_REMARKS, run_verb
 from lookalike.config import config_folder
 
 CHECKOUT = Path(__file__).resolve().parents[1]
+os.environ["WANDB_CONSOLE"] = "off"  # its redirection of stderr outlives the run
 
 
 @pytest.fixture(scope="session")

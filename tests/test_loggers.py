@@ -4,6 +4,7 @@ import json
 import re
 import struct
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -169,7 +170,8 @@ class WandbHandler(BaseHTTPRequestHandler):
 def wandb_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
     import wandb
 
-    wandb.teardown()  # it has read the environment of earlier tests
+    with suppress(ConnectionError):  # its process may have ended with an earlier test
+        wandb.teardown()  # it has read the environment of earlier tests
     with WandbServer() as server:
         Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         monkeypatch.setenv("NO_PROXY", "127.0.0.1")
@@ -234,7 +236,8 @@ def test_without_a_network_the_run_goes_offline(
     monkeypatch.setenv("WANDB_MODE", "online")
     import wandb
 
-    wandb.teardown()  # it has read the environment of earlier tests
+    with suppress(ConnectionError):  # its process may have ended with an earlier test
+        wandb.teardown()  # it has read the environment of earlier tests
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens
     monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
     monkeypatch.setattr("lookalike.reports.loggers.PATIENCE", 3.0)
