@@ -83,7 +83,7 @@ def row(number: int, shape: tuple[int, int], name: str, uneven: float) -> str:
     size = 3 * np.hypot(*NOISE[name]) / 1000
     none, some = (shares(rng, shape, NOISE[name], uneven, each) for each in (0.0, size))
     cells = [f"{a:.3f}, {b:.2f}" for a, b in zip(none, some, strict=True)]
-    kind = "uneven" if uneven else "alike"
+    kind = "uneven" if uneven else "equal"
     return " | ".join([str(shape[0]), str(shape[1]), name, kind, *cells])
 
 

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -62,6 +63,12 @@ def class_folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
             pixels = (colour + light).clip(0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / f"{image}.png")
     return root
+
+
+@pytest.fixture
+def photos(class_folders: Path, tmp_path: Path) -> Path:
+    """A copy of the class folders, to be changed."""
+    return shutil.copytree(class_folders, tmp_path / "photos")
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from lookalike.data.records import Records
 from lookalike.errors import InputError
 from lookalike.evaluation import classification
 from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.scoring import score
+from lookalike.evaluation.scoring import measure
 from lookalike.inference.classifier import (
     Classifier,
     check_same_classes,
@@ -116,16 +116,16 @@ def test_scores_of_a_classifier_only_for_the_classes_it_knows() -> None:
     weight = torch.from_numpy(rng.normal(size=(4, 3)).astype(np.float32))
     order = ("c", "a", "b")  # not that of the records
     cpu = torch.device("cpu")
-    scores = score(
+    scores = measure(
         Evaluation(), own, own, records, EmbeddingClassifier(lambda v: v @ weight, order, cpu)
-    )
+    ).scores
     named = [order[row] for row in (own.vectors @ weight.numpy()).argmax(1)]
     assert scores["accuracy"] == pytest.approx(
         np.mean([n == m for n, m in zip(named, names, strict=True)])
     )
     assert scores["recall_within_class"] == scores["accuracy"]  # every query has a positive here
     fewer = EmbeddingClassifier(lambda v: v @ weight, ("c", "a", "other"), cpu)
-    assert "accuracy" not in score(Evaluation(), own, own, records, fewer)
+    assert "accuracy" not in measure(Evaluation(), own, own, records, fewer).scores
 
 
 @pytest.mark.slow

@@ -29,11 +29,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return saved_twice(tmp_path_factory.mktemp("networks"))
 
 
-@pytest.fixture
-def photos(class_folders: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(class_folders, tmp_path / "photos")
-
-
 @pytest.fixture(
     params=[
         pytest.param("qdrant", marks=pytest.mark.skipif(not find_spec("qdrant_client"), reason="")),

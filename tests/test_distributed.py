@@ -16,7 +16,7 @@ from lookalike import distributed
 from lookalike.data.records import Records
 from lookalike.evaluation.gathering import gather_embeddings
 from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.scoring import score
+from lookalike.evaluation.scoring import measure
 from lookalike.inference.checkpoint import read_checkpoint
 from lookalike.losses.classifier import EmbeddingClassifier
 from lookalike.retrieval.embeddings import Embeddings, collect
@@ -64,7 +64,7 @@ def test_scores_of_ranks_equal_those_of_one_process(tmp_path: Path) -> None:
     shares = [everything[1::2], everything[:0], everything[np.array([*range(0, 50, 2), 1])]]
 
     def score_of(own: Embeddings) -> dict[str, float]:
-        return score(plan, own, gather_embeddings(own, records), records, classifier)
+        return measure(plan, own, gather_embeddings(own, records), records, classifier).scores
 
     alone = score_of(everything)
     assert "loss" in alone

@@ -20,7 +20,7 @@ from lookalike.config import build
 from lookalike.data.measuring import MeasuredImages
 from lookalike.data.sources.folder import Folder
 from lookalike.errors import InputError
-from lookalike.evaluation.scoring import score
+from lookalike.evaluation.scoring import measure
 from lookalike.inference import streaming
 from lookalike.inference.checkpoint import read_checkpoint
 from lookalike.inference.combining import combined
@@ -49,11 +49,6 @@ def network(weights: Path) -> dict[str, Any]:
         "_target_": "lookalike.models.siamese.siamese_backbone", "weights": str(weights), **SIAMESE,
     }  # fmt: skip
     return pretrained_content(backbone, {"_target_": "lookalike.models.pooling.AveragePooling"})
-
-
-@pytest.fixture
-def photos(class_folders: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(class_folders, tmp_path / "photos")
 
 
 @pytest.fixture
@@ -477,7 +472,7 @@ def test_recall_at_1_equals_the_evaluation_s(
     embeddings = embed(
         checkpoint.embedder(), measured.loader(records.every_id), torch.device("cpu")
     )
-    scores = score(build(compose("evaluate").evaluation), embeddings, embeddings, records)
+    scores = measure(build(compose("evaluate").evaluation), embeddings, embeddings, records).scores
 
     index = Index.load("i", "cpu")
     assert len(index) == len(records)

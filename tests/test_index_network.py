@@ -48,11 +48,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return saved_twice(tmp_path_factory.mktemp("networks"))
 
 
-@pytest.fixture
-def photos(class_folders: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(class_folders, tmp_path / "photos")
-
-
 def test_an_exported_network_finds_what_pytorch_finds(
     files: tuple[Path, Path], photos: Path, tmp_path: Path
 ) -> None:

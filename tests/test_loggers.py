@@ -263,6 +263,7 @@ def test_configurations_for_tables() -> None:
     }
 
 
+@pytest.mark.slow
 def test_tensorboard_shows_pictures_and_a_projector(cli: Cli, tiny: tuple[str, ...]) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

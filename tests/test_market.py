@@ -15,7 +15,7 @@ from lookalike.data.splits import assign_splits
 from lookalike.errors import InputError
 from lookalike.evaluation.gathering import gather_embeddings
 from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.scoring import score
+from lookalike.evaluation.scoring import measure
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.training.experiment import Experiment
 
@@ -153,7 +153,7 @@ def test_scores_equal_the_official_rules(tmp_path: Path, seed: int, ties: bool) 
     seen = np.array([vectors[Path(path).name] for path in records.paths[rows]], np.float32)
     plan = Evaluation(k=(1, 5, 10), minp=True, monitor="map")
     own = Embeddings(seen, records.labels[rows], rows)
-    scores = score(plan, own, gather_embeddings(own, records), records)
+    scores = measure(plan, own, gather_embeddings(own, records), records).scores
     expected = official(names, vectors)
     assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=1e-12)
     assert scores["queries"] == 15
@@ -166,7 +166,7 @@ def test_a_query_seen_by_one_camera_only_is_left_out() -> None:
     )
     vectors = np.eye(4, dtype=np.float32)
     own = Embeddings(vectors, records.labels, np.arange(4))
-    scores = score(Evaluation(), own, gather_embeddings(own, records), records)
+    scores = measure(Evaluation(), own, gather_embeddings(own, records), records).scores
     assert scores["queries_without_positive"] == 2
 
 

@@ -14,7 +14,7 @@ from lookalike.config import build
 from lookalike.data.records import Records
 from lookalike.errors import InputError
 from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.scoring import score
+from lookalike.evaluation.scoring import measure
 from lookalike.inference.checkpoint import KEY, Checkpoint, shortened
 from lookalike.inference.network import network_in, trained_network
 from lookalike.losses.classifier import logits_of
@@ -96,10 +96,10 @@ def test_scores_of_a_length_are_those_of_the_cut_vectors() -> None:
     records = Records.create([str(i) for i in range(40)], [str(label) for label in labels])
     whole = Embeddings(vectors, records.labels, np.arange(40))
     plan = Evaluation()
-    found = score(plan, whole, whole, records, lengths=[4])
+    found = measure(plan, whole, whole, records, lengths=[4]).scores
     cut = vectors[:, :4] / np.linalg.norm(vectors[:, :4], axis=1, keepdims=True)
     alone = Embeddings(cut, records.labels, np.arange(40))
-    expected = score(plan, alone, alone, records)
+    expected = measure(plan, alone, alone, records).scores
     for name in ("recall_at_1", "recall_at_8", "map_at_r", "map"):
         assert found[f"{name}_length_4"] == expected[name]
         assert found[name] != expected[name]

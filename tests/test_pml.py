@@ -159,6 +159,7 @@ def test_a_loss_that_takes_no_distance_reducer_or_regularizer_says_so(
             check_arguments(config)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [

@@ -22,7 +22,7 @@ from lookalike.data.splits import assign_splits
 from lookalike.errors import InputError
 from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.recognition import Recognition, recognition_scores
-from lookalike.evaluation.scoring import score
+from lookalike.evaluation.scoring import measure
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.engines import Engines
 from lookalike.training.experiment import Experiment
@@ -99,7 +99,9 @@ def test_mean_average_precision_at_k(tmp_path: Path, k: int) -> None:
                 found += 1
                 total += found / (place + 1)
         expected.append(total / min(len(answers), k))
-    assert score(plan, own, own, records)[f"map_at_{k}"] == pytest.approx(np.mean(expected))
+    assert measure(plan, own, own, records).scores[f"map_at_{k}"] == pytest.approx(
+        np.mean(expected)
+    )
 
 
 def draw_ilias(root: Path) -> Path:
@@ -127,9 +129,9 @@ def test_ilias(tmp_path: Path) -> None:
     assert not set(of_distractors) & set(whole.labels[whole.roles == "query"])
     split = assign_splits(whole, "query_gallery")
     own = embedded(split)
-    scores = score(
+    scores = measure(
         Evaluation(map_at=(5,), whole_ranking=False, monitor="map_at_5"), own, own, split
-    )
+    ).scores
     expected = []
     gallery = split.roles == "gallery"
     for query in np.flatnonzero(~gallery):
@@ -203,7 +205,7 @@ def test_vehicles(tmp_path: Path, size: Any, vehicles: int) -> None:
     assert len({tuple(roles) for roles in draws}) == 5
     assert set(VehicleId(str(root), size, gallery="all").records().roles) == {"both"}
     own = embedded(records)[testing]
-    scores = score(Evaluation(k=(1, 5), monitor="map"), own, own, records)
+    scores = measure(Evaluation(k=(1, 5), monitor="map"), own, own, records).scores
     ranks = []
     for row in np.flatnonzero(records.roles[own.ids] == "query"):
         answers = own[records.roles[own.ids] == "gallery"]
@@ -256,7 +258,7 @@ def test_recognition_as_the_authors_count(
     records = Met(str(draw_met(tmp_path))).records()
     own = embedded(records, seed)
     plan = Evaluation(recognition=Recognition(neighbours, temperature), monitor="gap")
-    scores = score(plan, own, own, records)
+    scores = measure(plan, own, own, records).scores
     gallery = own[records.roles == "gallery"]
     classes = len(set(gallery.labels))
     answers = []

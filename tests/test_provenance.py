@@ -37,6 +37,7 @@ def test_the_commit_of_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert git_commit() == f"{commit}-dirty"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", [None, "#!/bin/sh\nexit 127\n", "not a program"])
 def test_a_machine_without_a_git_that_works(
     script: str | None,

@@ -105,7 +105,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("make", SETS)
-@pytest.mark.parametrize("pairs", [2**22, 500])
+@pytest.mark.parametrize("pairs", [pytest.param(2**22, marks=pytest.mark.slow), 500])
 def test_whole_ranks(make, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ranks, "PAIRS", pairs)  # few pairs: one block of queries after another
     everything = make()
@@ -114,7 +114,7 @@ def test_whole_ranks(make, pairs: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("make", SETS)
-@pytest.mark.parametrize("pairs", [2**22, 500])
+@pytest.mark.parametrize("pairs", [pytest.param(2**22, marks=pytest.mark.slow), 500])
 @pytest.mark.parametrize("engine", ["faiss", "bounded", "bounded in float32"])
 def test_ranks_down_to_a_depth(
     make, pairs: int, engine: str, monkeypatch: pytest.MonkeyPatch
@@ -231,8 +231,8 @@ def hard(seed: int) -> Embeddings:
     most = int(rng.choice([2, 5, n + 1]))
     labels = rng.integers(0, max(1, n // most) + 1, n)
     groups = rng.permutation(n)
-    alike = rng.random() < 0.3
-    groups = np.unique([labels, groups % 3], axis=1, return_inverse=True)[1] if alike else groups
+    within = rng.random() < 0.3  # groups lie inside of classes
+    groups = np.unique([labels, groups % 3], axis=1, return_inverse=True)[1] if within else groups
     return Embeddings(vectors, labels, np.arange(n), groups.astype(np.int64))
 
 

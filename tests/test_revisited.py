@@ -17,7 +17,7 @@ from lookalike.data.images import files_of
 from lookalike.data.sources.revisited import Revisited
 from lookalike.errors import InputError
 from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.scoring import score
+from lookalike.evaluation.scoring import measure
 from lookalike.retrieval.embeddings import Embeddings
 
 LANDMARKS = ("all_souls", "radcliffe_camera", "christ_church")
@@ -133,7 +133,7 @@ def test_scores_equal_the_official_rules(tmp_path: Path, seed: int, engine: Any)
     found = (found / np.linalg.norm(found, axis=1, keepdims=True)).astype(np.float32)
     own = Embeddings(found, records.labels, np.arange(len(records)))
     plan = Evaluation(k=(1, 5, 10), trapezoid=True, monitor="map_trapezoid", engine=engine)
-    scores = score(plan, own, own, records)
+    scores = measure(plan, own, own, records).scores
     vectors = {Path(path).stem: found[row] for row, path in enumerate(records.paths)}
     expected = official(vectors, content)
     assert {name: scores[name] for name in expected} == pytest.approx(expected, abs=1e-12)
@@ -168,8 +168,8 @@ def test_distractors_are_never_right(tmp_path: Path) -> None:
     own = Embeddings(vectors, whole.labels, np.arange(len(whole)))
     plan = Evaluation(k=(1, 5, 10), trapezoid=True, monitor="map_trapezoid")
     fewer = own[: len(alone)]
-    without = score(plan, fewer, fewer, alone)["map_trapezoid_hard"]
-    assert score(plan, own, own, whole)["map_trapezoid_hard"] < without
+    without = measure(plan, fewer, fewer, alone).scores["map_trapezoid_hard"]
+    assert measure(plan, own, own, whole).scores["map_trapezoid_hard"] < without
     with pytest.raises(InputError, match=r"distractors=.*nowhere is no folder"):
         Revisited(str(root), "roxford5k", str(tmp_path / "nowhere")).records()
 
@@ -221,7 +221,7 @@ def test_clusters_need_classes(tmp_path: Path) -> None:
     records = Revisited(str(draw(tmp_path)), "roxford5k").records()
     own = Embeddings(np.eye(len(records), dtype=np.float32), records.labels, records.every_id)
     with pytest.raises(InputError, match="which images answer a query, not of which class"):
-        score(Evaluation(clustering=True), own, own, records)
+        measure(Evaluation(clustering=True), own, own, records)
 
 
 def test_a_query_is_never_its_own_answer(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_a_query_is_never_its_own_answer(tmp_path: Path) -> None:
     records = Revisited(str(draw(tmp_path)), "roxford5k").records()
     both = replace(records, roles=np.full(len(records), "both"))
     own = Embeddings(np.eye(len(records), dtype=np.float32), records.labels, records.every_id)
-    assert score(Evaluation(), own, own, both)["recall_at_1_medium"] < 1
+    assert measure(Evaluation(), own, own, both).scores["recall_at_1_medium"] < 1
 
 
 @pytest.mark.parametrize("choice", ["roxford", "rparis"])

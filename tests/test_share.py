@@ -96,6 +96,7 @@ def test_nothing_of_this_machine_is_shared(best: Path, cli: Cli, tmp_path: Path)
     assert "loss=softmax" in card
 
 
+@pytest.mark.slow
 def test_a_card_of_several_seeds(best: Path, cli: Cli, tiny: tuple[str, ...]) -> None:
     cli("train", *tiny, "loss=softmax", "miner=none", "seed=1", "hydra.run.dir=again")
     cli("share", f"checkpoint={best}", "to=net", "runs=[run,again]")

@@ -15,7 +15,7 @@ from playwright.sync_api import expect, sync_playwright
 
 import lookalike
 from api import PACKAGES, SOURCE, api_pages
-from building import SITE, filled_in, linked, listed, loaded_from_others, mended
+from building import SITE, filled_in, finished, linked, listed, loaded_from_others
 from configuration import (
     CONF,
     configuration_pages,
@@ -147,8 +147,8 @@ def test_the_nav_has_every_page(tmp_path: Path) -> None:
 
 def test_commands_are_copied_without_their_prompt() -> None:
     html = '<code><span class="gp">$ </span>make</code><script src="https://unpkg.com/iframe-worker/shim">'
-    assert re.sub("<[^>]*>", "", mended(html, "")) == "make"
-    assert 'src="../assets/iframe-worker.js"' in mended(html, "../")
+    assert re.sub("<[^>]*>", "", finished(html, "")) == "make"
+    assert 'src="../assets/iframe-worker.js"' in finished(html, "../")
 
 
 @pytest.mark.parametrize(

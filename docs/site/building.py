@@ -47,10 +47,10 @@ def main() -> None:
     )
     sys.stdout.buffer.write(done.stdout)
     if done.returncode or b"griffe: " in done.stdout:
-        sys.exit("the site was not built; what to mend is above")
+        sys.exit("the site was not built; what to fix is above")
     built = sorted(SITE.rglob("*.html"))
     for page in built:
-        page.write_text(mended(page.read_text(), "../" * (len(page.relative_to(SITE).parts) - 1)))
+        page.write_text(finished(page.read_text(), "../" * (len(page.relative_to(SITE).parts) - 1)))
     files = [*built, *SITE.rglob("*.css")]
     if foreign := [f"{each.name}: {host}" for each in files for host in loaded_from_others(each)]:
         sys.exit("pages load from other hosts:\n" + "\n".join(foreign))
@@ -117,7 +117,7 @@ def listed(nav: Iterable[Any]) -> Iterator[str]:
             yield from listed(entry)
 
 
-def mended(html: str, up: str) -> str:
+def finished(html: str, up: str) -> str:
     """A page that loads the script from the site, and whose commands are copied without "$ ".
 
     Args:

@@ -86,7 +86,7 @@ def appending(file: Path, size: int) -> Iterator[IO[bytes]]:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())
-        except BaseException:
+        except BaseException:  # Ctrl-C and signals, too
             stream.truncate(size)
             raise
 

@@ -60,7 +60,7 @@ def gone_if_not_started(folder: Path) -> Iterator[None]:
     """Removes the folder of a run that fails before it has written anything of its own."""
     try:
         yield
-    except BaseException:
+    except BaseException:  # Ctrl-C and signals, too
         if folder.resolve() not in _found:
             remove_start(folder)
         raise

@@ -57,7 +57,7 @@ class SeededDraws(Sampler[SeededIds]):
         """Choose which epoch's batches are drawn next."""
         self.epoch = epoch
         if hasattr(self.sampler, "set_epoch"):
-            self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+            self.sampler.set_epoch(epoch)  # type: ignore[attr-defined]  # it was asked for
 
     def __len__(self) -> int:
         """Batches an epoch on each rank, those that are left out, too."""

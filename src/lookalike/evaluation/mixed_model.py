@@ -22,7 +22,7 @@ never wrong more often than it says. The result generalises to other seeds, and 
 these classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -142,7 +142,7 @@ def _moderated(variances: Array, freedom: int) -> tuple[Array, float]:
 
 def _inverse_trigamma(value: float) -> float:
     low = min(1e-3, 0.5 / value**0.5)  # trigamma(x) is about 1 / x^2 there
-    return float(brentq(lambda x: float(polygamma(1, x)) - value, low, MANY / 2))  # type: ignore[arg-type]
+    return _root(lambda x: float(polygamma(1, x)) - value, low, MANY / 2)
 
 
 def _probability(distance: float, scales: Pair, freedoms: Pair) -> float:
@@ -158,4 +158,8 @@ def _probability(distance: float, scales: Pair, freedoms: Pair) -> float:
 def _quantile(probability: float, scales: Pair, freedoms: Pair) -> float:
     """The distance that has a probability."""
     most = sum(-s * stdtrit(f, probability / 8) for s, f in zip(scales, freedoms, strict=True))
-    return float(brentq(lambda d: _probability(d, scales, freedoms) - probability, 0, most))  # type: ignore[arg-type]
+    return _root(lambda d: _probability(d, scales, freedoms) - probability, 0, most)
+
+
+def _root(function: Callable[[float], float], low: float, high: float) -> float:
+    return float(brentq(function, low, high))  # type: ignore[arg-type]  # its stubs want a tuple back

@@ -60,19 +60,6 @@ class Measured:
         return Measured(kept, self.values, self.ids)
 
 
-def score(
-    plan: Evaluation,
-    own: Embeddings,
-    everything: Embeddings,
-    records: Records,
-    classifier: EmbeddingClassifier | None = None,
-    device: torch.device = CPU,
-    lengths: Sequence[int] = (),
-) -> dict[str, float]:
-    """The scores alone of `measure`."""
-    return measure(plan, own, everything, records, classifier, device, lengths).scores
-
-
 def measure(
     plan: Evaluation,
     own: Embeddings,

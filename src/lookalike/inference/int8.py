@@ -14,7 +14,7 @@ from lookalike.data.measuring import MeasuredImages
 from lookalike.data.records import Records
 from lookalike.device import CPU
 from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.scoring import score
+from lookalike.evaluation.scoring import measure
 from lookalike.inference.export import described, with_notes
 from lookalike.inference.network import Network
 from lookalike.models.exported import KEY, ExportedNetwork
@@ -128,7 +128,7 @@ def _cost(
 def _recall(embeddings: Embeddings, records: Records) -> float | None:
     if records.num_classes < 2:
         return None
-    return score(PLAN, embeddings, embeddings, records)["recall_at_1"]
+    return measure(PLAN, embeddings, embeddings, records).scores["recall_at_1"]
 
 
 def _named(network: Network, candidate: bytes, cost: Cost) -> bytes:

@@ -95,7 +95,7 @@ class BothLengths(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Images (B, ...) uint8 -> (B, D) of length 1, and (B, D)."""
-        vectors: Tensor = self.embedder.unnormalised(images)  # type: ignore[operator]
+        vectors: Tensor = self.embedder.unnormalised(images)  # type: ignore[operator]  # any module
         return normalize(vectors), vectors
 
 

@@ -49,7 +49,7 @@ def _written(node: Any, models: Any) -> Any:
 def _equal(column: Any, node: Any, models: Any) -> Any:
     value = _value(node)
     if isinstance(value, float):
-        return _between(column, models, gte=node, lte=node)  # whole numbers and others alike
+        return _between(column, models, gte=node, lte=node)  # for whole numbers and others
     return models.FieldCondition(key=column.name, match=models.MatchValue(value=value))
 
 
