@@ -1,6 +1,7 @@
 """Export: files that compute what PyTorch does, with their preprocessing, and what int8 costs."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from lookalike.models.engines import is_installed
 from lookalike.models.exported import KEY, ExportedNetwork
 from lookalike.models.exporting import read_torch_export
 from lookalike.models.pooling import AveragePooling
+from lookalike.models.timm_backbone import timm_backbone
 
 Cli = Callable[..., Any]
 
@@ -213,6 +215,19 @@ def test_what_does_not_fit_is_said(
     with pytest.raises(SystemExit):
         cli("export", "checkpoint=run.ckpt", *overrides)
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2"])
+@pytest.mark.parametrize("patches", [4, 19])  # the position embedding has 14 or 37 a side
+def test_a_transformer_at_another_size_than_it_was_trained_with(name: str, patches: int) -> None:
+    torch.manual_seed(0)
+    pixels = patches * int(re.search(r"patch(\d+)", name)[1])  # type: ignore[index]  # it is there
+    backbone = timm_backbone(name, None, pixels, [0.5] * 3, [0.5] * 3, "timm")
+    network = pretrained_network(backbone, AveragePooling(), name)
+    images = torch.randint(0, 256, (3, 3, pixels, pixels), dtype=torch.uint8)
+    _, apart = exported(network, "onnx", [images])
+    assert apart < 1e-5
 
 
 @pytest.mark.slow

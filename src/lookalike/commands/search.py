@@ -247,7 +247,9 @@ def _classifiers(
     if config.within is None and not (
         checkpoints and all(_can_choose(each, class_names) for each in checkpoints)
     ):
-        log.info("The whole gallery is searched: nothing here names one of its classes.")
+        log.info(
+            "The whole gallery is searched: class= is not given, and the network predicts none of its classes."
+        )
         return []
     classifiers = with_unique_names([classifier_in(each) for each in checkpoints])
     check_classes_of(class_names, classifiers)
