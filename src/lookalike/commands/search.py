@@ -248,7 +248,8 @@ def _classifiers(
         checkpoints and all(_can_choose(each, class_names) for each in checkpoints)
     ):
         log.info(
-            "The whole gallery is searched: class= is not given, and the network predicts none of its classes."
+            "The whole gallery is searched: class= is not given, and the network predicts none of "
+            "its classes."
         )
         return []
     classifiers = with_unique_names([classifier_in(each) for each in checkpoints])
