@@ -110,7 +110,7 @@ def test_several_processes_measure_as_one(tiny: tuple[str, ...], tmp_path: Path)
     """Learning rates of zero keep the weights, so that only the measuring differs."""
     still = ("learning_rate.backbone=0", "learning_rate.head=0", "data.eval_batch_size=7")
     one, two, three = (scores_in(train_in_processes(n, tmp_path, *tiny, *still)) for n in (1, 2, 3))
-    assert len(one) == 40
+    assert len(one) == 60
     assert one == two == three
 
 

@@ -238,7 +238,7 @@ def test_scaled_gradients_may_overflow_for_a_while(make: Make) -> None:
 
 
 def test_all_processes_stop_if_the_loss_of_one_is_no_number(tmp_path: Path) -> None:
-    """Each names the images of its own part of the batch; none waits for another."""
+    """Each names the images of the loss that is wrong; none waits for another."""
     data: Any = SimpleNamespace(records=SimpleNamespace(paths=[f"{n}.png" for n in range(8)]))
     weights = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.SGD([weights], lr=1.0)
@@ -264,16 +264,16 @@ def test_all_processes_stop_if_the_loss_of_one_is_no_number(tmp_path: Path) -> N
 
     first, second = in_processes(2, tmp_path, said)
     assert DIVERGED.format(2, 3, "the loss of another process is not finite") in first
-    assert "(rows of split.csv): 7, 0; the first files: 7.png, 0.png." in first
     assert DIVERGED.format(2, 3, "the loss is nan") in second
-    assert "(rows of split.csv): 2, 5; the first files: 2.png, 5.png." in second
+    for each in (first, second):
+        assert "(rows of split.csv): 2, 5; the first files: 2.png, 5.png." in each
 
 
 SPOILT = """
 import os
-import pytorch_lightning as pl
+from lookalike.training.learner import MetricLearner
 
-started = pl.LightningModule.on_train_start
+started = MetricLearner.on_train_start
 
 def spoil(self):
     forward = self.loss.forward
@@ -284,7 +284,7 @@ def spoil(self):
     self.loss.forward = spoilt
     started(self)
 
-pl.LightningModule.on_train_start = spoil
+MetricLearner.on_train_start = spoil
 """
 
 
@@ -308,5 +308,5 @@ def test_two_processes_end_with_one_line_if_one_diverges(
     assert len(ids[0].split(", ")) == 8
     assert "Traceback" not in ended.stderr
     (file,) = re.findall(r"The last good checkpoint is (\S+last.ckpt), after 1 epochs", said[0])
-    state = read_checkpoint(Path(file)).state
+    state = read_checkpoint(tmp_path / file).state
     assert all(bool(value.isfinite().all()) for value in state.values())

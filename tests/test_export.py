@@ -239,7 +239,8 @@ def test_parity_on_real_images(
     name: str, real_data: Path, real_weights: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    config = OmegaConf.load(config_folder() / "backbone" / f"{name}.yaml")
+    file = config_folder() / "backbone" / f"{name}.yaml"
+    config = OmegaConf.create({"backbone": OmegaConf.load(file)}).backbone  # it refers to itself so
     vit = {"name": "vit_tiny_patch16_224", "image_size": 224, "mean": [0.5] * 3, "std": [0.5] * 3}
     config.merge_with(vit if name == "timm" else {})
     config.weights = str(real_weights) if name == "mobilenet_v2" else None

@@ -201,6 +201,15 @@ def test_every_wrong_value(
         works_or_says_so(cli, short, wrong, capsys)
 
 
+@pytest.mark.parametrize("group", ["data", "evaluation", "backbone", "head", "experiment"])
+def test_no_choice_is_out_of_range(group: str, compose: Compose) -> None:
+    """A name that means something else in a file of conf/ would be refused."""
+    files = sorted((Path(__file__).parents[1] / "conf" / group).glob("*.yaml"))
+    assert files
+    for file in files:
+        check_ranges(compose("train", f"{group}={file.stem}"))
+
+
 def test_every_range_is_of_a_key(compose: Compose) -> None:
     """A range whose key has another name by now would never be looked at."""
     text = "\n".join(

@@ -85,7 +85,7 @@ def check_ranges(config: DictConfig) -> None:
     for key, value in _leaves(_resolved(config)):
         above, _, name = key.rpartition(".")
         wanted = RANGES.get(name)
-        if wanted is None or _is_elsewhere(name, above) or not _is_plain(value):
+        if wanted is None or _is_elsewhere(name, above, value) or not _is_plain(value):
             continue
         if not fits(value, wanted.kind) or not all(
             wanted.least <= each <= wanted.most for each in _numbers(value)
@@ -243,9 +243,16 @@ def _leaves(node: Any, above: str = "") -> Iterator[tuple[str, Any]]:
             yield from _leaves(value, key)
 
 
-def _is_elsewhere(name: str, above: str) -> bool:
-    """Whether a name has its range in another place only."""
-    return name in ONLY_IN and above.rpartition(".")[2] != (ONLY_IN[name])
+def _is_elsewhere(name: str, above: str, value: Any) -> bool:
+    """Whether a name means something else in this place.
+
+    A reader of data may call a word by a name that is a number's elsewhere, as in
+    data.source.size=small; its annotation says what it takes.
+    """
+    place = above.rpartition(".")[2]
+    if place == "source" and isinstance(value, str):
+        return True
+    return name in ONLY_IN and place != ONLY_IN[name]
 
 
 def _is_plain(value: Any) -> bool:

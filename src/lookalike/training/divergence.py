@@ -14,13 +14,14 @@ from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 
 from lookalike.data.datamodule import RetrievalData
-from lookalike.distributed import highest
+from lookalike.distributed import gather, highest
 from lookalike.errors import InputError
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 
 EXPLODED = 1e12  # norm of all gradients; float32 weights have nothing left after such a step
 SKIPPED = 20  # steps in a row that gradient scaling may leave out, as each halves the scale
 SHOWN = 3  # paths of images
+GRADIENTS, LOSS = 1, 2  # what is wrong with a step, the worse the higher
 NAMES = ("last", "final", "best", "start")  # of checkpoints from which a training can go on
 
 
@@ -94,13 +95,19 @@ class StopAtDivergence(Callback):
         if step is None:
             return
         loss, norm = step.values()
-        wrong = "" if isfinite(loss) else f"the loss is {loss:g}"
-        wrong = wrong or self._of_gradients(trainer, norm)
-        if highest(bool(wrong), trainer.strategy.root_device):
-            wrong = wrong or "the loss of another process is not finite"
-            epoch, batch = step.at
-            at = f"in epoch {epoch + 1}, batch {batch + 1}: {wrong}."
-            self._stop(trainer, at, f" {self._named(step.ids())}")
+        of_loss = "" if isfinite(loss) else f"the loss is {loss:g}"
+        wrong = of_loss or self._of_gradients(trainer, norm)
+        device = trainer.strategy.root_device
+        found = highest(LOSS if of_loss else GRADIENTS if wrong else 0, device)
+        if not found:
+            return
+        if found == LOSS:  # the gradients are the mean over all processes
+            wrong = of_loss or "the loss of another process is not finite"
+        at_fault = step.ids() if found == GRADIENTS or of_loss else []
+        ids = torch.cat(gather(torch.tensor(at_fault, dtype=torch.int64, device=device))).tolist()
+        epoch, batch = step.at
+        at = f"in epoch {epoch + 1}, batch {batch + 1}: {wrong}."
+        self._stop(trainer, at, f" {self._named(ids)}")
 
     def _of_gradients(self, trainer: Trainer, norm: float) -> str:
         """What is wrong with gradients of that norm; empty if nothing is."""
