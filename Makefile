@@ -2,8 +2,11 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+comma := ,
 # FAISS for the CPU and for GPUs can't live together: an NVIDIA driver decides
 FAISS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
+# Milvus Lite brings faiss-cpu
+EXTRAS := $(FAISS),dev$(if $(filter cpu,$(FAISS)),$(comma)milvus-lite)
 CONSTRAINTS := -c constraints.txt $(if $(filter gpu,$(FAISS)),-c constraints-gpu.txt)
 READY := $(VENV)/.ready-$(FAISS)
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
@@ -21,7 +24,7 @@ $(READY): pyproject.toml constraints.txt constraints-gpu.txt
 		|| { echo "lookalike needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
-	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(CONSTRAINTS) -e ".[$(FAISS),dev]"
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	@touch $@
 
 train: $(READY) ## the main job on drawn flowers (args: ARGS="data=flowers ...")
@@ -47,7 +50,7 @@ test-lowest: .lowest/.ready ## the fast tests with the oldest packages that pypr
 
 .lowest/.ready: pyproject.toml $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .lowest
-	$(BIN)/uv pip install --quiet --python .lowest/bin/python --resolution lowest-direct -e ".[cpu,dev]"
+	$(BIN)/uv pip install --quiet --python .lowest/bin/python --resolution lowest-direct -e ".[cpu,dev,milvus-lite]"
 	@touch $@
 
 coverage: $(READY) ## lines and branches that the fast tests run

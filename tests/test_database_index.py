@@ -34,7 +34,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         pytest.param("qdrant", marks=pytest.mark.skipif(not find_spec("qdrant_client"), reason="")),
         pytest.param(
             "milvus",
-            marks=[pytest.mark.slow, pytest.mark.skipif(not find_spec("pymilvus"), reason="")],
+            marks=[pytest.mark.slow, pytest.mark.skipif(not find_spec("milvus_lite"), reason="")],
         ),
     ]
 )

@@ -18,7 +18,7 @@ from lookalike.retrieval.store import Store
 from lookalike.retrieval.where import where
 
 needs_milvus = pytest.mark.skipif(
-    find_spec("pymilvus") is None, reason='pip install "lookalike[milvus]"'
+    find_spec("milvus_lite") is None, reason='pip install "lookalike[milvus-lite]"'
 )
 needs_qdrant = pytest.mark.skipif(
     find_spec("qdrant_client") is None, reason='pip install "lookalike[qdrant]"'
@@ -37,6 +37,13 @@ FILTERS = (
     "class like 'so%' and (price > 100 or price < 3)",
     "price > 9999",
 )
+
+
+def test_a_file_without_milvus_lite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("pymilvus")
+    monkeypatch.setattr("lookalike.retrieval.milvus.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"lookalike\[milvus-lite\].*brings faiss-cpu"):
+        MilvusStore(str(tmp_path / "vectors.db"), 16)
 
 
 def drawn(count: int, seed: int = 0) -> np.ndarray:

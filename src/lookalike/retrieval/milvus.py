@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -159,5 +160,10 @@ def _client(uri: str) -> Any:
         from pymilvus import MilvusClient
     except ImportError:
         raise InputError('Milvus needs pymilvus: pip install "lookalike[milvus]"') from None
+    if uri.endswith(".db") and find_spec("milvus_lite") is None:
+        raise InputError(
+            f'{uri} is a file, which needs Milvus Lite: pip install "lookalike[milvus-lite]". It '
+            "brings faiss-cpu; beside FAISS for GPUs use a server: store.uri=http://host:19530"
+        )
     logging.getLogger("milvus_lite").setLevel(logging.WARNING)  # it tells of every file it writes
     return MilvusClient(uri, token=os.environ.get("MILVUS_TOKEN", ""))
