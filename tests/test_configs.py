@@ -26,7 +26,7 @@ FOUND = {
     "evaluation": 8,
     "experiment": 15,
     "freeze": 8,
-    "head": 7,
+    "head": 8,
     "hydra": 1,
     "logger": 4,
     "lora": 3,

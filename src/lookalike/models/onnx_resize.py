@@ -16,7 +16,7 @@ OPSET = 18  # the first whose Resize has antialias
 
 def register() -> None:
     """Let `torch.onnx.export` know the operator, at opset 18 and later."""
-    torch.onnx.register_custom_op_symbolic(OPERATOR, _resize, OPSET)
+    torch.onnx.register_custom_op_symbolic(OPERATOR, _resize, OPSET)  # type: ignore[attr-defined]  # documented
 
 
 def _resize(graph: Any, image: Any, size: Any, align_corners: Any, *scales: Any) -> Any:
