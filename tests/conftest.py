@@ -1,6 +1,7 @@
 """What many tests need: tiny data sets, a composed configuration, the real images."""
 
 import importlib
+import logging
 import os
 import shutil
 import sys
@@ -124,7 +125,7 @@ def tiny(class_folders: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture
-def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
     """cli("train", "loss=triplet") runs the verb in this process, in an empty folder."""
     monkeypatch.chdir(tmp_path)
 
@@ -136,7 +137,11 @@ def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
         run_verb(verb, lambda config: returned.append(task(config)))
         return returned[0]
 
-    return run
+    yield run
+    for handler in logging.getLogger().handlers[:]:  # Hydra closes it in its next run only
+        if isinstance(handler, logging.FileHandler):
+            logging.getLogger().removeHandler(handler)
+            handler.close()
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -274,6 +274,16 @@ def test_bad_input_is_one_line(
         Index.load(index.store.folder)
 
 
+def found_in(file: str) -> list[list[Any]]:
+    """The rows of a table of matches; its scores may differ by the rounding of another batch."""
+    rows = csv.DictReader(Path(file).read_text().splitlines())
+    scores = ("cosine", "euclidean")
+    return [
+        [pytest.approx(float(v), abs=1e-5) if k in scores else v for k, v in row.items()]
+        for row in rows
+    ]
+
+
 def test_the_verbs(cli: Cli, photos: Path, weights: Path, class_folders: Path, capsys: Any) -> None:
     backbone = ["backbone=siamese", f"backbone.weights={weights}", "backbone.image_size=20",
                 "backbone.channels=[4]", "backbone.hidden=[8]"]  # fmt: skip
@@ -284,7 +294,7 @@ def test_the_verbs(cli: Cli, photos: Path, weights: Path, class_folders: Path, c
     assert cli("search", *by_index, "hydra.run.dir=a") == 1
     assert cli("search", f"gallery={photos}", f"images={query}", "k=3", *backbone,
                "num_workers=0", "hydra.run.dir=b") == 1  # fmt: skip
-    assert Path("a/matches.csv").read_text() == Path("b/matches.csv").read_text()
+    assert found_in("a/matches.csv") == found_in("b/matches.csv")
     described = json.loads(Path("a/matches.json").read_text())[0]["matches"]
     assert {"id", "path", "cosine", "euclidean_rank"} <= set(described[0])
     cli("search", *by_index, "where=class in ('class01', 'class02')", "hydra.run.dir=c")
