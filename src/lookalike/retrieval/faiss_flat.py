@@ -15,6 +15,7 @@ On the CPU FAISS reads the gallery where it lies, also from a mapped file; a GPU
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from types import ModuleType
 from typing import Any, Literal
 
@@ -190,6 +191,7 @@ def gpus_of_faiss() -> int:
     return faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
 
 
+@cache
 def import_faiss() -> ModuleType:
     """FAISS, or an InputError that names the command to install it."""
     logging.getLogger("faiss.loader").setLevel(logging.WARNING)  # it tells how it was loaded

@@ -93,13 +93,17 @@ def read_faiss(file: Path, mapped: bool = True) -> Any:
     faiss = import_faiss()
     flags = faiss.IO_FLAG_MMAP | faiss.IO_FLAG_READ_ONLY if mapped else 0
     try:
-        return faiss.read_index(str(file), flags)
+        index = faiss.read_index(str(file), flags)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1]
         raise InputError(
             f"{file} can't be read as an index of FAISS ({reason}). Build it again: lookalike "
             f"index tune index={file.parent} kind=flat"
         ) from error
+    if mapped:
+        # FAISS would start 32 threads for every query, which take longer than its search
+        faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
+    return index
 
 
 def candidates(
