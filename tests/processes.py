@@ -1,6 +1,7 @@
-"""Several gloo processes in a test: forks of this one, so that nothing is imported again."""
+"""Processes that tests start: gloo's, as forks of this one, and programs that fork themselves."""
 
 import multiprocessing
+import os
 import pickle
 import warnings
 from collections.abc import Callable
@@ -34,3 +35,8 @@ def in_processes(count: int, folder: Path, function: Callable[[int], Any]) -> li
         assert each.exitcode == 0
     (folder / "meeting").unlink(missing_ok=True)
     return [pickle.loads((folder / f"{rank}.pickle").read_bytes()) for rank in range(count)]
+
+
+def one_thread(**variables: str) -> dict[str, str]:
+    """The environment of a program that forks: in a fork OpenMP waits for threads that are gone."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", **variables}

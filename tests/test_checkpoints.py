@@ -16,6 +16,7 @@ from conftest import CHECKOUT
 from lookalike.errors import InputError
 from lookalike.inference.checkpoint import read_checkpoint, read_content, write_content
 from lookalike.training.checkpointing import WholeCheckpoints
+from processes import one_thread
 
 FIXTURE = CHECKOUT / "tests" / "fixtures" / "format_2.ckpt"  # of the first version of format 2
 STATES = ("optimizer_states", "lr_schedulers")
@@ -164,7 +165,7 @@ def test_no_kill_leaves_a_broken_checkpoint(tiny: tuple[str, ...], tmp_path: Pat
     ]  # fmt: skip
     shown = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", TRAINED, *overrides], cwd=tmp_path,
-        env={**os.environ, "TMPDIR": elsewhere}, capture_output=True, text=True,
+        env=one_thread(TMPDIR=elsewhere), capture_output=True, text=True,
     )  # fmt: skip
     assert shown.returncode == 0, shown.stderr
     halves = [int(line.split()[1]) for line in shown.stdout.splitlines() if "killed" in line]

@@ -5,7 +5,8 @@ import os
 import pytest
 import torch
 
-from lookalike.device import best_precision, usable_workers
+from lookalike.device import best_precision, check_gpus, usable_workers
+from lookalike.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -41,3 +42,32 @@ def test_precision(
 def test_workers(monkeypatch: pytest.MonkeyPatch, cores: int, expected: int) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(cores)))
     assert usable_workers() == expected
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "devices", "gpus", "mps", "advice"),
+    [
+        ("gpu", 1, 0, False, "trainer=auto"),
+        ("cuda", "auto", 0, True, "trainer=auto"),
+        ("gpu", 4, 2, False, "trainer.devices=auto"),
+        ("gpu", 1, 0, True, None),
+        ("gpu", -1, 2, False, None),
+        ("gpu", [0, 1], 2, False, None),
+        ("cpu", 4, 0, False, None),
+    ],
+)
+def test_a_gpu_that_is_not_there(
+    monkeypatch: pytest.MonkeyPatch,
+    accelerator: str,
+    devices: object,
+    gpus: int,
+    mps: bool,
+    advice: str | None,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+    if advice is None:
+        check_gpus(accelerator, devices)
+        return
+    with pytest.raises(InputError, match=advice):
+        check_gpus(accelerator, devices)

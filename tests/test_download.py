@@ -169,7 +169,12 @@ def test_a_busy_server_is_asked_again(server: Server, file: Path) -> None:
     assert file.read_bytes() == CONTENT
 
 
-def test_the_pauses_grow(server: Server, file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_pauses_grow(
+    server: Server,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     pauses: list[float] = []
     monkeypatch.setattr(module, "PAUSE", 1.0)
     monkeypatch.setattr(module.time, "sleep", pauses.append)
@@ -177,6 +182,18 @@ def test_the_pauses_grow(server: Server, file: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(InputError, match="503"):
         download(server.url(), file, SHA256)
     assert pauses == [1.0, 2.0, 4.0]
+    told = [record.getMessage().rpartition("Attempt ")[2] for record in caplog.records]
+    assert told == ["2 of 4 in 1 s.", "3 of 4 in 2 s.", "4 of 4 in 4 s."]
+
+
+def test_a_server_that_is_not_there_is_told_of_in_short(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PAUSE", 0.0)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with pytest.raises(InputError, match="Connection refused") as told:
+        download("http://127.0.0.1:9/file.bin", file, SHA256)
+    assert "Max retries" not in str(told.value)
 
 
 def test_a_wrong_checksum_keeps_nothing(server: Server, file: Path) -> None:

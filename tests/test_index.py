@@ -29,6 +29,7 @@ from lookalike.inference.pretrained import pretrained_content
 from lookalike.models.siamese import siamese_backbone
 from lookalike.retrieval.embeddings import embed
 from lookalike.retrieval.rerank import KReciprocal, QueryExpansion
+from processes import one_thread
 
 Cli = Callable[..., Any]
 SIAMESE = {"channels": [4], "hidden": [8], "image_size": 20, "mean": [0.5] * 3, "std": [0.5] * 3}
@@ -458,7 +459,7 @@ def test_kill_at_random_moments(photos: Path, weights: Path, index: Index, tmp_p
     shown = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", KILLING, str(photos),
          str(index.store.folder / "network.ckpt"), "50"],
-        cwd=tmp_path / "killed", capture_output=True, text=True,
+        cwd=tmp_path / "killed", capture_output=True, text=True, env=one_thread(),
     )  # fmt: skip
     assert shown.returncode == 0, shown.stdout + shown.stderr
     told = json.loads(shown.stdout.rpartition("TOLD ")[2])

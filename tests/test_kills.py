@@ -1,7 +1,6 @@
 """Runs that are killed at any moment, again and again, end as one that was left alone."""
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 import pytest
 import torch
+
+from processes import one_thread
 
 KILLS = 30
 
@@ -84,7 +85,7 @@ def test_killed_runs_end_with_the_weights_of_one_that_was_not(
     elsewhere = "/dev/shm" if Path("/dev/shm").is_dir() else str(tmp_path)
     shown = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", KILLING, *overrides], cwd=tmp_path,
-        env={**os.environ, "TMPDIR": elsewhere, "KILLS": str(KILLS)},
+        env=one_thread(TMPDIR=elsewhere, KILLS=str(KILLS)),
         capture_output=True, text=True,
     )  # fmt: skip
     assert shown.returncode == 0, shown.stdout + shown.stderr

@@ -95,7 +95,10 @@ def test_a_start_that_fails_leaves_no_folder(
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "classify", "search", "report", "prepare"])
-def test_no_verb_that_fails_leaves_a_folder(verb: str, cli: Cli) -> None:
+def test_no_verb_that_fails_leaves_a_folder(
+    verb: str, cli: Cli, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And its error is one line, without Hydra's list of all overrides above it."""
     given = {
         "evaluate": ["checkpoint=nothing.ckpt"], "report": ["runs=nothing"],
         "classify": ["images=nothing"], "prepare": ["data=folder", "data.root=nothing"],
@@ -104,6 +107,9 @@ def test_no_verb_that_fails_leaves_a_folder(verb: str, cli: Cli) -> None:
     with pytest.raises(SystemExit):
         cli(verb, *given[verb])
     assert inside(Path("outputs") / verb) == []
+    told = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert len(told) == 1
+    assert told[0].startswith(f"lookalike {verb}: ")
 
 
 def test_what_lay_in_a_folder_before_is_kept(cli: Cli, short: tuple[str, ...]) -> None:

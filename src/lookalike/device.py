@@ -3,6 +3,7 @@
 import os
 import platform
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -46,6 +47,33 @@ def find_device(name: str = "auto") -> torch.device:
             f"device={name} can't be used ({reason}). Set device=cpu or auto."
         ) from None
     return device
+
+
+def check_gpus(accelerator: str, devices: Any) -> None:
+    """Compare what a Trainer asks for with the GPUs of this machine, before work begins.
+
+    Args:
+        accelerator: the Trainer's, such as "auto", "cpu" or "gpu".
+        devices: the Trainer's: a number of devices, a list of them, or a text.
+
+    Raises:
+        InputError: there is no GPU, or there are fewer.
+    """
+    if accelerator not in ("gpu", "cuda"):
+        return
+    there = torch.cuda.device_count()
+    if not there and accelerator == "gpu" and torch.backends.mps.is_available():
+        return
+    if not there:
+        raise InputError(
+            f"trainer.accelerator={accelerator}: torch sees no GPU here. Set trainer=auto, which "
+            "takes one where there is one, or trainer=cpu."
+        )
+    if isinstance(devices, int) and devices > there:
+        raise InputError(
+            f"trainer.devices={devices}: torch sees {there} GPUs here. Set trainer.devices=auto "
+            "for all of them."
+        )
 
 
 def usable_workers() -> int:

@@ -5,7 +5,8 @@ import re
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from functools import wraps
 from math import prod
 from pathlib import Path
@@ -15,6 +16,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
@@ -68,23 +70,41 @@ def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
 
     @wraps(task)
     def start(config: DictConfig) -> Any:
-        with gone_if_not_started(Path(config.paths.run)), explained_shortage(config):
+        # one run tells its error before Hydra, which would print all overrides above it
+        with (
+            nullcontext() if _is_swept() else _told_in_one_line(verb),
+            gone_if_not_started(Path(config.paths.run)),
+            explained_shortage(config),
+        ):
             check_ranges(config)
             return task(config)
 
     main = hydra.main(version_base="1.3", config_path=str(config_folder()), config_name=verb)(start)
     try:
-        with interruption.heard(), explained():
+        with interruption.heard(), _told_in_one_line(verb):
             sys.argv[1:] = _as_hydra_takes_them(verb, sys.argv[1:])
             main()
-    except (InputError, HydraException, OmegaConfBaseException) as error:
-        print(f"\nlookalike {verb}: {explain(error, verb)}", file=sys.stderr)
-        sys.exit(2)
     except Interrupted as stop:
         if os.environ.get("LOCAL_RANK", "0") != "0":
             sys.exit(0)  # the first process tells, and Lightning kills it if another one fails
         print(f"\nlookalike {verb}: stopped by {stop}. {stop.advice}".rstrip(), file=sys.stderr)
         sys.exit(128 + stop.signum)
+
+
+def _is_swept() -> bool:
+    """Whether this is a run of a sweep, whose launcher wants to hear of its errors."""
+    return HydraConfig.get().mode is RunMode.MULTIRUN
+
+
+@contextmanager
+def _told_in_one_line(verb: str) -> Iterator[None]:
+    """A user's mistake ends the program with its explanation and exit code 2."""
+    try:
+        with explained():
+            yield
+    except (InputError, HydraException, OmegaConfBaseException) as error:
+        print(f"\nlookalike {verb}: {explain(error, verb)}", file=sys.stderr)
+        sys.exit(2)
 
 
 def _as_hydra_takes_them(verb: str, arguments: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from lookalike.config import build
 from lookalike.data.datamodule import RetrievalData
 from lookalike.data.features import description
 from lookalike.data.seeding import seed_everything
-from lookalike.device import best_precision
+from lookalike.device import best_precision, check_gpus
 from lookalike.errors import InputError
 from lookalike.evaluation.callback import RetrievalEvaluation
 from lookalike.evaluation.plan import Evaluation
@@ -57,6 +57,7 @@ class Experiment:
     def __init__(self, config: DictConfig, folder: Path) -> None:
         self.config = config
         self.folder = folder
+        check_gpus(config.trainer.accelerator, config.trainer.devices)
         seed_everything(config.seed)
         if config.threads:
             torch.set_num_threads(config.threads)

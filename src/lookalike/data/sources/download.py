@@ -1,6 +1,7 @@
 """Downloads that are resumed and retried, and archives unpacked completely or not at all."""
 
 import hashlib
+import logging
 import shutil
 import tarfile
 import time
@@ -24,6 +25,8 @@ from rich.progress import (
 
 from lookalike.errors import InputError
 from lookalike.files import publish
+
+log = logging.getLogger(__name__)
 
 ATTEMPTS = 4
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
@@ -55,7 +58,8 @@ def download(url: str, file: Path, checksum: str) -> None:
             if not _is_downloaded(file, checksum):
                 _fetch(url, file, checksum)
     except OSError as error:  # what requests raises is an OSError too
-        raise InputError(f"Could not download {url}: {error}\n{_next_step(url, file)}") from error
+        reason = f"Could not download {url}: {_reason(error)}."
+        raise InputError(f"{reason}\n{_next_step(url, file)}") from error
 
 
 def extract(archive: Path, folder: Path, *names: str) -> None:
@@ -134,7 +138,17 @@ def _transfer(url: str, part: Path) -> None:
         except requests.RequestException as error:
             if attempt == ATTEMPTS - 1 or not _is_transient(error):
                 raise
-            time.sleep(PAUSE * 2**attempt)
+            pause = PAUSE * 2**attempt
+            log.warning(
+                "%s. Attempt %d of %d in %g s.", _reason(error), attempt + 2, ATTEMPTS, pause
+            )
+            time.sleep(pause)
+
+
+def _reason(error: OSError) -> str:
+    """What went wrong, without what requests and urllib3 tell of their own attempts."""
+    cause = getattr(error.args[0] if error.args else None, "reason", None)
+    return str(cause or error).rstrip(".")
 
 
 def _is_transient(error: requests.RequestException) -> bool:
