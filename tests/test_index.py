@@ -15,6 +15,7 @@ import pytest
 import torch
 from PIL import Image
 
+from conftest import CHECKOUT
 from lookalike import Index, load_embedder
 from lookalike.config import build
 from lookalike.data.measuring import MeasuredImages
@@ -32,6 +33,7 @@ from lookalike.retrieval.rerank import KReciprocal, QueryExpansion
 from processes import one_thread
 
 Cli = Callable[..., Any]
+FIXTURE = CHECKOUT / "tests" / "fixtures" / "index_format_1"
 SIAMESE = {"channels": [4], "hidden": [8], "image_size": 20, "mean": [0.5] * 3, "std": [0.5] * 3}
 
 
@@ -55,6 +57,26 @@ def network(weights: Path) -> dict[str, Any]:
 @pytest.fixture
 def index(photos: Path, network: dict[str, Any], tmp_path: Path) -> Index:
     return Index.build(photos, tmp_path / "photos.index", network, "cpu")
+
+
+def test_an_index_of_format_1_opens(tmp_path: Path) -> None:
+    """Of its first version: 4 photographs each of oak and pine, which lie elsewhere by now."""
+    folder = shutil.copytree(FIXTURE, tmp_path / "trees.index")
+    index = Index.load(folder, "cpu")
+    index.check()
+    assert index.info()["fingerprint"] == "f290b8af9caaa699"
+    assert len(index) == 8
+    (found,) = index.search_vectors(index.vector(2), k=3)
+    assert [(hit.id, hit.class_name) for hit in found] == [(2, "oak"), (0, "oak"), (3, "oak")]
+    scores = [1, 0.8728, 0.7892]  # by the version that built it
+    assert [hit.score for hit in found] == pytest.approx(scores, abs=1e-4)
+    assert index.path(5) == Path("/photos/pine/1.png")
+    image = np.arange(24 * 24 * 3).reshape(24, 24, 3) % 251
+    (vector,) = index.embed(Image.fromarray(image.astype(np.uint8)))
+    expected = [0, 0, 0, 0, 0.5159, 0, 0.8206, 0.2457]
+    assert vector.tolist() == pytest.approx(expected, abs=1e-3)
+    index.remove(where="class == 'pine'")
+    assert len(Index.load(folder, "cpu")) == 4
 
 
 def test_it_finds_what_a_loop_over_all_images_finds(index: Index, photos: Path) -> None:
