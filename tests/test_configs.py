@@ -48,7 +48,7 @@ FOUND = {
     "sweep": 5,
     "trainer": 5,
     "transform": 5,
-    "tune": 9,
+    "tune": 11,
 }
 FILES = sorted(
     file
