@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 Name = Literal["auto", "faiss", "bounded"]
 # of a gallery, items x dimensions from which rounding pays off; measured by speed/evaluation.py
-WORTH_ROUNDING = 2_500_000
+WORTH_ROUNDING = 4_000_000
 
 
 @dataclass(frozen=True)
