@@ -6,19 +6,20 @@ python speed/large_batches.py
 import json
 import subprocess
 import sys
+from functools import partial
 from time import perf_counter
 
 import torch
 from composing import train_config
 from omegaconf import DictConfig
-from side_by_side import Table, rows, write
+from side_by_side import Table, rows, take_turns, write
 
 from lookalike.config import build
 from lookalike.memory import peak_memory, watch_peak
 from lookalike.training.chunks import embed_in_chunks
 
 COMMAND = "python speed/large_batches.py"
-CHUNK, SIDE, STEPS = 64, 128, 2
+CHUNK, SIDE = 64, 128
 SMALL, WHOLE = "batch of 64", "batch of 256"
 CHUNKED, LARGE = "256 in chunks of 64", "1024 in chunks of 64"
 BATCHES = {SMALL: (64, None), WHOLE: (256, None), CHUNKED: (256, CHUNK), LARGE: (1024, CHUNK)}
@@ -30,33 +31,35 @@ def configuration(folder: str) -> DictConfig:
     )
 
 
-def step_of(size: int, chunk: int | None) -> dict[str, list[float]]:
-    """Images per second of each step, and the most MiB that were held in all of them."""
+def step_of(size: int, chunk: int | None) -> dict[str, float]:
+    """Images per second of the second step, and the most MiB that were held in both."""
     config = configuration("unused")
     embedder, loss = build(config.embedder), build(config.loss)
     images = torch.randint(0, 256, (size, 3, SIDE, SIDE), dtype=torch.uint8)
     labels = torch.arange(size) // 4
     watch_peak()
-    before, speeds = peak_memory()["memory"], []
-    for _ in range(STEPS + 1):
+    before, speed = peak_memory()["memory"], 0.0
+    for _ in range(2):
         start = perf_counter()
         embedder.zero_grad()
         loss(embed_in_chunks(embedder, images, chunk), labels).backward()
-        speeds.append(size / (perf_counter() - start))
-    return {"speeds": speeds[1:], "memory": [peak_memory()["memory"] - before]}
-
-
-def in_a_process(size: int, chunk: int | None) -> dict[str, list[float]]:
-    """The same, in a process of its own, so that nothing was held before."""
-    words = [sys.executable, __file__, str(size), str(chunk or 0)]
-    done = subprocess.run(words, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout.splitlines()[-1])
+        speed = size / (perf_counter() - start)
+    return {"speed": speed, "memory": peak_memory()["memory"] - before}
 
 
 def main() -> None:
-    found = {name: in_a_process(*sizes) for name, sizes in BATCHES.items()}
-    memory = {name: tuple(each["memory"]) for name, each in found.items()}
-    speeds = {name: tuple(each["speeds"]) for name, each in found.items()}
+    found: dict[str, list[dict[str, float]]] = {name: [] for name in BATCHES}
+
+    def turn(name: str) -> None:
+        """In a process of its own, so that nothing was held before."""
+        size, chunk = BATCHES[name]
+        words = [sys.executable, __file__, str(size), str(chunk or 0)]
+        done = subprocess.run(words, check=True, capture_output=True, text=True)
+        found[name].append(json.loads(done.stdout.splitlines()[-1]))
+
+    take_turns({name: partial(turn, name) for name in BATCHES}, warm_up=False)
+    memory = {name: tuple(each["memory"] for each in turns) for name, turns in found.items()}
+    speeds = {name: tuple(each["speed"] for each in turns) for name, turns in found.items()}
     what = f"a training step of MobileNetV2 at {SIDE} px in float32, recall@k loss with SiMix"
     twice = (
         "Chunks embed every image twice: where a backward pass takes the time of two forward ones, "
