@@ -11,7 +11,7 @@ from lookalike.errors import InputError
 from lookalike.retrieval.bounded import Bounded
 from lookalike.retrieval.embeddings import Embeddings, concatenated
 from lookalike.retrieval.exact import nearest, pair_scores
-from lookalike.retrieval.faiss_flat import FaissFlat, unit
+from lookalike.retrieval.faiss_flat import FaissFlat, import_faiss, unit
 
 Vectors = NDArray[np.float32]
 MEASURES = ("cosine", "euclidean", "inner_product")
@@ -137,6 +137,7 @@ def test_scores_of_pairs() -> None:
 
 def test_without_faiss_the_command_to_install_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "faiss", None)
+    import_faiss.cache_clear()  # it may have been imported before
     with pytest.raises(InputError, match=r"pip install \"lookalike\[cpu\]\""):
         nearest(np.ones((1, 2), np.float32), np.ones((1, 2), np.float32), 1, "cosine")
 

@@ -74,7 +74,7 @@ def test_an_index_of_format_1_opens(tmp_path: Path) -> None:
     image = np.arange(24 * 24 * 3).reshape(24, 24, 3) % 251
     (vector,) = index.embed(Image.fromarray(image.astype(np.uint8)))
     expected = [0, 0, 0, 0, 0.5159, 0, 0.8206, 0.2457]
-    assert vector.tolist() == pytest.approx(expected, abs=1e-3)
+    assert vector.tolist() == pytest.approx(expected, abs=2e-2)  # torch 2.6 resizes otherwise
     index.remove(where="class == 'pine'")
     assert len(Index.load(folder, "cpu")) == 4
 
