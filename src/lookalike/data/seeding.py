@@ -113,13 +113,13 @@ def seeded(seed: int) -> Iterator[None]:
     Args:
         seed: in [0, 2^32).
     """
-    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    kept = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - as above
     random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002
+    np.random.seed(seed)  # noqa: NPY002 - as above
     torch.default_generator.manual_seed(seed)
     try:
         yield
     finally:
         random.setstate(kept[0])
-        np.random.set_state(kept[1])  # noqa: NPY002
+        np.random.set_state(kept[1])  # noqa: NPY002 - as above
         torch.set_rng_state(kept[2])

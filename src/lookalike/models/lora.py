@@ -150,7 +150,8 @@ def _added(weight: Tensor, up: Tensor, down: Tensor, scale: Tensor) -> Tensor:
 
 
 def _has_addition(module: nn.Module) -> bool:
-    lists: Any = module.parametrizations.values() if is_parametrized(module) else ()  # type: ignore[operator, union-attr]
+    made: Any = module  # nn.Module hides what torch's parametrizations add to it
+    lists = made.parametrizations.values() if is_parametrized(module) else ()
     return any(isinstance(step, LowRank) for steps in lists for step in steps)
 
 
@@ -167,8 +168,7 @@ def _weights(backbone: nn.Module) -> Iterator[tuple[str, nn.Module, str]]:
 
 def _is_convolution(module: nn.Module) -> bool:
     """Whether it is one of 1 x 1 that mixes all channels."""
-    is_one = isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1)
-    return is_one and module.groups == 1  # type: ignore[return-value, union-attr]
+    return isinstance(module, nn.Conv2d) and module.kernel_size == (1, 1) and module.groups == 1
 
 
 def _endings(backbone: nn.Module) -> list[str]:
