@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from lookalike.data.records import Records
 from lookalike.device import CPU
-from lookalike.distributed import highest
 from lookalike.errors import InputError
 from lookalike.evaluation.classification import CLASSIFICATION, recall_within_class
 from lookalike.evaluation.clustering import clustering
@@ -113,7 +112,7 @@ def measure(
         columns = plan.recognition.columns(queries, gallery, known, plan.engines(device))
         scores |= recognition_scores(gather_by_id(queries.ids, columns, device)[1])
     if classifier is not None:
-        scores |= _classifier_scores(classifier, own, queries, gallery, records, device)
+        scores |= _classifier_scores(classifier, everything, gallery, records)
     if plan.clustering:
         scores |= clustering(everything)
     scores |= counts
@@ -215,23 +214,18 @@ def _means(values: dict[str, NDArray[np.float64]]) -> dict[str, float]:
 
 
 def _classifier_scores(
-    classifier: EmbeddingClassifier,
-    own: Embeddings,
-    queries: Embeddings,
-    gallery: Embeddings,
-    records: Records,
-    device: torch.device,
+    classifier: EmbeddingClassifier, everything: Embeddings, gallery: Embeddings, records: Records
 ) -> dict[str, float]:
-    """The classifier's metrics over all ranks; none if a measured class is unknown to it."""
-    labels = records.labels_as(classifier.class_names)
-    if highest(int((labels[own.ids] < 0).any()), device):
+    """The classifier's metrics; none if a measured class is unknown to it.
+
+    Every rank computes all of them: the last digits of a product depend on how many rows it has.
+    """
+    labels = records.labels_as(classifier.class_names)[everything.ids]
+    if (labels < 0).any():
         return {}
-    logits = classifier(own.vectors)
-    per_image = {metric.name: metric.values(logits, labels[own.ids]) for metric in CLASSIFICATION}
-    is_query = np.isin(own.ids, queries.ids)
-    within = recall_within_class(
-        logits.argmax(1)[is_query], labels[queries.ids], count_relevant(queries, gallery)
-    )
-    _, image_values = gather_by_id(own.ids, per_image, device)
-    _, query_values = gather_by_id(queries.ids, {WITHIN: within}, device)
-    return _means(image_values | query_values)
+    logits = classifier(everything.vectors)
+    per_image = {metric.name: metric.values(logits, labels) for metric in CLASSIFICATION}
+    asked = records.roles[everything.ids] != "gallery"
+    relevant = count_relevant(everything[asked], gallery)
+    within = recall_within_class(logits.argmax(1)[asked], labels[asked], relevant)
+    return _means(per_image | {WITHIN: within})
