@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from omegaconf import DictConfig
-from rich.progress import track
 
 from lookalike.commands.networks import check_one_network, given_network
 from lookalike.commands.verb import run_verb
@@ -16,6 +15,7 @@ from lookalike.errors import InputError
 from lookalike.inference.embedding_parts import Done, PartEmbedder
 from lookalike.inference.vector_parts import begin_parts, missing_parts
 from lookalike.inference.work import work_of
+from lookalike.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ def part_embedder(config: DictConfig) -> PartEmbedder:
 
 
 def _here(embedder: PartEmbedder, parts: list[int]) -> Iterable[Done]:
-    return map(embedder, track(parts, "Embedding", transient=True))
+    return map(embedder, track(parts, "Embedding"))
 
 
 def _in_ray(config: DictConfig, parts: list[int]) -> Iterable[Done]:

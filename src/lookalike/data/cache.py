@@ -19,13 +19,13 @@ from typing import BinaryIO
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor
 
 from lookalike.compatibility import torchvision_module
 from lookalike.data.cached_folder import build_or_load
 from lookalike.data.images import ImageFiles
 from lookalike.errors import InputError
+from lookalike.progress import track
 
 log = logging.getLogger(__name__)
 
@@ -130,9 +130,7 @@ def _build(files: ImageFiles, folder: Path) -> None:
     rows = range(len(files))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         _check_room(_decoded(pool, files, _sample(rows)), len(files), folder)
-        images = track(
-            _decoded(pool, files, rows), "Decoding images", total=len(files), transient=True
-        )
+        images = track(_decoded(pool, files, rows), "Decoding images", total=len(files))
         with open(folder / "pixels.bin", "wb") as stream:
             shapes = [_append(stream, image) for image in images]
     np.save(folder / "shapes.npy", np.array(shapes, np.int32))

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from rich.progress import track
 
 from lookalike.data.images import ImageFiles, files_of
 from lookalike.data.lists import write_list
 from lookalike.data.records import Records
 from lookalike.errors import InputError
+from lookalike.progress import track
 
 NAMED = 20  # unreadable images at most; the rest is in the list
 
@@ -25,7 +25,7 @@ def problems_of(files: ImageFiles) -> dict[int, str]:
     it -> why."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases the GIL
         checks = pool.map(partial(_problem, files), range(len(files)))
-        found = list(track(checks, "Opening every image", total=len(files), transient=True))
+        found = list(track(checks, "Opening every image", total=len(files)))
     return {row: problem for row, problem in enumerate(found) if problem}
 
 

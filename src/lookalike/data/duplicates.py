@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from rich.progress import track
 
 from lookalike.data.decoding import as_image
 from lookalike.data.images import ImageFiles, files_of
 from lookalike.data.lists import write_list
 from lookalike.data.records import Records
+from lookalike.progress import track
 
 SIDE = 16  # of the thumbnails that are compared, pixels
 # Root mean square of the difference of two thumbnails' values in 0..255, up to which images are
@@ -131,4 +131,4 @@ def _thumbnails(files: ImageFiles) -> NDArray[np.float32]:
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         made = pool.map(thumbnail, range(len(files)))
-        return np.stack(list(track(made, "Making thumbnails", total=len(files), transient=True)))
+        return np.stack(list(track(made, "Making thumbnails", total=len(files))))

@@ -14,13 +14,13 @@ import numpy as np
 import torch
 from numpy.lib.format import dtype_to_descr, open_memmap, write_array_header_1_0
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lookalike.data.cached_folder import build_or_load
 from lookalike.data.images import Batch
 from lookalike.files import allocate
+from lookalike.progress import track
 
 FILE = "views.npy"
 
@@ -76,9 +76,7 @@ def _compute_views(
 ) -> None:
     views = _zeros_on_disk(file, shape)
     for view, batches in zip(views, passes, strict=True):
-        for images, _, ids in track(
-            batches, "Features of the frozen backbone", len(batches), transient=True
-        ):
+        for images, _, ids in track(batches, "Features of the frozen backbone", len(batches)):
             view[ids.numpy()] = compute(images).float().cpu().numpy()
     views.flush()
 

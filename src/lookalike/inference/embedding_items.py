@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import torch
-from rich.progress import Progress
 from torch import Tensor
 
 from lookalike.data.checking import NAMED
@@ -17,6 +16,7 @@ from lookalike.errors import InputError
 from lookalike.inference.items import Key, keys_of_items, records_of
 from lookalike.inference.parts import KEPT, Parts
 from lookalike.inference.streaming import EmbeddedBatch, embedded_batches
+from lookalike.progress import progress_bar
 from lookalike.retrieval.faiss_flat import lengths_of
 from lookalike.retrieval.vector_file import check_finite
 
@@ -69,7 +69,7 @@ def embed_items(
     records = records_of(wanted)
     problems: dict[int, str] = {}
     waiting: list[EmbeddedBatch] = []
-    with Progress(transient=True) as progress:
+    with progress_bar() as progress:
         task = progress.add_task("Embedding", total=len(records))
         for batch in embedded_batches(
             compute, transform, records, device, reading.batch_size, reading.num_workers

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -19,6 +18,7 @@ from lookalike.errors import InputError
 from lookalike.files import writing
 from lookalike.models.racing import Racing
 from lookalike.notebook import SHOWN, paragraph, table
+from lookalike.progress import track
 
 FINITE_AT_ONCE = 4096  # rows
 COLUMNS = ("vectors", "labels", "ids", "exclusion_ids")  # of a saved file
@@ -219,7 +219,7 @@ def embed(
     if isinstance(compute, Racing):
         compute.expect(len(batches))
     parts = []
-    for images, labels, ids in track(batches, description, total=len(batches), transient=True):
+    for images, labels, ids in track(batches, description, total=len(batches)):
         vectors = compute(images.to(device, non_blocking=True)).float()
         parts.append((vectors.cpu(), labels, ids))
     return collect(parts)

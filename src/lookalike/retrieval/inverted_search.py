@@ -32,6 +32,7 @@ class InvertedSearch:
         self.vectors = vectors
         self.ids = ids
         self.structure = structure
+        self.listed = int(np.searchsorted(ids, structure["covered"]))  # rows that the lists hold
 
     def nearest(
         self,
@@ -54,15 +55,14 @@ class InvertedSearch:
             return among(queries, self.vectors, self._rows(kept), k)
         selected = None if kept is None else self.ids[self._rows(kept)]
         listed = self._listed(queries, k, selected, probes or self.structure["probes"])
-        first = int(np.searchsorted(self.ids, self.structure["covered"]))
-        beside = self._rows(kept, first)
+        beside = self._rows(kept, self.listed)
         found = (
             best([listed, among(queries, self.vectors, beside, k)], len(queries), k)
             if len(beside)
             else ranked(*listed, k)
         )
-        short = np.flatnonzero((found[0] < 0).any(axis=1))
-        if len(short):
+        if found[0].min(initial=0) < 0:
+            short = np.flatnonzero((found[0] < 0).any(axis=1))
             rows = self._rows(kept)
             found[0][short], found[1][short] = among(queries[short], self.vectors, rows, k)
         return found
@@ -79,7 +79,7 @@ class InvertedSearch:
         """The best of FAISS's candidates by exact scores, (Q, at least k), -1 for none."""
         count = max(k * REFINED[self.structure["kind"]], k + 16)
         ids = candidates(self.index, queries, count, probes, kept)
-        rows = np.searchsorted(self.ids, ids).clip(max=len(self.ids) - 1)
+        rows = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
         there = (self.ids[rows] == ids) & (ids >= 0)
         asked = np.nonzero(there)
         scores = np.full(rows.shape, -np.inf, np.float32)

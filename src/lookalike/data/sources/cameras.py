@@ -13,13 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from rich.progress import track
 
 from lookalike.data.cached_folder import build_or_load
 from lookalike.data.decoding import read_image
 from lookalike.data.records import Records
 from lookalike.data.sources.source import Source
 from lookalike.errors import InputError
+from lookalike.progress import track
 
 VERSION = 1  # of the simulation; raise it whenever a pixel changes, so that caches are rebuilt
 WINDOW = 0.8  # share of each side of an image that a camera's crop keeps
@@ -143,7 +143,7 @@ class Cameras:
 
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow releases the GIL
             copies = pool.map(copy, range(len(paths)))
-            for _ in track(copies, "Taking pictures", total=len(paths), transient=True):
+            for _ in track(copies, "Taking pictures", total=len(paths)):
                 pass
 
 

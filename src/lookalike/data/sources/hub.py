@@ -10,8 +10,6 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.progress import track
-
 from lookalike.data.cached_folder import build_or_load
 from lookalike.data.records import Records
 from lookalike.data.sources.folder import SPLIT_FOLDERS
@@ -19,6 +17,7 @@ from lookalike.data.sources.image_table import ImageTable, ending
 from lookalike.data.sources.table import Table
 from lookalike.errors import InputError, did_you_mean
 from lookalike.hub import fetched
+from lookalike.progress import track
 
 VERSION = 1  # of the copies; raise it whenever one changes
 CONVERTED = "refs/convert/parquet"  # the Hub's own copy of a data set
@@ -75,7 +74,7 @@ class HubData:
 
         rows: list[dict[str, str]] = []
         unlabelled = 0
-        for file in track(self._files(), "Copying images", transient=True):
+        for file in track(self._files(), "Copying images"):
             for image, label in ImageTable(file, self.image, self.label).rows():
                 if label is None:
                     unlabelled += 1

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from markupsafe import Markup
-from rich.progress import track
 
+from lookalike.progress import track
 from lookalike.reports.cells import Setting
 from lookalike.reports.comparison import differing, settings, value_of
 from lookalike.reports.embeddings import TestedImages
@@ -77,7 +77,6 @@ def page(comparison: Comparison, kept: Mapping[SavedRun, TestedImages | None], l
         _sections(comparison, kept, lens, sheets),
         "Making the page",
         total=SECTIONS + len(kept),
-        transient=True,
     )
     filled = [part for part in parts if part.body]  # made first: they fill `sheets`
     style = Markup(custom_properties()) + asset("page.css") + Markup(sheets.style())

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from PIL import Image
-from rich.progress import Progress
 
 from lookalike.data.cached_folder import build_or_load
 from lookalike.data.records import Records
 from lookalike.data.sources.drawing.botany import species
 from lookalike.data.sources.drawing.painting import draw
 from lookalike.errors import InputError
+from lookalike.progress import progress_bar
 
 VERSION = 1  # of the drawing; raise it whenever a pixel changes, so that caches are redrawn
 MOST_WORKERS = 16
@@ -78,7 +78,7 @@ class Drawn:
         read, write = os.pipe()
         workers = [self._worker(folder, range(k, self.species, count), write) for k in range(count)]
         os.close(write)
-        with Progress(transient=True) as progress, open(read) as finished:
+        with progress_bar() as progress, open(read) as finished:
             task = progress.add_task("Drawing flowers", total=self.species)
             for _ in finished:  # one line for each species, from any worker
                 progress.advance(task)
