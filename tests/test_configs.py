@@ -24,7 +24,7 @@ FOUND = {
     "distance": 6,
     "ensemble": 2,
     "evaluation": 8,
-    "experiment": 15,
+    "experiment": 16,
     "freeze": 8,
     "head": 8,
     "hydra": 1,
