@@ -206,7 +206,7 @@ def test_the_log_tells_how_whole_rankings_are_made(caplog: pytest.LogCaptureFixt
     with caplog.at_level(logging.INFO):
         values_of(clusters(), clusters(), (1,), True)
     assert [each.getMessage() for each in caplog.records] == [
-        "Whole rankings: counted from float32 products on cpu"
+        "Scores of whole rankings: counted from float32 products on cpu"
     ]
 
 

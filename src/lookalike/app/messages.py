@@ -18,7 +18,7 @@ class Chosen(BaseModel):
 
     index: Annotated[str, Query(description="Name of the index; the first one by default")] = ""
     where: Annotated[
-        str, Query(description="A filter on columns, such as class == 'bed' and price < 200")
+        str, Query(description="A filter on columns, such as class == 'bed' and file_size > 50000")
     ] = ""
     only: Annotated[
         Texts, Query(description="Values of columns: class=bed, or of numbers price=10..200")

@@ -1,6 +1,5 @@
 """lookalike benchmark: cells x folds x seeds of `train`, resumable, and the table of them."""
 
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from lookalike.command_line import command
 from lookalike.commands.verb import run_verb
 from lookalike.compatibility import launch
 from lookalike.config import build, subject
@@ -59,7 +59,7 @@ def _command(more: Sequence[str]) -> str:
     written = [each for each in given.hydra if not each.startswith(added)]
     own = [each for each in [*given.task, *written] if subject(each) != "more"]
     own += [f"--config-dir={s.path}" for s in sources if s.provider == "command-line"]
-    return shlex.join(["lookalike", "benchmark", *own, *more])
+    return command("benchmark", *own, *more)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Help: what verbs there are, a page on each, and the choices of a group."""
+"""Help: what verbs there are, a page on each, the choices of a group, and the text of a key."""
 
 import sys
 from collections.abc import Mapping, Sequence
@@ -13,9 +13,9 @@ KEYS = 19  # of a verb's page
 
 
 def show_help(folder: Path, verb: str, purpose: str, arguments: Sequence[str]) -> None:
-    """Print the page of a verb, or the choices of the groups that are named.
+    """Print the page of a verb, or of the groups and keys that are named.
 
-    Exits with 2 where there is no such group.
+    Exits with 2 where there is neither of such a name.
 
     Args:
         folder: conf/.
@@ -23,9 +23,13 @@ def show_help(folder: Path, verb: str, purpose: str, arguments: Sequence[str]) -
         purpose: of the verb, in a line.
         arguments: of the command line, --help among them.
     """
-    groups = [each.partition("=")[0] for each in arguments if not each.startswith("-")]
+    names = [each.partition("=")[0] for each in arguments if not each.startswith("-")]
+    keys = {key.name: key for key in keys_of(folder / f"{verb}.yaml")}
     try:
-        pages = [group_page(folder, verb, group) for group in groups]
+        pages = [
+            key_page(keys[name]) if name in keys else group_page(folder, verb, name)
+            for name in names
+        ]
     except InputError as error:
         print(f"lookalike {verb}: {error}", file=sys.stderr)
         sys.exit(2)
@@ -43,7 +47,8 @@ def verb_page(folder: Path, verb: str, purpose: str) -> str:
         lines += ["", f"groups; `lookalike {verb} --help GROUP` lists the choices of one"]
         lines += wrap(_written(groups), WIDTH, initial_indent="  ", subsequent_indent="  ")
     if keys:
-        lines += ["", "keys", *_columns({_assigned(key): key.comment for key in keys[:KEYS]})]
+        told = f"keys; `lookalike {verb} --help KEY` prints the text of one in full"
+        lines += ["", told, *_columns({_assigned(key): key.comment for key in keys[:KEYS]})]
     if len(keys) > KEYS:
         lines += [f"  and {len(keys) - KEYS} more, see --cfg"]
     lines += ["", f"`lookalike {verb} --cfg job` prints the whole configuration"]
@@ -57,6 +62,12 @@ def group_page(folder: Path, verb: str, group: str) -> str:
     lines = [f"{group}=...{f' (default: {default})' if default else ''}", *_columns(choices)]
     example = default or next(iter(choices))
     return "\n".join([*lines, "", f"`lookalike show {group}={example}` prints the keys of one"])
+
+
+def key_page(key: Key) -> str:
+    """A key with its default, and all that its file says of it."""
+    text = wrap(key.comment, WIDTH, initial_indent="  ", subsequent_indent="  ")
+    return "\n".join([f"{key.name}={key.value}", *text])
 
 
 def _written(groups: Mapping[str, str]) -> str:

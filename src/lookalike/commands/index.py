@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from lookalike.command_line import command
 from lookalike.commands.networks import check_one_network, network_of_index
 from lookalike.commands.verb import run_verb
 from lookalike.config import as_list, build, check_arguments
@@ -46,7 +47,7 @@ def _build(config: DictConfig) -> int:
     with closing(_open(config, config.out)) as made:
         _tell(made)
         folder = config.out
-        print(f"Ask it: lookalike search index={folder} images=photo.jpg")
+        print("Ask it:", command("search", f"index={folder}", "images=photo.jpg", "k=5"))
         return len(made)
 
 

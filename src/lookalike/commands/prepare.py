@@ -2,15 +2,14 @@
 
 import logging
 import os
-import shlex
-import sys
 from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
 
-from lookalike.commands.verb import run_verb
-from lookalike.config import as_list, build, subject
+from lookalike.command_line import command
+from lookalike.commands.verb import about_data, run_verb
+from lookalike.config import as_list, build
 from lookalike.data.checking import described, problems_of, write_problems
 from lookalike.data.duplicates import (
     exact_duplicates,
@@ -47,16 +46,16 @@ def prepare(config: DictConfig) -> int:
         write_problems(listing, records, problems)
         raise InputError(
             f"{described(records, problems)}\nFix or remove them, or train without them: "
-            f"lookalike train ... data.exclude={listing}"
+            f"{command('train', *about_data(), f'data.exclude={listing}')}"
         )
     place = config.data.root or config.data.source.file
     print(f"{len(records)} images of {records.num_classes} classes, all readable: {place}")
-    given = [each for each in sys.argv[1:] if subject(each) == "data"]
+    given = about_data()
     if len(records.ids("train")) or not len(records.ids("test")):
-        print("\nNext:", shlex.join(["lookalike", "train", *given]))
+        print("\nNext:", command("train", *given))
     else:
         print("\nThese images are a test set. Next, with a trained network:")
-        print(shlex.join(["lookalike", "evaluate", "checkpoint=RUN/checkpoints/best.ckpt", *given]))
+        print(command("evaluate", "checkpoint=RUN/checkpoints/best.ckpt", *given))
     return len(records)
 
 
@@ -85,7 +84,7 @@ def _report_duplicates(records: Records, folder: Path, near: bool) -> None:
     write_duplicates(file, records, duplicates)
     print(
         f"{summary(records, duplicates)}. The list, and the first image of each: {file}\n"
-        f"To train without them: lookalike train ... data.exclude={file}"
+        f"To train without them: {command('train', *about_data(), f'data.exclude={file}')}"
     )
 
 

@@ -1,5 +1,6 @@
 """lookalike report: a page of pictures and tables on one run, on many, or on a sweep."""
 
+import logging
 from pathlib import Path
 
 import torch
@@ -15,9 +16,11 @@ from lookalike.inference.testing import embed_test_images, measured_images
 from lookalike.reports.comparison import monitored
 from lookalike.reports.embeddings import TestedImages, read_embeddings, write_embeddings
 from lookalike.reports.page.document import Comparison, page
-from lookalike.reports.saved import SavedRun, find_runs
+from lookalike.reports.saved import SavedRun, find_runs, unfinished_runs
 from lookalike.reports.workspace import save_workspace
 from lookalike.training.identity import compared
+
+log = logging.getLogger(__name__)
 
 
 def report(config: DictConfig) -> Path | str:
@@ -31,6 +34,8 @@ def report(config: DictConfig) -> Path | str:
         print(address)
         return address
     runs = compared(find_runs(config.runs))
+    for unfinished in unfinished_runs(config.runs):
+        log.warning("%s is not finished, and not shown.", unfinished)
     comparison = Comparison(runs, config.metric or monitored(runs))
     device = find_device(config.device)
     closely = comparison.runs[: config.closeups]

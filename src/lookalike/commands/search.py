@@ -230,7 +230,9 @@ def _gallery(config: DictConfig, checkpoints: Sequence[Checkpoint]) -> Records:
     source.prepare()
     records: Records = source.records()
     kept = excluded(records, data.get("exclude"))
-    return kept.of_classes(data["classes"]) if data.get("classes") else kept
+    kept = kept.of_classes(data["classes"]) if data.get("classes") else kept
+    log.info("The gallery: %d images of %s", len(kept), data["root"] or "the checkpoint's data set")
+    return kept
 
 
 def _classifiers(
@@ -248,8 +250,8 @@ def _classifiers(
         checkpoints and all(_can_choose(each, class_names) for each in checkpoints)
     ):
         log.info(
-            "The whole gallery is searched: class= is not given, and the network predicts none of "
-            "its classes."
+            "All classes of the gallery are searched: class= is not given, and the network has no "
+            "classifier of them."
         )
         return []
     classifiers = with_unique_names([classifier_in(each) for each in checkpoints])

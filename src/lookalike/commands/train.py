@@ -1,6 +1,7 @@
 """lookalike train: fit, choose by validation, test once; writes a run folder."""
 
-import shlex
+import csv
+import json
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -13,10 +14,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from pytorch_lightning.utilities import rank_zero_only
 
+from lookalike.command_line import command
 from lookalike.commands.folders import used_alone
 from lookalike.commands.resume import check_parts
-from lookalike.commands.verb import again, config_folders, planned_jobs, run_verb
+from lookalike.commands.verb import about_data, again, config_folders, planned_jobs, run_verb
 from lookalike.config import subject
+from lookalike.data.checking import UnreadableFilesError
 from lookalike.errors import InputError, did_you_mean
 from lookalike.interruption import Interrupted
 from lookalike.training.companions import ending_together
@@ -48,20 +51,30 @@ def train(config: DictConfig) -> float:
         with _alone_or_joined(folder), ending_together(partial(_tell_of_a_loss, advice)):
             score = train_once(config)
         if not (several or rank_zero_only.rank):
-            _say_next(folder)
+            _say_next(config, folder)
         return score
+    except UnreadableFilesError as error:
+        raise InputError(f"{error}\n{command('prepare', *about_data())}") from None
     except Interrupted as stop:
         stop.advice = advice()
         raise
 
 
-def _say_next(folder: Path) -> None:
-    """Commands that make something of a finished run."""
-    best = folder / "checkpoints" / "best.ckpt"
-    print("\nNext:", shlex.join(["lookalike", "report", f"runs={folder}"]))
-    if best.is_file():
-        search = ["lookalike", "search", "images=photo.jpg", f"checkpoint={best}"]
-        print("     ", shlex.join(search))
+def _say_next(config: DictConfig, folder: Path) -> None:
+    """Commands that make something of a finished run, with the better network of its two."""
+    start = folder / "checkpoints" / "start.ckpt"  # kept where training made the network worse
+    tested = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))["checkpoint"]
+    network = start if start.is_file() else tested
+    image = _test_image(config, folder / "split.csv")
+    print("\nNext:", command("report", f"runs={folder}"))
+    print("     ", command("search", f"images={image}", f"checkpoint={network}", "k=5"))
+
+
+def _test_image(config: DictConfig, split: Path) -> Path:
+    """The first image of the test."""
+    with open(split, encoding="utf-8", newline="") as stream:
+        paths = (row["path"] for row in csv.DictReader(stream) if row["split"] == "test")
+        return Path(config.data.root or "", next(paths, "photo.jpg"))
 
 
 def _alone_or_joined(folder: Path) -> AbstractContextManager[None]:
@@ -79,8 +92,8 @@ def _advice(folder: Path) -> str:
         return f"Nothing was saved yet. Start it again: {again('train')}"
     beside = [each for each in sys.argv[1:] if each.startswith(("paths.", "trust=", "hydra.s"))]
     beside += config_folders()
-    command = shlex.join(["lookalike", "train", f"resume={folder}", *beside])
-    return f"The last checkpoint is {folder / 'checkpoints' / 'last.ckpt'}. Go on: {command}"
+    resume = command("train", f"resume={folder}", *beside)
+    return f"The last checkpoint is {folder / 'checkpoints' / 'last.ckpt'}. Go on: {resume}"
 
 
 def _advice_to_several() -> str:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +19,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from lookalike.command_line import command
 from lookalike.commands.folders import gone_if_not_started
 from lookalike.commands.quoting import remedy, with_texts
 from lookalike.commands.shortage import explained_shortage
-from lookalike.config import causes, config_folder, gather_overrides, known_names
+from lookalike.config import causes, config_folder, gather_overrides, known_names, subject
 from lookalike.errors import InputError, did_you_mean
 from lookalike.files import explained
 from lookalike.interruption import Interrupted, interruption
@@ -150,7 +150,12 @@ def again(verb: str, more: Sequence[str] = ()) -> str:
         more: overrides that follow.
     """
     own = [each for each in sys.argv[1:] if not each.startswith(NOT_GIVEN)]
-    return shlex.join(["lookalike", verb, *own, *more])
+    return command(verb, *own, *more)
+
+
+def about_data() -> list[str]:
+    """The arguments by which a user chose the data."""
+    return [each for each in sys.argv[1:] if subject(each) == "data"]
 
 
 def config_folders() -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lookalike.data.decoding import check_head, why_unreadable
 from lookalike.data.images import ImageFiles, files_of
 from lookalike.data.lists import write_list
 from lookalike.data.records import Records
@@ -20,6 +21,10 @@ NAMED = 20  # unreadable images at most; the rest is in the list
 log = logging.getLogger(__name__)
 
 
+class UnreadableFilesError(InputError):
+    """Images of a data set can't be read."""
+
+
 def problems_of(files: ImageFiles) -> dict[int, str]:
     """Decode every image once: the id of each that can't be read, or whose box reaches outside of
     it -> why."""
@@ -27,6 +32,23 @@ def problems_of(files: ImageFiles) -> dict[int, str]:
         checks = pool.map(partial(_problem, files), range(len(files)))
         found = list(track(checks, "Opening every image", total=len(files)))
     return {row: problem for row, problem in enumerate(found) if problem}
+
+
+def check_heads(records: Records) -> None:
+    """Look at the first bytes of every file, before long work that one of them would end.
+
+    Raises:
+        UnreadableFilesError: some are missing or no images.
+    """
+    paths, rows = np.unique(records.paths, return_index=True)  # boxes may share an image
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = list(pool.map(_problem_of_head, paths.tolist()))
+    problems = {int(row): why for row, why in zip(rows, found, strict=True) if why}
+    if problems:
+        raise UnreadableFilesError(
+            f"{described(records, problems)}\nFix or remove them, or let `lookalike prepare` "
+            "write a list of them for data.exclude."
+        )
 
 
 def readable(records: Records, listing: Path) -> Records:
@@ -63,9 +85,17 @@ def described(records: Records, problems: Mapping[int, str]) -> str:
     return "\n".join([f"{count}:", *lines, *([f"  and {more} more"] if more else [])])
 
 
+def _problem_of_head(path: str) -> str:
+    try:
+        check_head(path)
+    except InputError as error:
+        return why_unreadable(error)
+    return ""
+
+
 def _problem(files: ImageFiles, row: int) -> str:
     try:
         files[row]
     except InputError as error:
-        return " ".join(str(error.__cause__ or error).split()) or "damaged"
+        return why_unreadable(error)
     return ""

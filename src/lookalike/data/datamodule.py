@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Sampler
 
 from lookalike.data.cache import boxes_key, cache_key
+from lookalike.data.checking import check_heads
 from lookalike.data.features import Features, cached_features, description
 from lookalike.data.images import Batch, ImageBatches, Transform, batch_loader
 from lookalike.data.lists import excluded
@@ -137,6 +138,7 @@ class RetrievalData(LightningDataModule):
             self.seed,
         )
         check_trainable(records, self.holdout, self.folds)
+        check_heads(records)
         self.training_classes = np.unique(records.labels[records.ids("train")])
         self._check_number_of_classes()
         _warn_of_single_images(records)

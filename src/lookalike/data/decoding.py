@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import simplejpeg
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from lookalike.data.formats import formats
 from lookalike.errors import InputError
 
 JPEG = b"\xff\xd8"  # the first bytes of such a file
+PNG = b"\x89PNG\r\n\x1a\n"
 EXIF = b"Exif\0\0"
 ORIENTATION = 0x0112  # EXIF tag
 APP1 = 0xE1  # marker of the segment with EXIF
@@ -30,6 +31,17 @@ UPRIGHT = {
     7: (True, (-2, -1)),
     8: (True, (-2,)),
 }
+
+
+class UnreadableImageError(InputError):
+    """A file from which no image can be read.
+
+    why: in a few words, to stand beside its name.
+    """
+
+    def __init__(self, message: str, why: str = "damaged") -> None:
+        super().__init__(message)
+        self.why = why
 
 
 def decode(
@@ -55,6 +67,27 @@ def decode(
         raise _unreadable(_name(file), error) from error
     pixels = _decode_jpeg(data, short_side or 0) if data.startswith(JPEG) else None
     return as_tensor(read_image(file)) if pixels is None else pixels
+
+
+def check_head(file: str) -> None:
+    """Look at the first bytes of a file, a thousand times faster than decoding it.
+
+    Raises:
+        UnreadableImageError: it is missing or no image. What is damaged further on is not noticed.
+    """
+    try:
+        with open(file, "rb") as stream:
+            head = stream.read(len(PNG))
+        if not head.startswith((JPEG, PNG)):
+            Image.open(file, formats=formats()).close()
+    except Exception as error:  # as for `read_image`
+        raise _unreadable(file, error) from error
+
+
+def why_unreadable(error: Exception) -> str:
+    """What is wrong with an image, in a few words: to stand beside the name of its file."""
+    why = error.why if isinstance(error, UnreadableImageError) else " ".join(str(error).split())
+    return why or "damaged"
 
 
 def read_image(file: str | Path | bytes) -> Image.Image:
@@ -187,8 +220,12 @@ def _name(file: str | Path | bytes) -> str:
     return f"of {len(file)} bytes" if isinstance(file, bytes) else str(file)
 
 
-def _unreadable(name: str, error: Exception) -> InputError:
-    return InputError(
-        f"can't read the image {name} ({error}). `lookalike prepare data=...` lists every "
-        "unreadable image of a data set; fix or remove them."
+def _unreadable(name: str, error: Exception) -> UnreadableImageError:
+    why = why_unreadable(error)
+    if isinstance(error, UnidentifiedImageError):  # Pillow's text may name a place in memory
+        why = "no image, or of a format that is not read"
+    return UnreadableImageError(
+        f"can't read the image {name} ({why}). `lookalike prepare` with the same settings of the "
+        "data lists all that can't be read; fix or remove them.",
+        why,
     )

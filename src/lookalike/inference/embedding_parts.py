@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from lookalike.data.decoding import decode
+from lookalike.data.decoding import decode, why_unreadable
 from lookalike.data.images import Transform
 from lookalike.data.lists import write_list
 from lookalike.data.sources.files import Skipped
@@ -156,4 +156,4 @@ def _view(view: Transform, sample: Sample) -> Read:
     try:
         return sample, view([decode(sample.file, view.short_side, sample.box)]), ""
     except InputError as error:
-        return sample, None, " ".join(str(error.__cause__ or error).split()) or "damaged"
+        return sample, None, why_unreadable(error)

@@ -6,6 +6,7 @@ every metric of lookalike does, and Euclidean distance does not; so their best m
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,7 @@ def look_up(
         threshold: matches of a lower cosine are none.
 
     Returns:
-        For each query, ordered by the better of both ranks, then by cosine; empty for "no match".
+        For each query, ordered by cosine; empty for "no match".
     """
     if not len(rows):
         return [[] for _ in queries]
@@ -79,7 +80,7 @@ def merged(
     euclidean_ranks: Mapping[int, int],
     threshold: float,
 ) -> list[Match]:
-    """Matches of one query by both measures, ordered by the better of both ranks.
+    """Matches of one query by both measures, ordered by cosine.
 
     Args:
         query: (D,), not normalised.
@@ -99,7 +100,13 @@ def merged(
         )
         if similarity >= threshold
     ]
-    return sorted(found, key=lambda m: (_best_rank(m), -m.cosine, m.row))
+    return sorted(found, key=_place)
+
+
+def _place(match: Match) -> tuple[float, float, int]:
+    """By the rank of cosine, which re-ranking may have changed; then those beyond it."""
+    rank = inf if match.cosine_rank is None else match.cosine_rank
+    return rank, -match.cosine, match.row
 
 
 def check_threshold(threshold: float) -> None:
@@ -110,7 +117,3 @@ def check_threshold(threshold: float) -> None:
             f"threshold={threshold} is no cosine similarity: it lies in [-1, 1]. The nearest is "
             f"threshold={nearest_valid:g}."
         )
-
-
-def _best_rank(match: Match) -> int:
-    return min(rank for rank in (match.cosine_rank, match.euclidean_rank) if rank is not None)

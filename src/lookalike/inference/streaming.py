@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from lookalike.data.decoding import decode
+from lookalike.data.decoding import decode, why_unreadable
 from lookalike.data.images import Transform, batch_loader
 from lookalike.data.records import Records
 from lookalike.data.sampling import InOrder
@@ -61,7 +61,7 @@ class _Files(Dataset[Any]):
             try:
                 read[row] = self._image(row)
             except (InputError, OSError) as error:
-                problems[row] = " ".join(str(error.__cause__ or error).split()) or "damaged"
+                problems[row] = why_unreadable(error)
         views = self.transform([pixels for pixels, _ in read.values()]) if read else None
         return _ReadBatch(list(read), views, [facts for _, facts in read.values()], problems)
 

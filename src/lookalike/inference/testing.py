@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from lookalike.config import build
+from lookalike.data.checking import check_heads
 from lookalike.data.lists import excluded
 from lookalike.data.measurable import check_measurable
 from lookalike.data.measuring import MeasuredImages, check_image_settings, disk_cache
@@ -60,6 +61,7 @@ def embed_test_images(
     engine: EmbeddingEngine = AUTO,
 ) -> Embeddings:
     """The test images as a checkpoint sees them, with their exclusion_ids."""
+    check_heads(images.records.at(images.records.ids("test")))
     batches = images.loader(images.records.ids("test"))
     compute = engine.faster(checkpoint.embedder().to(device))
     embeddings = embed(compute, batches, device)

@@ -154,7 +154,7 @@ def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
     """
     available = torchvision_module("models").get_model_weights(name)
     if weights in available.__members__:
-        return _downloaded(available[weights])
+        return _downloaded(name, available[weights])
     if is_on_hub(weights):
         return read_state_dict(hub_file(weights))
     if not Path(weights).is_file():
@@ -166,13 +166,13 @@ def state_dict_of(name: str, weights: str) -> dict[str, Tensor]:
     return read_state_dict(Path(weights))
 
 
-def _downloaded(weights: "WeightsEnum") -> dict[str, Tensor]:
+def _downloaded(name: str, weights: "WeightsEnum") -> dict[str, Tensor]:
     try:
         return weights.get_state_dict(progress=True, check_hash=True)
     except OSError as error:
         raise InputError(
             f"can't download {weights} ({error}). Get {weights.url} on another machine and give "
-            "the file: backbone.weights=<file>, in classify model.<name>.weights=<file>."
+            f"the file: backbone.weights=<file>, or with model={name}: model.{name}.weights=<file>."
         ) from error
 
 

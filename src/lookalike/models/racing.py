@@ -67,9 +67,7 @@ class Racing:
             self._settle(TORCH, f"it computes on {images.device}")
         elif world_size() > 1:
             self._settle(TORCH, "several processes must use one engine")
-        elif max(self.spent, ahead) < WORTH:
-            self._say(TORCH, "for so few images another engine takes longer to start")
-        else:
+        elif max(self.spent, ahead) >= WORTH:
             self._open(images, vectors)
 
     def _open(self, images: Tensor, vectors: Tensor) -> None:

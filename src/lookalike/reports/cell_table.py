@@ -14,10 +14,11 @@ from lookalike.reports.cells import (
     Line,
     Score,
     Setting,
+    Test,
     shared_folds,
     shown,
 )
-from lookalike.reports.gains import WORSE, on_gains, on_worse, worse_than_start
+from lookalike.reports.gains import WORSE, on_frozen, on_gains, on_worse, worse_than_start
 from lookalike.reports.saved import FOLD, REPETITIONS, SEED, SavedRun
 from lookalike.reports.tables import Table, title
 
@@ -93,6 +94,7 @@ def explained(
     return [
         *_on_spread(scores),
         *_on_significance(lines, scores, reference),
+        *on_frozen(lines),
         *on_gains(lines, first),
         *on_worse(lines),
         *_on_folds([line.setting for line in lines], first),
@@ -149,16 +151,28 @@ def _on_significance(
 ) -> list[str]:
     against = "the best" if reference is None else reference
     pairs = "all pairs" if reference is None else "the pairs with it"
-    tests = {score.test: NAMED_TESTS[score.test] for score in scores if score.test is not None}
+    tests = _tests(lines)
     if tests:
-        by = " or ".join(tests.values())
+        columns = {test: f" ({', '.join(tests[test])})" if len(tests) > 1 else "" for test in tests}
+        by = ", ".join(f"by {NAMED_TESTS[test]}{named}" for test, named in columns.items())
         return [
-            f"{NOT_SIGNIFICANT}: not significantly different from {against} (p > {ALPHA}), by "
-            f"{by}, Holm-corrected for {pairs}."
+            f"{NOT_SIGNIFICANT}: not significantly different from {against} (p > {ALPHA}), {by}, "
+            f"Holm-corrected for {pairs}."
         ]
     if len(lines) > TESTED and any(score.seeds > 1 for score in scores):
         return [f"No differences are tested between more than {TESTED} settings."]
     return []
+
+
+def _tests(lines: Sequence[Line]) -> dict[Test, list[str]]:
+    """The tests that decided, with the titles of the columns in which they did."""
+    found: dict[Test, list[str]] = {}
+    for metric in lines[0].scores:
+        for line in lines:
+            test = line.scores[metric].test
+            if test is not None and title(metric) not in found.setdefault(test, []):
+                found[test].append(title(metric))
+    return found
 
 
 def _on_folds(settings: Sequence[Setting], metric: str) -> list[str]:

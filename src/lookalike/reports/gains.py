@@ -46,6 +46,18 @@ def on_gains(lines: Sequence[Line], metric: str) -> list[str]:
     ]
 
 
+def on_frozen(lines: Sequence[Line]) -> list[str]:
+    """A sentence with the scores of the frozen backbone; none where they differ between runs."""
+    told = []
+    for metric in lines[0].scores:
+        runs = [run for line in lines for run in line.setting.runs]
+        numbers = (run.number(f"frozen/{metric}") for run in runs)
+        found = {f"{number:.4f}" for number in numbers if number is not None}
+        if len(found) == 1:
+            told.append(f"{title(metric)} {found.pop()}")
+    return [f"The frozen backbone, without training and head: {', '.join(told)}."] if told else []
+
+
 def _gains_by(lines: Sequence[Line], metric: str) -> tuple[dict[str, bool], Test]:
     """See `gains`, and the test that tells."""
     starts = [line.setting for line in lines if not line.setting.trained]

@@ -42,12 +42,14 @@ def print_matches(results: SearchResults, k: int) -> None:
     ]
     more = len(results.queries) - PRINTED
     notes = [f"and {more} more queries"] if more > 0 else []
-    best = "The best" if k == 1 else f"The best {k}"
+    best = "The nearest image" if k == 1 else f"The {k} nearest images"
     if any(match.euclidean_rank for found in results.found for match in found):
-        both = "by each of the two measures; an image found by both stands there once."
-        notes.append(f"{best} {both}")
+        notes.append(
+            f"{best} by cosine, and by the Euclidean distance of features before they get length "
+            "1. Ordered by cosine; #1 is a rank."
+        )
     else:
-        notes.append(f"{best} by cosine.")
+        notes.append(f"{best} by cosine; #1 is a rank.")
     print_table(Table(head, lines, len(head), notes))
 
 
@@ -94,7 +96,7 @@ def _lines(
     """Of the table on the terminal; the query stands in the first only."""
     if not found:
         return [(query, place, "no match", "", "", "")]
-    names = [Path(results.gallery.paths[match.row]).name for match in found]
+    names = ["/".join(Path(results.gallery.paths[match.row]).parts[-2:]) for match in found]
     return [
         (*(("", "") if line else (query, place)), name, results.class_of(match), *_measured(match))
         for line, (name, match) in enumerate(zip(names, found, strict=True))

@@ -110,21 +110,20 @@ def find_runs(where: str | Path | Sequence[str | Path]) -> list[SavedRun]:
     Raises:
         InputError: there are none.
     """
-    places = [where] if isinstance(where, str | Path) else list(where)
-    folders = {
-        folder.resolve(): folder
-        for place in places
-        for found in sorted(glob(str(place), recursive=True))
-        for folder in _finished(Path(found))
-    }
+    folders = {run.resolve(): run for run, finished in _runs_in(where) if finished}
     if not folders:
-        listing = ", ".join(map(str, places))
+        listing = ", ".join(map(str, _places(where)))
         raise InputError(
             f"no finished run (a folder with {FINISHED}) in or below {listing}. "
             "Give runs=RUN, runs=outputs/train, or runs='outputs/train/*triplet*'; "
             "`lookalike train` makes one."
         )
     return [read_run(folder) for folder in sorted(folders.values(), key=str)]
+
+
+def unfinished_runs(where: str | Path | Sequence[str | Path]) -> list[Path]:
+    """Folders of runs that were begun and are not finished, in or below the same places."""
+    return sorted({run for run, finished in _runs_in(where) if not finished}, key=str)
 
 
 def read_run(folder: Path) -> SavedRun:
@@ -164,12 +163,19 @@ def _short(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}" if value <= 1 else f"{value:.0f}"
 
 
-def _finished(place: Path) -> Iterator[Path]:
-    """Folders with metrics.json, not looking for more inside of one."""
-    for folder, inside, files in walk(place):
-        if FINISHED in files:
-            inside.clear()
-            yield Path(folder)
+def _places(where: str | Path | Sequence[str | Path]) -> list[str | Path]:
+    return [where] if isinstance(where, str | Path) else list(where)
+
+
+def _runs_in(where: str | Path | Sequence[str | Path]) -> Iterator[tuple[Path, bool]]:
+    """Folders of runs, not looking for more inside of one, and whether each is finished."""
+    found = [place for each in _places(where) for place in sorted(glob(str(each), recursive=True))]
+    for place in found:
+        for folder, inside, files in walk(place):
+            finished = FINISHED in files
+            if finished or ("split.csv" in files and "checkpoints" in inside):
+                inside.clear()
+                yield Path(folder), finished
 
 
 def _yaml(file: Path) -> dict[str, Any]:

@@ -57,8 +57,8 @@ def print_scores(scores: Mapping[str, float], epochs: int, refit: bool) -> None:
     columns = [Column(titles[prefix], justify="right", no_wrap=True) for prefix in measured]
     table = Table(Column(no_wrap=True), *columns)
     for name in (key.removeprefix("test/") for key in scores if key.startswith("test/")):
-        if AT_LENGTH in name:
-            continue
+        if AT_LENGTH in name or (name == "precision_at_1" and "test/recall_at_1" in scores):
+            continue  # with one result, precision and recall@k are the same
         digits = ".0f" if name.startswith("queries") else ".4f"
         found = [scores.get(prefix + name) for prefix in measured]
         values = ["" if value is None else f"{value:{digits}}" for value in found]

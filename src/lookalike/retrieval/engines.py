@@ -62,7 +62,7 @@ class Engines:
 
     def say_whole(self) -> None:
         """The log tells that no engine lists candidates where whole rankings are asked for."""
-        _say(f"Whole rankings: counted from float32 products on {self.device}")
+        _say(f"Scores of whole rankings: counted from float32 products on {self.device}")
 
     def _choice(self, gallery: NDArray[np.float32]) -> tuple[Name, str]:
         if self.device.type == "cuda":

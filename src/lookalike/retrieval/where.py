@@ -20,7 +20,7 @@ pc: Any = pyarrow.compute  # its functions are made at run time
 
 LONGEST = 2000  # characters
 DEEPEST = 40  # parentheses inside each other
-EXAMPLE = "where=\"class == 'bed' and price < 200\""
+EXAMPLE = "where=\"class == 'bed' and file_size > 50000\""
 
 Values = Any  # an Arrow array or scalar
 

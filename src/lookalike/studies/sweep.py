@@ -1,12 +1,13 @@
 """The table at the end of a multirun of `train`: what was swept, best first by validation."""
 
 import atexit
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+
+from lookalike.command_line import command
 
 if TYPE_CHECKING:
     from lookalike.reports.tables import Table
@@ -43,7 +44,7 @@ def summarise(folder: Path) -> None:
     print_table(table)
     write_text(folder / "summary.md", markdown(table))
     print(folder / "summary.md")
-    print("\nNext:", shlex.join(["lookalike", "report", f"runs={folder}"]))
+    print("\nNext:", command("report", f"runs={folder}"))
 
 
 def sweep_table(folder: Path) -> "Table":

@@ -5,7 +5,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 from omegaconf import DictConfig
@@ -52,7 +51,6 @@ def train(config: DictConfig) -> float:
     Raises:
         InputError: something in the configuration, the data or the folder does not fit.
     """
-    started = perf_counter()
     keep_freed_memory()  # a launcher's process, or a program of the user's, begins here
     watch_peak()
     folder = _checked_folder(config)
@@ -65,7 +63,7 @@ def train(config: DictConfig) -> float:
         _go_on(experiment, resumed)
     outcome = _trained(experiment, resumed) if _trains(experiment) else _measured(experiment)
     facts = _facts(experiment, outcome)
-    facts["wall_time_seconds"] = round(perf_counter() - started, 1)
+    facts["wall_time_seconds"] = round(experiment.throughput.wall_seconds(), 1)
     _finish(experiment, outcome, facts, reports)
     judge_run(experiment, outcome.scores, outcome.fitted.best, outcome.verdicts)
     return outcome.scores[experiment.plan.monitored]

@@ -22,6 +22,8 @@ TRY = (
     "learning_rate.backbone, freeze=below or all, more images a class, or another loss."
 )
 
+FEW = 200  # test queries; with fewer, small differences are hardly ever told
+
 log = logging.getLogger(__name__)
 
 
@@ -92,6 +94,13 @@ def judge_run(
     for verdict in found:
         tell = log.warning if verdict.finding == "worse" else log.info
         tell("%s", sentence(verdict))
+    queries = int(scores.get("test/queries", 0))
+    if found and found[0].finding == "not significantly different" and queries < FEW:
+        log.info(
+            "%d test queries tell large differences only. The frozen backbone may do, which "
+            "`lookalike index build` takes without any training; or try experiment=adapt.",
+            queries,
+        )
     monitored = experiment.plan.monitored
     before, frozen = scores.get(f"epoch_0/{monitored}"), scores.get(f"{FROZEN}{monitored}")
     after = scores[monitored]
