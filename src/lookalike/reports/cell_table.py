@@ -153,8 +153,11 @@ def _on_significance(
     pairs = "all pairs" if reference is None else "the pairs with it"
     tests = _tests(lines)
     if tests:
-        columns = {test: f" ({', '.join(tests[test])})" if len(tests) > 1 else "" for test in tests}
-        by = ", ".join(f"by {NAMED_TESTS[test]}{named}" for test, named in columns.items())
+        several = len(tests) > 1
+        by = ", ".join(
+            f"by {NAMED_TESTS[test]}" + (f" ({' and '.join(columns)})" if several else "")
+            for test, columns in tests.items()
+        )
         return [
             f"{NOT_SIGNIFICANT}: not significantly different from {against} (p > {ALPHA}), {by}, "
             f"Holm-corrected for {pairs}."
