@@ -17,7 +17,7 @@ Compose = Callable[..., DictConfig]
 FOUND = {
     "averaging": 2,
     "backbone": 21,
-    "benchmark": 10,
+    "benchmark": 11,
     "callbacks": 4,
     "data": 21,
     "debug": 2,

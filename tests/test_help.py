@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from lookalike.__main__ import VERBS
 from lookalike.commands.choices import choices_of, groups_of, keys_of
 from lookalike.commands.completion import SCRIPTS, words
-from lookalike.commands.help import WIDTH, group_page, verb_page
+from lookalike.commands.help import WIDTH, group_page, show_help, verb_page
 from lookalike.commands.show import show
 from lookalike.config import compose
 from lookalike.config_folder import config_folder
@@ -55,6 +55,13 @@ def test_the_page_of_a_group() -> None:
     assert "arXiv:2002.10857" in "\n".join(lines)
     with pytest.raises(InputError, match=r"no group 'los'.*Did you mean loss"):
         group_page(CONF, "train", "los")
+
+
+def test_the_text_of_a_key_is_told_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    show_help(CONF, "search", VERBS["search"], ["gallery", "--help"])
+    told = capsys.readouterr().out
+    assert told.startswith("gallery=null\n")
+    assert " ".join(told.split()).endswith("null: the checkpoint's data set")
 
 
 def test_every_choice_says_what_it_is() -> None:

@@ -492,16 +492,16 @@ def test_progress_is_shown_while_the_page_is_made(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_run(tmp_path, 0)
-    told: list[tuple[int, int, bool]] = []
+    told: list[tuple[int, int]] = []
 
-    def followed(parts: Iterable[Any], description: str, total: int, transient: bool) -> Any:
+    def followed(parts: Iterable[Any], description: str, total: int) -> Any:
         found = list(parts)
-        told.append((len(found), total, transient))
+        told.append((len(found), total))
         return found
 
     monkeypatch.setattr(document, "track", followed)
     written_page(tmp_path)
-    assert told == [(8, 8, True)]  # with one close-up
+    assert told == [(8, 8)]  # with one close-up
 
 
 def test_runs_without_anything_but_scores(tmp_path: Path) -> None:
