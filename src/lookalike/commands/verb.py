@@ -120,7 +120,8 @@ def _as_hydra_takes_them(verb: str, arguments: Sequence[str]) -> list[str]:
 def explain(error: Exception, verb: str) -> str:
     """One message for the user, with the nearest valid name for a misspelt one."""
     if isinstance(error, InputError):
-        return str(error).rsplit("InputError: ", 1)[-1]  # a loader's worker wraps it in a traceback
+        # a loader's worker wraps it in a traceback
+        return str(error).rsplit(f"{type(error).__name__}: ", 1)[-1]
     if isinstance(error, OverrideParseException) and remedy(error.override):
         return (
             f"Hydra's grammar can't take {error.override}: some signs mean something else to it. "
