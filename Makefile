@@ -24,6 +24,7 @@ $(READY): pyproject.toml constraints.txt constraints-gpu.txt
 		|| { echo "lookalike needs Python 3.11 or newer: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet uv
+	@echo "installing torch and the rest into $(VENV), 6 GB: some minutes ..."
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(CONSTRAINTS) -e ".[$(EXTRAS)]"
 	@touch $@
 
