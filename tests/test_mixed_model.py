@@ -1,5 +1,6 @@
 """The mixed model by other ways, by simulation, and in the tables of benchmarks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -205,6 +206,32 @@ def test_without_the_same_queries_the_t_test_decides(how: str, tmp_path: Path) -
     assert {score.test for score in found} == {"t-test"}
     assert all(score.p == score.p_t for score in found)
     assert "by the paired t-test over seeds" in " ".join(explained(lines))
+
+
+def test_the_notes_say_which_test_decided_where_and_what_the_frozen_backbone_has(
+    tmp_path: Path,
+) -> None:
+    """Validations keep no values of their queries."""
+    _, made = drawn(tmp_path)
+    rng = np.random.default_rng(0)
+
+    def with_more(run: SavedRun) -> SavedRun:
+        more = {"val/map": rng.random(), "frozen/val/map": 0.25, "frozen/test/map": 0.125}
+        return replace(run, metrics={**run.metrics, **more})
+
+    both = [replace(each, runs=tuple(map(with_more, each.runs))) for each in made]
+    notes = explained(compare(both, ["val/map", "test/map"]))
+    told = " ".join(notes)
+    assert "by the paired t-test over seeds (val MAP), " in told
+    assert "by a mixed model of seeds and queries (test MAP), Holm-corrected" in told
+    frozen = "The frozen backbone, without training and head: val MAP 0.2500, test MAP 0.1250."
+    assert frozen in notes
+    run = both[0].runs[0]
+    other = replace(run, metrics={**run.metrics, "frozen/val/map": 0.5})
+    both[0] = replace(both[0], runs=(other, *both[0].runs[1:]))
+    assert "The frozen backbone, without training and head: test MAP 0.1250." in explained(
+        compare(both, ["val/map", "test/map"])
+    )
 
 
 def test_a_damaged_file_is_named(tmp_path: Path) -> None:
