@@ -19,7 +19,7 @@ from lookalike.data.records import Records
 from lookalike.evaluation.plan import Evaluation
 from lookalike.reports import style
 from lookalike.reports.answers import Answers, answers
-from lookalike.reports.curves import Curve, by_epoch, read_curves
+from lookalike.reports.curves import Curve, Curves, by_epoch, read_curves
 from lookalike.reports.finished import FinishedRun
 from lookalike.reports.pairs import Pairs, pair_distances
 from lookalike.reports.sheet import (
@@ -202,6 +202,24 @@ def test_curves_are_read_by_epoch(tmp_path: Path) -> None:
     assert curves["val/map"].values.tolist() == [0.1, 0.3, 0.4]
     assert curves["train/loss"].epochs.tolist() == [0.5, 1.5]
     assert curves["train/loss"].values.tolist() == [5.0, 4.0]
+
+
+@pytest.mark.parametrize(
+    ("start", "words"), [("0.4", "(star); epoch 0 was better"), ("0.2", "(star)")]
+)
+def test_the_picture_says_if_the_start_was_better(
+    finished: FinishedRun, start: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    monkeypatch.setattr(
+        "lookalike.reports.curves.save_figure", lambda figure, file: drawn.append(figure)
+    )
+    (finished.folder / "metrics.csv").write_text(
+        "epoch,epoch_0/val/map_at_r,step,train/loss,val/map_at_r\n"
+        f"0,{start},0,,\n0,,1,5.0,\n0,,3,,0.3\n1,,5,4.0,\n1,,7,,0.2\n"
+    )
+    Curves().write(finished)
+    assert drawn[0].axes[-1].get_xlabel() == f"epochs trained; MAP@R chose epoch 1 {words}"
 
 
 def test_means_of_epochs() -> None:

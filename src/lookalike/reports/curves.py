@@ -54,8 +54,9 @@ class Curves:
         of = "mean of an epoch" if several else "of one batch"
         losses.set(title="losses", ylabel=f"loss (train: {of})")
         scores.set(title="validation scores", ylabel="in [0, 1]")
+        start = "; epoch 0 was better" if _start_was_better(curves, run) else ""
         scores.set_xlabel(
-            f"epochs trained; {title(run.plan.monitor)} chose epoch {run.epochs} (star)"
+            f"epochs trained; {title(run.plan.monitor)} chose epoch {run.epochs} (star){start}"
         )
         scores.xaxis.get_major_locator().set_params(integer=True)
         file = run.folder / "curves.png"
@@ -138,3 +139,13 @@ def _mark_chosen(axes: "Axes", curves: dict[str, Curve], run: FinishedRun) -> No
         best = curves[run.plan.monitored]
         chosen = best.epochs == run.epochs  # nowhere, if an earlier run was resumed
         axes.plot(best.epochs[chosen], best.values[chosen], "k*", markersize=13)
+
+
+def _start_was_better(curves: dict[str, Curve], run: FinishedRun) -> bool:
+    """By the score that chose, which chooses among the epochs that trained."""
+    curve = curves.get(run.plan.monitored)
+    if curve is None:
+        return False
+    start, chosen = (curve.values[curve.epochs == epoch] for epoch in (0, run.epochs))
+    better = np.greater if run.plan.mode == "max" else np.less
+    return bool(len(start) and len(chosen) and better(start[0], chosen[0]))
