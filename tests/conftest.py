@@ -26,6 +26,9 @@ from lookalike.config import config_folder
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 os.environ["WANDB_CONSOLE"] = "off"  # its redirection of stderr outlives the run
+os.environ["PATH"] = (
+    f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"  # for told commands
+)
 
 
 @pytest.fixture(scope="session")
