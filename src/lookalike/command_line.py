@@ -1,4 +1,4 @@
-"""Commands that are told to the user, to be copied."""
+"""Commands that are printed for the user, to be copied."""
 
 import os
 import shlex

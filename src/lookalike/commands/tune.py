@@ -9,6 +9,7 @@ from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from lookalike.command_line import command
 from lookalike.commands.verb import again, run_verb
 from lookalike.config import build, subject
 from lookalike.errors import InputError
@@ -45,7 +46,7 @@ def tune(config: DictConfig) -> float:
     chosen = folder / "benchmark" / f"{config.name}_tuned.yaml"
     write_benchmark(chosen, tuning, list(config.more), study.trials[0].params, best[0].params)
     print(folder / "trials.csv")
-    print(f"lookalike benchmark --config-dir {folder} benchmark={chosen.stem}")
+    print(command("benchmark", "--config-dir", str(folder), f"benchmark={chosen.stem}"))
     assert best[0].value is not None
     return best[0].value
 

@@ -70,7 +70,7 @@ def decode(
 
 
 def check_head(file: str) -> None:
-    """Look at the first bytes of a file, a thousand times faster than decoding it.
+    """Look at the first bytes of a file, without decoding it.
 
     Raises:
         UnreadableImageError: it is missing or no image. What is damaged further on is not noticed.

@@ -57,6 +57,7 @@ class Experiment:
     def __init__(self, config: DictConfig, folder: Path) -> None:
         self.config = config
         self.folder = folder
+        self.throughput = Throughput()  # first: it takes the time of all that follows
         check_gpus(config.trainer.accelerator, config.trainer.devices)
         seed_everything(config.seed)
         if config.threads:
@@ -67,7 +68,6 @@ class Experiment:
             config.trainer.precision = best_precision(config.trainer.accelerator)
         self.scope = LossScope(config.loss_scope, config.seed)
         self.learner = self._make_learner()
-        self.throughput = Throughput()
         records, class_names = self.data.records, self.data.training_class_names
         classifier = classifier_of(self.learner.loss, class_names)
         check_monitor(self.plan, classifier, records, records.ids("val", "test"))

@@ -22,7 +22,7 @@ TRY = (
     "learning_rate.backbone, freeze=below or all, more images a class, or another loss."
 )
 
-FEW = 200  # test queries; with fewer, small differences are hardly ever told
+FEW = 200  # test queries; with fewer, small differences are hardly ever significant
 
 log = logging.getLogger(__name__)
 
@@ -95,10 +95,11 @@ def judge_run(
         tell = log.warning if verdict.finding == "worse" else log.info
         tell("%s", sentence(verdict))
     queries = int(scores.get("test/queries", 0))
-    if found and found[0].finding == "not significantly different" and queries < FEW:
+    undecided = found and found[0].finding == "not significantly different"
+    if undecided and best.epochs and queries < FEW:
         log.info(
-            "%d test queries tell large differences only. The frozen backbone may do, which "
-            "`lookalike index build` takes without any training; or try experiment=adapt.",
+            "With %d test queries only large differences are significant. The frozen backbone may "
+            "be enough, which `lookalike index build` uses untrained; or try experiment=adapt.",
             queries,
         )
     monitored = experiment.plan.monitored
