@@ -34,7 +34,7 @@ from lookalike.reports.verdicts import on_verdicts
 from lookalike.training.distillation import Distillation
 from lookalike.training.experiment import Experiment
 from lookalike.training.l2_sp import L2SP
-from lookalike.training.wise_ft import WiseFT, interpolated, p_of_gain, start_of
+from lookalike.training.wise_ft import WiseFT, interpolated, p_of_gain, smallest_share, start_of
 
 Cli = Callable[..., Any]
 CPU = torch.device("cpu")
@@ -102,6 +102,39 @@ def test_the_gain_of_a_few_unseen_classes_is_never_significant() -> None:
         assert p_of_gain(before, after, classes, unseen=False) < 0.05
     noise = rng.normal(size=40)
     assert p_of_gain(0 * noise, noise, np.arange(40), unseen=True) > 0.05  # drawn signs
+
+
+@pytest.mark.parametrize(
+    ("gains", "wanted"),
+    [
+        ((0.0, 0.1, 0.2), 1.0),  # each step is certain
+        ((0.0, 0.2, 0.1), 0.5),
+        ((0.1, 0.2, 0.0), 0.5),
+        ((0.0, 0.2, 0.201), 0.5),  # the last one is noise
+        ((0.0, 0.001, 0.002), 0.0),
+        ((0.2, 0.1, 0.0), 0.0),
+    ],
+)
+@pytest.mark.parametrize("unseen", [True, False])
+def test_the_smallest_share_is_taken_that_is_not_significantly_worse_than_the_best(
+    gains: tuple[float, ...], wanted: float, unseen: bool
+) -> None:
+    rng = np.random.default_rng(0)
+    classes = np.repeat(np.arange(20), 10)
+    common = rng.uniform(0, 0.5, 200)
+    values = {
+        share: common + gain + rng.normal(scale=0.05, size=200)
+        for share, gain in zip((0.0, 0.5, 1.0), gains, strict=True)
+    }
+    best = max(values, key=lambda each: values[each].mean())
+    share, p = smallest_share(values, best, classes, unseen)
+    assert share == wanted
+    assert p >= 0.05
+    assert all(
+        p_of_gain(values[each], values[best], classes, unseen) < 0.05
+        for each in values
+        if each < share
+    )
 
 
 @pytest.mark.parametrize("hidden", [None, 3])

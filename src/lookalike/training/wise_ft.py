@@ -46,8 +46,8 @@ class WiseFT:
     Args:
         alphas: shares of the trained weights, in [0, 1]. [1] leaves the trained weights as they
             are; with 0 the run ends with its start where nothing is better by validation.
-        significantly: whether a mixture must be significantly better than that at alpha 0 to be
-            taken, see `p_of_gain`.
+        significantly: whether the smallest share is taken that is not significantly worse than the
+            best one, see `smallest_share`.
 
     Raises:
         InputError: there is no share, or one lies outside of [0, 1].
@@ -138,8 +138,8 @@ def chosen_mixture(
         title(plan.monitored),
         ", ".join(f"{each:g}: {score:.4f}" for each, score in tried.items()), alpha,
     )  # fmt: skip
-    if wise_ft.significantly and alpha:
-        alpha = _if_significant(experiment, alpha, values[0], values[alpha])
+    if wise_ft.significantly:
+        alpha = _share_taken(experiment, values, alpha)
     checkpoint = mixed(experiment, start, replace(best, scores=scores[alpha]), alpha)
     return Mixture(checkpoint, alpha, tried)
 
@@ -169,22 +169,43 @@ def p_of_gain(
     return sign_flips(np.array([gains[defined & (classes == name)].mean() for name in names]))
 
 
-def _if_significant(
-    experiment: Experiment, alpha: float, before: Measured, after: Measured
-) -> float:
-    """The share, or 0 where its gain by validation could be chance."""
+def smallest_share(
+    values: Mapping[float, NDArray[np.float64]],
+    best: float,
+    classes: NDArray[np.int64],
+    unseen: bool,
+) -> tuple[float, float]:
+    """The smallest share that is not significantly worse than the best, and that p-value.
+
+    The fewer weights change, the more of the start is kept on images of other kinds, and a gain
+    that may be chance is no reason to change them.
+
+    Args:
+        values: by share, of every query, (Q,), as in `p_of_gain`.
+        best: the share with the best mean.
+        classes: of the queries.
+        unseen: whether the classes don't train.
+    """
+    for share in sorted(values):
+        p = 1.0 if share == best else p_of_gain(values[share], values[best], classes, unseen)
+        if p >= 1 - CONFIDENCE:
+            return share, p
+    raise AssertionError("the best share is among the values")
+
+
+def _share_taken(experiment: Experiment, measured: Mapping[float, Measured], best: float) -> float:
     records, metric = experiment.data.records, judged_metrics(experiment.plan)[0]
-    classes = records.labels[after.ids]
+    classes = records.labels[measured[best].ids]
     unseen = not np.isin(classes, experiment.data.training_classes).any()
-    p = p_of_gain(before.values[metric], after.values[metric], classes, unseen)
-    if p < 1 - CONFIDENCE:
-        return alpha
+    values = {share: each.values[metric] for share, each in measured.items()}
+    share, p = smallest_share(values, best, classes, unseen)
     what = f"{len(np.unique(classes))} validation classes" if unseen else "validation queries"
-    log.info(
-        "WiSE-FT: the start is kept, as the gain in %s is not significant over %s (p = %.2g).",
-        title(metric), what, p,
-    )  # fmt: skip
-    return 0.0
+    if share != best:
+        log.info(
+            "WiSE-FT: %s, as what %g gains in %s beyond it is not significant over %s (p = %.2g).",
+            f"{share:g} is taken" if share else "the start is kept", best, title(metric), what, p,
+        )  # fmt: skip
+    return share
 
 
 def mixed(experiment: Experiment, start: State, trained: Checkpoint, alpha: float) -> Checkpoint:
