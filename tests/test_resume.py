@@ -2,6 +2,7 @@
 
 import csv
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,11 +14,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from omegaconf import OmegaConf
 from torch import Tensor
 
+from lookalike.commands.resume import PARTS
+from lookalike.config_folder import config_folder
 from lookalike.data.sampling import UniformBatches
 from lookalike.data.seeding import SeededDraws
 from lookalike.inference.checkpoint import read_checkpoint
+from lookalike.inference.trust import check_trusted
 from lookalike.interruption import Interrupted
 from lookalike.losses.cross_batch_memory import CrossBatchMemory
 from lookalike.training.experiment import Experiment
@@ -344,6 +349,21 @@ def test_a_checkpoint_does_not_choose_what_a_resumed_run_builds(
             cli("train", tiny[0], "resume=run", "trainer.max_epochs=2", f"hydra.run.dir={key}")
         assert "os.system" in capsys.readouterr().err
     assert not (tmp_path / "pwned").exists()
+
+
+def test_every_part_that_a_run_can_choose_may_stand_in_its_checkpoint() -> None:
+    conf = config_folder()
+    entries: Any = OmegaConf.to_container(OmegaConf.load(conf / "train.yaml"))
+    groups = {next(iter(each)) for each in entries["defaults"] if isinstance(each, dict)}
+    chosen = [
+        target
+        for group in groups - {"hydra", "experiment", "sweep", "debug", "paths", "optional recipe"}
+        for file in (conf / group).glob("**/*.yaml")
+        for target in re.findall(r"^ *_target_: *([\w.]+)", file.read_text(), re.M)
+    ]
+    assert len(chosen) > 150
+    for target in chosen:
+        check_trusted({"_target_": target}, known=PARTS)
 
 
 @pytest.mark.slow

@@ -1,4 +1,7 @@
-"""SIGTERM and Ctrl-C: work ends where nothing is lost, or at once if there is nothing to lose."""
+"""SIGTERM and Ctrl-C: work ends where nothing is lost, or at once if there is nothing to lose.
+
+In a job of Slurm so does SIGUSR1, by which a job asks to be requeued (`sbatch --signal=USR1@120`).
+"""
 
 import os
 import signal
@@ -7,8 +10,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-
-ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Interrupted(BaseException):
@@ -39,11 +40,11 @@ class Interruption:
 
     @contextmanager
     def heard(self) -> Iterator[None]:
-        """A context in which SIGINT and SIGTERM raise `Interrupted`, in the main thread.
+        """A context in which these signals raise `Interrupted`, in the main thread.
 
-        A job of Slurm keeps SIGTERM for Lightning, which ignores it and requeues by SIGUSR1.
+        Lightning leaves SIGUSR1 to whoever listens before it.
         """
-        before = {each: signal.getsignal(each) for each in ENDING}
+        before = {each: signal.getsignal(each) for each in _ending()}
         self.received, self.deferred = None, False
         if threading.current_thread() is threading.main_thread():
             self._process = os.getpid()
@@ -59,9 +60,8 @@ class Interruption:
     def listen_again(self) -> None:
         """Hear them after another package has put its own handlers in place; only if `heard`."""
         if self._process == os.getpid():
-            for each in ENDING:
-                if each == signal.SIGINT or not _is_slurm_job():
-                    signal.signal(each, self._hear)
+            for each in _ending():
+                signal.signal(each, self._hear)
 
     def check(self) -> None:
         """Raises Interrupted if a signal was received."""
@@ -92,7 +92,13 @@ def ignore_ctrl_c(worker: int = 0) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _is_slurm_job() -> bool:
-    """As Lightning finds out; an interactive shell is none."""
-    named = os.environ.get("SLURM_JOB_NAME")
-    return "SLURM_NTASKS" in os.environ and named not in ("bash", "interactive")
+def slurm_job() -> str | None:
+    """The number of the job of Slurm that runs this process; an interactive shell is none."""
+    interactive = os.environ.get("SLURM_JOB_NAME") in ("bash", "interactive")
+    return None if interactive else os.environ.get("SLURM_JOB_ID")
+
+
+def _ending() -> list[signal.Signals]:
+    """The signals that ask for an end."""
+    requeuing = [signal.SIGUSR1] if slurm_job() is not None else []
+    return [signal.SIGINT, signal.SIGTERM, *requeuing]

@@ -1,6 +1,7 @@
 """`resume=` on the command line of `train`: it brings the run's own configuration along."""
 
 import re
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig, OmegaConf
 
+from lookalike.commands.requeue import noted_folder
 from lookalike.config import config_folder
 from lookalike.errors import InputError
 from lookalike.inference.trust import check_trusted
+from lookalike.reports.saved import FINISHED
 from lookalike.training.identity import ABSENT, differences, without_effect
-from lookalike.training.resume import find
+from lookalike.training.resume import find, is_resumable
 
+SEVERAL = {"-m", "--multirun", "hydra.mode=MULTIRUN"}  # arguments that ask for a sweep
 NOT_ITS_OWN = ("hydra", "paths", "resume", "trust")  # a file doesn't decide where things are
 BELOW_DATA = ("miner", "sampler", "transform")  # groups that lie at data.<group>
 PARTS = (  # that a run is made of beside the network, the loss and the data
@@ -25,7 +29,8 @@ PARTS = (  # that a run is made of beside the network, the loss and the data
     "lookalike.data.tuples.InPairs", "lookalike.data.tuples.InTriplets",
     "lookalike.data.tuples.TupleBatches", "lookalike.data.tuples.draw_pairs",
     "lookalike.data.tuples.draw_triplets", "lookalike.evaluation.callback.stop_early",
-    "lookalike.evaluation.plan.Evaluation", "lookalike.reports.answers.Answers",
+    "lookalike.evaluation.plan.Evaluation", "lookalike.evaluation.recognition.Recognition",
+    "lookalike.reports.answers.Answers",
     "lookalike.reports.confusion.Confusion", "lookalike.reports.curves.Curves",
     "lookalike.reports.embeddings.KeepEmbeddings", "lookalike.reports.loggers.open_wandb",
     "lookalike.reports.pairs.Pairs", "lookalike.retrieval.rerank.KReciprocal",
@@ -34,7 +39,7 @@ PARTS = (  # that a run is made of beside the network, the loss and the data
     "lookalike.training.distillation.Distillation", "lookalike.training.l2_sp.L2SP",
     "lookalike.training.learner.MetricLearner", "lookalike.training.schedules.constant",
     "lookalike.training.schedules.cosine", "lookalike.training.schedules.steps",
-    "lookalike.training.wise_ft.WiseFT",
+    "lookalike.training.progress_bar.EpochBar", "lookalike.training.wise_ft.WiseFT",
     "pytorch_lightning.Trainer", "pytorch_lightning.callbacks.RichProgressBar",
     "pytorch_lightning.loggers.TensorBoardLogger", "torch.optim.Adam", "torch.optim.AdamW",
     "torch.optim.RMSprop", "torch.optim.SGD",
@@ -61,10 +66,10 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     before, after = list(arguments[:place]), list(arguments[place + 1 :])
     if where in ("", "null"):
         return [*before, "resume.path=null", *after]
-    if {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments):
+    if SEVERAL & set(arguments):
         raise InputError("resume= goes on with one run: leave out -m.")
     given = [*before, *after]
-    resumed = find(where, Path(_compose(given, only=("paths",)).paths.outputs), _is_longer(given))
+    resumed = find(where, _outputs(given), _is_longer(given))
     file, saved = resumed.checkpoint.file, resumed.checkpoint.config
     first = saved.get("resume", {}).get("overrides", [])
     own = [each for each in first if _may_be_kept(each)]
@@ -75,6 +80,27 @@ def expanded(arguments: Sequence[str]) -> list[str]:
     if folder is not None and not any(each.startswith("hydra.run.dir=") for each in given):
         after.append(f"hydra.run.dir={_written(str(folder))}")
     return [*before, *own, f"resume.path={_written(str(file))}", *after]
+
+
+def after_requeue(arguments: Sequence[str]) -> list[str]:
+    """A command line that goes on where the same command was cut off, in a requeued job of Slurm.
+
+    Exits with 0 if its run is finished.
+
+    Args:
+        arguments: of `lookalike train`.
+    """
+    folder = noted_folder(_outputs(arguments))
+    if folder is None:
+        return list(arguments)
+    if SEVERAL & set(arguments):
+        return [*arguments, f"hydra.sweep.dir={_written(str(folder))}"]
+    if (folder / FINISHED).is_file():
+        print(f"{folder} is finished already")
+        sys.exit(0)
+    if not is_resumable(folder):
+        return list(arguments)
+    return [*(each for each in arguments if not each.startswith("resume=")), f"resume={folder}"]
 
 
 def check_parts(config: DictConfig) -> None:
@@ -116,6 +142,11 @@ def _compose(arguments: Sequence[str], only: Sequence[str] = ()) -> DictConfig:
     overrides = [each for each in arguments if not only or _key(each).startswith(tuple(only))]
     with hydra.initialize_config_dir(str(config_folder()), version_base="1.3"):
         return hydra.compose("train", overrides)
+
+
+def _outputs(arguments: Sequence[str]) -> Path:
+    """The folder of all outputs."""
+    return Path(_compose(arguments, only=("paths",)).paths.outputs)
 
 
 def _searched(arguments: Sequence[str]) -> list[str]:

@@ -16,6 +16,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from lookalike.command_line import command
 from lookalike.commands.folders import used_alone
+from lookalike.commands.requeue import note_folder
 from lookalike.commands.resume import check_parts
 from lookalike.commands.verb import about_data, again, config_folders, planned_jobs, run_verb
 from lookalike.config import subject
@@ -36,6 +37,9 @@ def train(config: DictConfig) -> float:
     _check_choices()
     several = HydraConfig.get().mode == RunMode.MULTIRUN
     folder = Path(config.paths.run)
+    if not rank_zero_only.rank:
+        sweep = Path(HydraConfig.get().sweep.dir)
+        note_folder(Path(config.paths.outputs), sweep if several else folder)
 
     def advice() -> str:
         return _advice_to_several() if several else _advice(folder)

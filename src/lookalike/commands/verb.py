@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 from lookalike.command_line import command
 from lookalike.commands.folders import gone_if_not_started
 from lookalike.commands.quoting import remedy, with_texts
+from lookalike.commands.requeue import is_requeued, requeue
 from lookalike.commands.shortage import explained_shortage
 from lookalike.config import causes, config_folder, gather_overrides, known_names, subject
 from lookalike.errors import InputError, did_you_mean
@@ -85,9 +87,11 @@ def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
             sys.argv[1:] = _as_hydra_takes_them(verb, sys.argv[1:])
             main()
     except Interrupted as stop:
-        if os.environ.get("LOCAL_RANK", "0") != "0":
+        if any(os.environ.get(rank, "0") != "0" for rank in ("LOCAL_RANK", "SLURM_PROCID")):
             sys.exit(0)  # the first process tells, and Lightning kills it if another one fails
         print(f"\nlookalike {verb}: stopped by {stop}. {stop.advice}".rstrip(), file=sys.stderr)
+        if stop.signum == signal.SIGUSR1:
+            requeue()
         sys.exit(128 + stop.signum)
 
 
@@ -110,10 +114,11 @@ def _told_in_one_line(verb: str) -> Iterator[None]:
 def _as_hydra_takes_them(verb: str, arguments: Sequence[str]) -> list[str]:
     texts = [with_texts(argument) for argument in arguments]
     given = gather_overrides(verb, [*texts, *only_what_is_swept(texts)])
-    if verb == "train" and any(each.startswith("resume=") for each in given):
-        from lookalike.commands.resume import expanded  # reads a checkpoint, with torch
+    goes_on = is_requeued() or any(each.startswith("resume=") for each in given)
+    if verb == "train" and goes_on:
+        from lookalike.commands.resume import after_requeue, expanded  # with torch
 
-        return expanded(given)
+        return expanded(after_requeue(given) if is_requeued() else given)
     return given
 
 

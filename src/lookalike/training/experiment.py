@@ -204,6 +204,7 @@ class Experiment:
         epoch = len(self.data.train_dataloader())  # batches: a short epoch is logged, too
         trainer = build(
             self.config.trainer,
+            default_root_dir=self.folder,  # where Lightning goes on with any hpc_ckpt_*.ckpt
             log_every_n_steps=min(self.config.trainer.log_every_n_steps, epoch),
             enable_progress_bar=any(isinstance(each, ProgressBar) for each in callbacks),
             logger=[CSVLogger(self.folder, name="", version=""), *loggers.values()],
