@@ -272,4 +272,4 @@ def test_a_model_of_imagenet_finds_furniture_of_the_class(
              f"model.mobilenet_v2.weights={real_weights}", "hydra.run.dir=s"]  # fmt: skip
     assert cli("search", *given) == 1
     assert [row["class_name"] for row in answers("s")].count("bed") >= 4
-    assert "The best 5 by each of the two measures" in " ".join(capsys.readouterr().out.split())
+    assert "Ordered by cosine; #1 is a rank" in " ".join(capsys.readouterr().out.split())
