@@ -182,6 +182,11 @@ def test_training_names_an_unreadable_image_and_leaves_out_what_prepare_lists(
     assert len(split.splitlines()) == 1 + 16 * 6 - 1
     cli("evaluate", "checkpoint=run/checkpoints/best.ckpt", "hydra.run.dir=again")
     assert counts("run") == counts("again")
+    with pytest.raises(SystemExit):
+        cli("evaluate", "checkpoint=run/checkpoints/best.ckpt", "data=folder", "data.root=own")
+    said = capsys.readouterr().err
+    assert "class01/3.png" in said
+    assert "\nlookalike prepare data=folder data.root=own" in said
 
 
 NAMES = ("7", "$", "a$b$", "shoes [kids]", "[/red]", "caf\u00e9", "1_0", "true")

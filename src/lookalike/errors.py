@@ -1,4 +1,4 @@
-"""The one error that a user can correct: its message says what is wrong, where, and what to do."""
+"""The error that a user can correct: its message says what is wrong, where, and what to do."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -9,6 +9,10 @@ class InputError(ValueError):
 
     Verbs print its message alone, without a traceback. Everything else that is raised is a bug.
     """
+
+
+class UnreadableFilesError(InputError):
+    """Images of a data set can't be read."""
 
 
 def nearest_names(wrong: str, names: Iterable[str], count: int = 3) -> list[str]:

@@ -18,9 +18,8 @@ from lookalike.command_line import command
 from lookalike.commands.folders import used_alone
 from lookalike.commands.requeue import note_folder
 from lookalike.commands.resume import check_parts
-from lookalike.commands.verb import about_data, again, config_folders, planned_jobs, run_verb
+from lookalike.commands.verb import again, config_folders, planned_jobs, run_verb
 from lookalike.config import subject
-from lookalike.data.checking import UnreadableFilesError
 from lookalike.errors import InputError, did_you_mean
 from lookalike.interruption import Interrupted
 from lookalike.training.companions import ending_together
@@ -57,8 +56,6 @@ def train(config: DictConfig) -> float:
         if not (several or rank_zero_only.rank):
             _say_next(config, folder)
         return score
-    except UnreadableFilesError as error:
-        raise InputError(f"{error}\n{command('prepare', *about_data())}") from None
     except Interrupted as stop:
         stop.advice = advice()
         raise

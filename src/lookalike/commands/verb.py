@@ -26,7 +26,7 @@ from lookalike.commands.quoting import remedy, with_texts
 from lookalike.commands.requeue import is_requeued, requeue
 from lookalike.commands.shortage import explained_shortage
 from lookalike.config import causes, config_folder, gather_overrides, known_names, subject
-from lookalike.errors import InputError, did_you_mean
+from lookalike.errors import InputError, UnreadableFilesError, did_you_mean
 from lookalike.files import explained
 from lookalike.interruption import Interrupted, interruption
 from lookalike.memory import keep_freed_memory
@@ -126,7 +126,13 @@ def explain(error: Exception, verb: str) -> str:
     """One message for the user, with the nearest valid name for a misspelt one."""
     if isinstance(error, InputError):
         # a loader's worker wraps it in a traceback
-        return str(error).rsplit(f"{type(error).__name__}: ", 1)[-1]
+        message = str(error).rsplit(f"{type(error).__name__}: ", 1)[-1]
+        given = about_data()
+        if isinstance(error, UnreadableFilesError) and any(
+            each.startswith("data=") for each in given
+        ):
+            return f"{message}\n{command('prepare', *given)}"
+        return message
     if isinstance(error, OverrideParseException) and remedy(error.override):
         return (
             f"Hydra's grammar can't take {error.override}: some signs mean something else to it. "

@@ -13,16 +13,12 @@ from lookalike.data.decoding import check_head, why_unreadable
 from lookalike.data.images import ImageFiles, files_of
 from lookalike.data.lists import write_list
 from lookalike.data.records import Records
-from lookalike.errors import InputError
+from lookalike.errors import InputError, UnreadableFilesError
 from lookalike.progress import track
 
 NAMED = 20  # unreadable images at most; the rest is in the list
 
 log = logging.getLogger(__name__)
-
-
-class UnreadableFilesError(InputError):
-    """Images of a data set can't be read."""
 
 
 def problems_of(files: ImageFiles) -> dict[int, str]:

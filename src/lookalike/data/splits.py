@@ -139,10 +139,13 @@ def _zero_shot(records: Records, folds: int, fold: int) -> NDArray[np.str_]:
     part_of_class[training[fold::folds]] = "val"
     fewest = min(int((part_of_class == part).sum()) for part in ("train", "val", "test"))
     if fewest < 2:
+        enough = folds > 2 and len(training) > 3 and records.num_classes - len(training) > 1
+        fewer_folds = ", or data.folds=2" if enough else ""
         raise InputError(
-            f"{records.num_classes} classes in {folds} folds leave less than 2 classes to train, "
-            "validate or test on. Set data.protocol=seen_classes, or data.folds=2 (it takes at "
-            "least 7 classes)."
+            f"{records.num_classes} classes, {len(training)} of them to train and to validate on "
+            f"in {folds} folds, leave less than 2 classes to train, validate or test on. Set "
+            f"data.protocol=seen_classes{fewer_folds}; or data.protocol=test to measure a network "
+            "that is trained already."
         )
     return part_of_class[records.labels]
 
