@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from fastapi.testclient import TestClient
@@ -367,6 +368,10 @@ def test_chosen_values_become_filters_that_cannot_break_out(index: Index) -> Non
     assert text == "\"class\" in ('x'') or (''1''=''1')"
     with pytest.raises(InputError, match="write a number"):
         filter_of(["price=1 or 1"], items)
+    boolean = pa.table({"new": [True, False]})
+    assert filter_of(["new=true", "new=false"], boolean) == {"new": '"new" in (true, false)'}
+    with pytest.raises(InputError, match="only=new=1: write true or false"):
+        filter_of(["new=1"], boolean)
 
 
 def test_a_taken_port_is_explained() -> None:

@@ -165,3 +165,25 @@ def test_a_filter_that_qdrant_has_no_words_for(text: str) -> None:
 
     with pytest.raises(InputError, match="where="):
         qdrant_filter(text, models)
+
+
+@needs_qdrant
+@pytest.mark.filterwarnings("ignore")
+def test_a_filter_of_qdrant_keeps_what_that_of_a_folder_keeps(tmp_path: Path) -> None:
+    columns = COLUMNS.slice(0, 30).append_column(
+        "new", pa.array([row % 4 == 0 for row in range(30)])
+    )
+    columns = columns.set_column(3, "price", pa.array(np.arange(30) - 5))
+    store = QdrantStore(str(tmp_path / "vectors"), 16)
+    store.add(IDS[:30], VECTORS[:30], columns)
+    for text in (
+        "not (class == 'bed')", "class != 'bed'", "(price == 7)", "price != -3",
+        "price in (-1, 2.5, 9)", "price between -2 and 3", "price > -4 and price <= 3",
+        "price < 0 or class = 'sofa'", "new = true",
+        "not new == true and price >= 20", "class in ('sofa', 'chair')",
+    ):  # fmt: skip
+        kept = where(text, columns)
+        assert 0 < kept.sum() < 30
+        found = store.search(VECTORS[:1], 30, text)[0][0]
+        assert sorted(found[found >= 0].tolist()) == IDS[:30][kept].tolist(), text
+    store.close()

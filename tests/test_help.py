@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from lookalike.__main__ import VERBS
 from lookalike.commands.choices import choices_of, groups_of, keys_of
-from lookalike.commands.completion import SCRIPTS, words
+from lookalike.commands.completion import SCRIPTS, main, words
 from lookalike.commands.help import WIDTH, group_page, show_help, verb_page
 from lookalike.commands.show import show
 from lookalike.config import compose
@@ -138,6 +138,18 @@ def test_a_shell_takes_the_script(shell: str, tmp_path: Path) -> None:
     )
     shown = subprocess.run(["bash", "-c", code], capture_output=True, text=True)
     assert shown.stdout == "loss=triplet\n", shown.stderr
+
+
+def test_completion_prints_a_script_or_words_or_says_what_it_needs(capsys: Any) -> None:
+    main(CONF, VERBS, ["zsh"])
+    assert capsys.readouterr().out == SCRIPTS["zsh"]
+    main(CONF, VERBS, ["words", "lookalike tra"])
+    assert capsys.readouterr().out.split() == ["train"]
+    for wrong in ([], ["fish"], ["words"]):
+        with pytest.raises(SystemExit) as exit_:
+            main(CONF, VERBS, wrong)
+        assert exit_.value.code == 2
+        assert "name your shell, bash or zsh" in capsys.readouterr().err
 
 
 def test_help_and_completion_import_nothing_heavy() -> None:

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from lookalike.errors import InputError
+from lookalike.inference.index_tuning import tune_index
 from lookalike.retrieval import inverted, inverted_search
 from lookalike.retrieval.faiss_folder import FaissFolder
 from lookalike.retrieval.store import Store
@@ -211,3 +212,36 @@ def test_a_full_disk_leaves_the_index_as_it_was(
     again = FaissFolder(tmp_path / "s")
     again.check()
     assert again.ids.tolist() == [0, 1, 2, 3]
+
+
+def test_tuning_sets_the_fewest_lists_that_reach_a_recall(store: Store) -> None:
+    assert isinstance(store, FaissFolder)
+    vectors = unit_vectors(np.random.default_rng(3), 900)
+    store.add(np.arange(900), vectors, coloured(np.arange(900)))
+    for recall in (0, 1.1):
+        with pytest.raises(InputError, match=f"recall={recall}: need more than 0"):
+            tune_index(store, recall)
+    if store.lists is None:
+        assert tune_index(store, 0.9).points == ()
+        with pytest.raises(InputError, match="lists=9: this index compares all of its 900 items"):
+            tune_index(store, lists=9)
+        tune_index(store, 0.9, kind="ivf")
+    assert store.generation.structure["cells"] == 23  # at least 39 vectors each
+    curve = tune_index(store, 0.9, k=5, lists=9)
+    assert store.generation.structure["cells"] == 9
+    assert [point.probes for point in curve.points] == [1, 2, 4, 8, 9][: len(curve.points)]
+    recalls = [point.recall for point in curve.points]
+    assert recalls == sorted(recalls)
+    assert recalls[-1] >= 0.9 > recalls[0]
+    assert curve.chosen == next(p.probes for p in curve.points if p.recall >= 0.9)
+    assert store.generation.structure["probes"] == curve.chosen
+    found, _ = store.search(vectors[:200], 5)
+    exact, _ = store.exactly(vectors[:200], 5)
+    shared = [len(set(a) & set(b)) for a, b in zip(found.tolist(), exact.tolist(), strict=True)]
+    assert 0.9 * 5 - 0.4 < np.mean(shared) < 5
+
+
+def test_an_empty_index_can_not_be_tuned(store: Store) -> None:
+    assert isinstance(store, FaissFolder)
+    with pytest.raises(InputError, match="the index is empty: add images first"):
+        tune_index(store)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from lookalike.errors import InputError
 from lookalike.retrieval.faiss_folder import FaissFolder
-from lookalike.retrieval.inverted import check_kind, probe_steps
+from lookalike.retrieval.inverted import FEW, check_kind, chosen_kind, probe_steps
 from lookalike.retrieval.inverted_search import InvertedSearch
 
 QUERIES = 500  # items that ask
@@ -64,21 +64,20 @@ def tune_index(
         store: of the index that is changed.
         recall: that is wanted, in (0, 1].
         k: of the recall.
-        kind: another structure, which is made first.
+        kind: another structure, which is made first; null: as it is.
         lists: cells of it; by default by the number of items.
         wait: seconds, for another process that changes the index.
 
     Raises:
-        InputError: the recall is none, or there is no such structure.
+        InputError: the recall is none, there is no such structure, or one without lists gets some.
     """
     if not 0 < recall <= 1:
         raise InputError(f"recall={recall}: need more than 0 and at most 1")
     if not len(store):
         raise InputError("the index is empty: add images first")
     with store.alone(wait, "tuning it"):
-        if kind is not None:
-            check_kind(kind)
-            store.restructure(wanted=kind, lists=lists)
+        if kind is not None or lists is not None:
+            _restructure(store, kind, lists)
         queries = _queries(store.vectors)
         exact, seconds = _timed(lambda some: store.exactly(some, k)[0], queries)
         if store.lists is None:
@@ -88,6 +87,17 @@ def tune_index(
         chosen = reaching[0] if reaching else points[-1].probes
         store.restructure(probes=chosen)
     return Curve(points, seconds, k, recall, chosen)
+
+
+def _restructure(store: FaissFolder, kind: str | None, lists: int | None) -> None:
+    wanted = str(store.generation.structure["wanted"]) if kind is None else kind
+    check_kind(wanted)
+    if lists is not None and chosen_kind(wanted, len(store)) == "flat":
+        raise InputError(
+            f"lists={lists}: this index compares all of its {len(store)} items. Set kind=ivf or "
+            f"ivfpq, of more than {FEW} items, or leave out lists."
+        )
+    store.restructure(wanted=wanted, lists=lists)
 
 
 def _points(

@@ -45,6 +45,12 @@ def chosen_kind(wanted: str, rows: int) -> str:
     return "flat" if rows <= FLAT_UP_TO else "ivf" if rows <= IVF_UP_TO else "ivfpq"
 
 
+def cells_for(rows: int, lists: int | None) -> int:
+    """How many cells so many vectors get, if `lists` are asked for; null: 4 times their root."""
+    most = rows // import_faiss().ClusteringParameters().min_points_per_centroid
+    return min(lists or int(4 * np.sqrt(rows)), most)
+
+
 def trained(vectors: Vectors, kind: str, lists: int | None = None) -> Any:
     """An empty index of FAISS whose centroids are trained on a sample.
 
@@ -55,8 +61,7 @@ def trained(vectors: Vectors, kind: str, lists: int | None = None) -> Any:
     """
     faiss = import_faiss()
     rows, dimensions = vectors.shape
-    most = rows // faiss.ClusteringParameters().min_points_per_centroid
-    cells = min(lists or int(4 * np.sqrt(rows)), most)
+    cells = cells_for(rows, lists)
     quantizer = faiss.IndexFlatIP(dimensions)
     if kind == "ivf":
         index = faiss.IndexIVFFlat(quantizer, dimensions, cells, faiss.METRIC_INNER_PRODUCT)

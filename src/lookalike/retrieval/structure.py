@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lookalike.retrieval.generation import Generation
 from lookalike.retrieval.inverted import (
     FIRST_PROBES,
+    cells_for,
     check_kind,
     chosen_kind,
     fill,
@@ -60,8 +61,7 @@ def structured(
     kind = chosen_kind(structure["wanted"], len(ids))
     if kind == "flat":
         return replace(generation, faiss=None, structure={**structure, "kind": "flat"})
-    again = structure["kind"] != kind or len(ids) > RETRAINED * structure["trained"]
-    if generation.faiss is None or again:
+    if generation.faiss is None or _is_outdated(structure, kind, len(ids)):
         index = trained(vectors, kind, structure["lists"])
         fill(index, vectors, ids)
         trained_now = {
@@ -79,6 +79,16 @@ def structured(
     new = beside | np.isin(ids, removed)
     fill(index, vectors[new], ids[new])
     return _written(folder, generation, index, ids, structure)
+
+
+def _is_outdated(structure: dict[str, Any], kind: str, rows: int) -> bool:
+    """Whether lists must be trained again: others are wanted, or the index has grown a lot."""
+    grown = rows > RETRAINED * structure["trained"]
+    return (
+        structure["kind"] != kind
+        or grown
+        or cells_for(structure["trained"], structure["lists"]) != structure["cells"]
+    )
 
 
 def _written(
