@@ -273,3 +273,19 @@ def test_clustering_of_separate_and_of_mixed_classes() -> None:
     assert separate["nmi"] == pytest.approx(1)
     assert separate["ami"] == pytest.approx(1)
     assert mixed["ami"] < 0.2
+
+
+def test_clusters_are_the_best_of_several_starts_and_the_seed_decides_them() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(8), 20)
+    noise = embeddings(rng.normal(size=(160, 4)), labels)
+    assert clustering(noise) == clustering(noise, seed=0) != clustering(noise, seed=1)
+    corners = embeddings(np.eye(8)[labels] + rng.normal(0, 0.02, (160, 8)), labels)
+    found = [clustering(corners, seed)["nmi"] for seed in range(20)]
+    assert sum(value > 0.999 for value in found) >= 16  # one start finds them 12 times, three 19
+
+
+def test_few_images_of_a_class_are_no_reason_to_warn(capfd: pytest.CaptureFixture[str]) -> None:
+    found = clustering(embeddings(np.eye(5), np.arange(5)))
+    assert found["nmi"] == pytest.approx(1)
+    assert capfd.readouterr() == ("", "")
