@@ -1,6 +1,7 @@
 """Geometry of the embedding space, each number again by loops over images."""
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import skew
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from lookalike.evaluation.geometry import (
     Confusion,
@@ -176,6 +178,14 @@ def test_principal_components_are_scikit_learn_s_far_from_the_origin_too() -> No
     np.testing.assert_allclose(abs(mapped), abs(expected), atol=1e-9)  # directions have no sign
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine take a hundred times as long."""
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.mark.usefixtures("one_thread")
 @pytest.mark.parametrize(("n", "perplexity"), [(5, 4 / 3), (7, 2.0), (10, 3.0), (120, 30.0)])
 def test_tsne_is_scikit_learn_s_with_a_perplexity_of_a_third_of_the_others(
     n: int, perplexity: float
@@ -188,6 +198,7 @@ def test_tsne_is_scikit_learn_s_with_a_perplexity_of_a_third_of_the_others(
     assert found.dtype == np.float64
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_tsne_keeps_clusters_together() -> None:
     rng = np.random.default_rng(0)
     centres = np.repeat(10 * np.eye(3, 8), 10, axis=0)

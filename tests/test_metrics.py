@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from lookalike.evaluation.clustering import clustering
 from lookalike.evaluation.metrics import retrieval_metrics, values_of
@@ -275,6 +276,14 @@ def test_clustering_of_separate_and_of_mixed_classes() -> None:
     assert mixed["ami"] < 0.2
 
 
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine take a hundred times as long."""
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_clusters_are_the_best_of_several_starts_and_the_seed_decides_them() -> None:
     rng = np.random.default_rng(1)
     labels = np.repeat(np.arange(8), 20)
