@@ -20,8 +20,6 @@ from torch.nn.functional import normalize
 import lookalike
 from lookalike.data.decoding import as_tensor, read_image
 from lookalike.errors import InputError
-from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.verdict import judge, judged_metrics
 from lookalike.inference.checkpoint import Checkpoint, read_checkpoint
 from lookalike.models.adapter import ResidualAdapter
 from lookalike.models.backbones import Backbone
@@ -228,30 +226,6 @@ def test_distillation_is_one_minus_the_cosine_to_the_start(embedder: Embedder) -
     assert found.item() == pytest.approx(2 * np.mean([1 - cosine for cosine in cosines]), rel=1e-5)
     found.backward()
     assert all(p.grad is None for p in penalty.teacher[0].parameters())
-
-
-@pytest.mark.parametrize(
-    ("gain", "finding"), [(0.2, "better"), (-0.2, "worse"), (0.0, "not significantly different")]
-)
-def test_a_verdict_agrees_with_a_bootstrap_by_hand(gain: float, finding: str) -> None:
-    rng = np.random.default_rng(0)
-    frozen = rng.uniform(size=60)
-    trained = (frozen + rng.normal(gain, 0.2, 60)).clip(0, 1)
-    frozen[7] = trained[7] = np.nan  # a query without a relevant item
-    (verdict,) = judge(["map_at_r"], {"map_at_r": frozen}, {"map_at_r": trained})
-    differences = np.delete(trained - frozen, 7)
-    means = [rng.choice(differences, len(differences)).mean() for _ in range(4000)]
-    assert verdict.finding == finding
-    assert verdict.trained - verdict.frozen == pytest.approx(differences.mean())
-    np.testing.assert_allclose(
-        [verdict.low, verdict.high], np.percentile(means, [2.5, 97.5]), atol=0.01
-    )
-    assert (verdict.p < 0.05) == (not verdict.low <= 0 <= verdict.high) == (gain != 0)
-
-
-def test_what_a_training_is_judged_by() -> None:
-    assert judged_metrics(Evaluation(monitor="recall_at_1")) == ["recall_at_1", "map_at_r"]
-    assert judged_metrics(Evaluation(k=[5], monitor="loss")) == ["map_at_r", "precision_at_1"]
 
 
 def test_the_verdicts_of_many_runs_are_counted() -> None:

@@ -13,15 +13,10 @@ import torch
 import torchvision
 from PIL import Image
 from pytorch_metric_learning.losses import ArcFaceLoss, NormalizedSoftmaxLoss, TripletMarginLoss
-from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 from torch.nn.functional import cross_entropy
 
 from lookalike.data.decoding import read_image
-from lookalike.data.records import Records
 from lookalike.errors import InputError
-from lookalike.evaluation import classification
-from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.scoring import measure
 from lookalike.inference.classifier import (
     Classifier,
     check_same_classes,
@@ -31,10 +26,9 @@ from lookalike.inference.classifier import (
 )
 from lookalike.inference.imagenet import imagenet_classifier
 from lookalike.inference.images import find_records
-from lookalike.losses.classifier import EmbeddingClassifier, logits_of
+from lookalike.losses.classifier import logits_of
 from lookalike.losses.softmax import SoftmaxLoss
 from lookalike.losses.weighted_sum import WeightedSum
-from lookalike.retrieval.embeddings import Embeddings
 
 Cli = Callable[..., Any]
 SEEN = ("data.protocol=seen_classes", "loss=softmax", "sampler=uniform", "miner=none")
@@ -45,51 +39,6 @@ def seen(tiny: tuple[str, ...]) -> tuple[str, ...]:
     """`train` on classes that are tested too, with a classifier."""
     kept = [o for o in tiny if "images_per_class" not in o]
     return (*kept, *SEEN, "evaluation.before_training=false", "data.folds=2")
-
-
-def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
-    vectors = rng.normal(size=shape).astype(np.float32)
-    return vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-
-
-def test_metrics_equal_scikit_learn() -> None:
-    rng = np.random.default_rng(0)
-    logits = rng.normal(0, 200, (300, 5))  # exp() alone would overflow
-    labels = rng.integers(0, 5, 300)
-    right = classification.accuracy(logits, labels)
-    assert right.mean() == accuracy_score(labels, logits.argmax(1))
-    losses = classification.cross_entropy(logits, labels)
-    expected = cross_entropy(torch.from_numpy(logits), torch.from_numpy(labels), reduction="none")
-    np.testing.assert_allclose(losses, expected.numpy(), atol=1e-9)
-    small = logits / 200
-    probabilities = np.exp(small) / np.exp(small).sum(1, keepdims=True)
-    assert classification.cross_entropy(small, labels).mean() == pytest.approx(
-        log_loss(labels, probabilities)
-    )
-    np.testing.assert_array_equal(
-        classification.confusion_matrix(labels, logits.argmax(1), 5),
-        confusion_matrix(labels, logits.argmax(1), labels=range(5)),
-    )
-
-
-def test_recall_within_the_predicted_class_equals_a_search_inside_it() -> None:
-    """A double loop that really searches, among items of the predicted class alone."""
-    rng = np.random.default_rng(1)
-    labels = np.array([0, 0, 0, 1, 1, 2, 2, 2, 3])  # the last one has nothing to find
-    vectors = unit(rng, len(labels), 3)
-    predicted = rng.integers(0, 4, len(labels))
-    predicted[:2] = 0
-    for k in (1, 2, 4):
-        expected = []
-        for query, wanted in enumerate(labels):
-            inside = [g for g in range(len(labels)) if g != query and labels[g] == predicted[query]]
-            inside.sort(key=lambda g: -float(vectors[query] @ vectors[g]))
-            found = any(labels[g] == wanted for g in inside[:k])
-            expected.append(float(found) if (labels == wanted).sum() > 1 else np.nan)
-        n_relevant = np.array([(labels == wanted).sum() - 1 for wanted in labels])
-        np.testing.assert_array_equal(
-            classification.recall_within_class(predicted, labels, n_relevant), expected
-        )
 
 
 def test_only_losses_with_a_classifier_have_logits() -> None:
@@ -106,26 +55,6 @@ def test_only_losses_with_a_classifier_have_logits() -> None:
         torch.testing.assert_close(
             cross_entropy(logits, labels), loss(embeddings, labels), atol=1e-4, rtol=1e-4
         )
-
-
-def test_scores_of_a_classifier_only_for_the_classes_it_knows() -> None:
-    rng = np.random.default_rng(2)
-    names = ["a", "b", "c"] * 4
-    records = Records.create([f"{n}.png" for n in range(12)], names)
-    own = Embeddings(unit(rng, 12, 4), records.labels, np.arange(12))
-    weight = torch.from_numpy(rng.normal(size=(4, 3)).astype(np.float32))
-    order = ("c", "a", "b")  # not that of the records
-    cpu = torch.device("cpu")
-    scores = measure(
-        Evaluation(), own, own, records, EmbeddingClassifier(lambda v: v @ weight, order, cpu)
-    ).scores
-    named = [order[row] for row in (own.vectors @ weight.numpy()).argmax(1)]
-    assert scores["accuracy"] == pytest.approx(
-        np.mean([n == m for n, m in zip(named, names, strict=True)])
-    )
-    assert scores["recall_within_class"] == scores["accuracy"]  # every query has a positive here
-    fewer = EmbeddingClassifier(lambda v: v @ weight, ("c", "a", "other"), cpu)
-    assert "accuracy" not in measure(Evaluation(), own, own, records, fewer).scores
 
 
 @pytest.mark.slow

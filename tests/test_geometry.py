@@ -1,12 +1,16 @@
 """Geometry of the embedding space, each number again by loops over images."""
 
 from collections import Counter
+from collections.abc import Iterator
 from itertools import combinations
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.stats import skew
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
 
 from lookalike.evaluation.geometry import (
     Confusion,
@@ -35,6 +39,29 @@ def embeddings(seed: int = 0, sizes: tuple[int, ...] = (7, 1, 12, 5)) -> Embeddi
     return Embeddings(vectors, labels, 10 * np.arange(len(labels)) + 4)[order]
 
 
+def test_the_nearest_in_one_piece_by_a_loop() -> None:
+    given = embeddings()
+    gallery, queries = given[5:], given[:9]
+    found = nearest(queries, gallery, 30)  # more than there are
+    for row, query in enumerate(queries.ids):
+        products = gallery.vectors.astype(float) @ queries.vectors[row].astype(float)
+        right = gallery.labels == queries.labels[row]
+        order = sorted(
+            np.flatnonzero(gallery.ids != query), key=lambda n: (-np.float32(products[n]), right[n])
+        )
+        size = len(order)
+        assert found.relevant[row].tolist() == [*right[order], *[False] * (30 - size)]
+        assert found.n_relevant[row] == right[order].sum()
+        np.testing.assert_allclose(found.scores[row, :size], products[order], atol=1e-6)
+        assert np.isneginf(found.scores[row, size:]).all()
+        assert (found.ids[row] >= 0).sum() == size
+
+
+def test_every_item_has_a_count_the_one_with_id_0_too() -> None:
+    counts = k_occurrences(np.array([[0, 1], [0, 4], [1, -1]]), np.array([1, 4, 0, 7, 9]))
+    assert counts.tolist() == [2, 1, 2, 0, 0]
+
+
 def test_k_occurrences_by_a_double_loop() -> None:
     given = embeddings()
     gallery, queries = given[5:], given[:9]  # four images are both
@@ -48,7 +75,7 @@ def test_k_occurrences_by_a_double_loop() -> None:
     assert few.sum() == sum(len(set(gallery.ids[:2]) - {query}) for query in queries.ids)
 
 
-@pytest.mark.parametrize("values", [[0, 0, 0, 9], [1, 2, 3], [5.0, -1.0, -1.0, 0.5]])
+@pytest.mark.parametrize("values", [[0, 0, 0, 9], [1, 2, 3], [5.0, -1.0, -1.0, 0.5], [0, 0, 0.1]])
 def test_skewness_is_scipy_s(values: list[float]) -> None:
     assert skewness(np.array(values)) == pytest.approx(skew(values), abs=1e-12)
 
@@ -73,6 +100,25 @@ def test_class_distances_by_a_double_loop() -> None:
                 np.mean(pairs) if pairs else np.nan, nan_ok=True
             )
     assert np.isnan(distances).sum() == 1  # within the class of one image
+
+
+def test_distances_of_classes_of_one_image() -> None:
+    vectors = np.array([[1, 0], [0, 1], [0.6, 0.8]], np.float32)
+    _, distances = class_distances(Embeddings(vectors, np.arange(3), np.arange(3)))
+    expected = [[np.nan, 1, 0.4], [1, np.nan, 0.2], [0.4, 0.2, np.nan]]
+    np.testing.assert_allclose(distances, expected, atol=1e-7)
+
+
+def test_products_beyond_1_by_rounding_lie_in_the_outer_bins() -> None:
+    long = np.nextafter(np.float32(1), np.float32(2))
+    vectors = np.array([[long, 0], [long, 0], [-long, 0]], np.float32)
+    found = similarity_histograms(Embeddings(vectors, np.array([0, 0, 1]), np.arange(3)))
+    assert len(found.positive) == len(found.negative) == 80
+    assert found.positive.dtype == found.negative.dtype == np.int64
+    assert (found.edges[0], found.edges[-1]) == (-1, 1)
+    np.testing.assert_allclose(np.diff(found.edges), 1 / 40)
+    assert (found.positive[-1], found.positive.sum()) == (1, 1)
+    assert (found.negative[0], found.negative.sum()) == (2, 2)
 
 
 def test_histograms_by_a_double_loop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,6 +170,35 @@ def test_principal_components_keep_a_plane() -> None:
     np.testing.assert_allclose(pairwise(mapped), pairwise(points), atol=1e-5)
 
 
+def test_principal_components_are_scikit_learn_s_far_from_the_origin_too() -> None:
+    rng = np.random.default_rng(1)
+    vectors = (rng.normal(size=(40, 5)) * [5, 3, 1, 0.5, 0.1] + [900, -70, 0, 3, 0]).astype("f4")
+    mapped = project(vectors, "pca")
+    expected = PCA(2).fit_transform(vectors.astype(float))
+    np.testing.assert_allclose(abs(mapped), abs(expected), atol=1e-9)  # directions have no sign
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine take a hundred times as long."""
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize(("n", "perplexity"), [(5, 4 / 3), (7, 2.0), (10, 3.0), (120, 30.0)])
+def test_tsne_is_scikit_learn_s_with_a_perplexity_of_a_third_of_the_others(
+    n: int, perplexity: float
+) -> None:
+    """At most 30. All two components of these vectors are principal ones."""
+    vectors = np.random.default_rng(2).normal(size=(n, 2)).astype(np.float32)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
+    found = project(vectors, "tsne")
+    np.testing.assert_allclose(found, tsne.fit_transform(project(vectors, "pca")), rtol=1e-5)
+    assert found.dtype == np.float64
+
+
+@pytest.mark.usefixtures("one_thread")
 def test_tsne_keeps_clusters_together() -> None:
     rng = np.random.default_rng(0)
     centres = np.repeat(10 * np.eye(3, 8), 10, axis=0)
@@ -162,4 +237,5 @@ def test_the_spread_is_the_mean_distance_of_all_pairs() -> None:
     pairs = [1 - float(a @ b) for i, a in enumerate(vectors) for b in vectors[:i]]
     assert spread(vectors) == pytest.approx(np.mean(pairs), abs=1e-6)
     assert spread(np.repeat(vectors[:1], 7, axis=0)) == pytest.approx(0, abs=1e-6)
+    assert spread(vectors[:2]) == pytest.approx(1 - float(vectors[0] @ vectors[1]), abs=1e-6)
     assert np.isnan(spread(vectors[:1]))

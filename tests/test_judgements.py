@@ -1,5 +1,7 @@
 """Relevance by judgements: exact ranks without junk, by every engine, against a plain loop."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
@@ -10,6 +12,7 @@ from lookalike.evaluation.metrics import values_of
 from lookalike.retrieval import counting, ranks
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.engines import Engines, Name
+from lookalike.retrieval.neighbours import Gallery, Neighbours
 from lookalike.retrieval.ranks import rank_relevant
 from lookalike.retrieval.relevance import Judged
 from lookalike.retrieval.rerank import NoReranking
@@ -95,6 +98,7 @@ def test_every_metric_of_judged_queries() -> None:
         queries, gallery, (1, 5), True, judged=pairs,
         search=lambda gallery, queries, k: NoReranking()(gallery, queries, k, queries),
     )  # fmt: skip
+    blocks = values_of(queries, gallery, (1, 5), False, judged=pairs, search=four_at_a_time)
     for row, found in expected.items():
         if not found:
             assert np.isnan([column[row] for column in whole.values()]).all()
@@ -106,8 +110,35 @@ def test_every_metric_of_judged_queries() -> None:
         assert whole["recall_at_5"][row] == float(min(found) <= 5)
     for name, column in near.items():
         np.testing.assert_array_equal(column, whole[name])
-    for name, column in again.items():
+    for name, column in (*again.items(), *blocks.items()):
         np.testing.assert_array_equal(column, whole[name])
+
+
+def four_at_a_time(gallery: Gallery, queries: Embeddings, k: int) -> Iterator[Neighbours]:
+    """A search in several blocks of queries, the last one smaller."""
+    for start in range(0, len(queries), 4):
+        yield from gallery.search(queries[start : start + 4], k)
+
+
+def test_a_search_is_asked_for_what_is_left_out_as_well_and_not_for_more() -> None:
+    vectors = np.eye(9, dtype=np.float32)
+    everything = Embeddings(vectors, np.zeros(9, np.int64), np.arange(9))
+    queries, gallery = everything[:2], everything[2:]
+    asked: list[int] = []
+
+    def search(gallery: Gallery, queries: Embeddings, k: int) -> Iterator[Neighbours]:
+        asked.append(k)
+        return gallery.search(queries, k)
+
+    for junk in ([[], []], [[], [5, 6]], [[3, 4, 5, 6, 7, 8], []]):
+        said = Judgements.of_lists([0, 1], [[2], [3, 4]], junk)
+        pairs = Judged.of(said, queries, gallery)
+        values_of(queries, gallery, (1,), False, search=search, judged=pairs)
+    assert asked == [2, 2 + 2, 7]  # at most the whole gallery
+    nobody = queries[:0]
+    pairs = Judged.of(said, nobody, gallery)
+    none = values_of(nobody, gallery, (1,), False, search=search, judged=pairs)
+    assert {column.shape for column in none.values()} == {(0,)}
 
 
 def test_records_keep_their_judgements_when_rows_are_dropped() -> None:

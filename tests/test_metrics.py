@@ -1,17 +1,23 @@
 """Metrics against a double loop over plain numbers, on inputs that hurt."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from lookalike.evaluation.clustering import clustering
 from lookalike.evaluation.metrics import retrieval_metrics, values_of
+from lookalike.evaluation.recognition import Recognition
+from lookalike.retrieval.candidates import Engine
 from lookalike.retrieval.embeddings import Embeddings
-from lookalike.retrieval.neighbours import Gallery
+from lookalike.retrieval.engines import Engines
+from lookalike.retrieval.neighbours import Gallery, Neighbours
 
 K = (1, 2, 4, 8)
 NAMES = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "precision_at_1")
-NAMES += ("r_precision", "map_at_r", "map")
+NAMES += ("r_precision", "map_at_r", "map", "minp")
 
 
 def embeddings(vectors: NDArray, labels: NDArray, ids: NDArray | None = None) -> Embeddings:
@@ -47,16 +53,24 @@ def slow_values(queries: Embeddings, gallery: Embeddings) -> dict[str, list[floa
         ]
         values["map_at_r"].append(sum(precisions[:total]) / total)
         values["map"].append(sum(precisions) / total)
+        values["minp"].append(total / max(rank for rank, hit in enumerate(relevant, 1) if hit))
     return values
 
 
 def assert_equal_to_slow(queries: Embeddings, gallery: Embeddings) -> None:
     expected = slow_values(queries, gallery)
     for whole_ranking in (True, False):
-        values = values_of(queries, gallery, K, whole_ranking)
-        assert set(values) == set(NAMES) - (set() if whole_ranking else {"map"})
-        for name, column in values.items():
-            np.testing.assert_allclose(column, expected[name], atol=1e-12, err_msg=name)
+        for search in (None, seven_at_a_time):
+            values = values_of(queries, gallery, K, whole_ranking, whole_ranking, search)
+            assert set(values) == set(NAMES) - (set() if whole_ranking else {"map", "minp"})
+            for name, column in values.items():
+                np.testing.assert_allclose(column, expected[name], atol=1e-12, err_msg=name)
+
+
+def seven_at_a_time(gallery: Gallery, queries: Embeddings, k: int) -> Iterator[Neighbours]:
+    """A search in several blocks of queries, the last one smaller."""
+    for start in range(0, len(queries), 7):
+        yield from gallery.search(queries[start : start + 7], k)
 
 
 def random_set(seed: int, n: int = 120, classes: int = 9, size: int = 8) -> Embeddings:
@@ -143,9 +157,58 @@ def test_order_of_the_gallery_plays_no_part() -> None:
     vectors = np.repeat(rng.normal(size=(40, 64)), 5, axis=0).astype(np.float32)
     everything = embeddings(vectors, rng.integers(0, 20, 200))
     shuffled = everything[rng.permutation(200)]
-    first, second = (values_of(everything[:50], each, K, True) for each in (everything, shuffled))
+    first, second = (
+        values_of(everything[:50], each, K, True, True) for each in (everything, shuffled)
+    )
     for name in NAMES:
         np.testing.assert_array_equal(first[name], second[name])
+
+
+def test_no_queries_have_no_values() -> None:
+    """A rank may have none."""
+    everything = random_set(13, 20)
+    for search in (None, seven_at_a_time):
+        for whole_ranking in (True, False):
+            values = values_of(everything[:0], everything, K, whole_ranking, search=search)
+            assert {column.shape for column in values.values()} == {(0,)}
+
+
+@pytest.mark.parametrize(
+    ("labels", "k", "whole_ranking", "expected"),
+    [
+        ([0, 0, 1, 1, 2, 2], (1,), False, 1),
+        ([0, 0, 1, 1, 2, 2], (1, 4), False, 4),
+        ([0, 0, 0, 0, 1, 1], (1, 2), False, 3),  # as many as the largest class has others
+        ([0, 0, 1, 1, 2, 2], (1,), True, 6),
+    ],
+)
+def test_a_search_is_asked_for_no_more_than_the_metrics_need(
+    labels: list[int], k: tuple[int, ...], whole_ranking: bool, expected: int
+) -> None:
+    everything = embeddings(np.eye(6), np.array(labels))
+    asked: list[int] = []
+
+    def search(gallery: Gallery, queries: Embeddings, k: int) -> Iterator[Neighbours]:
+        asked.append(k)
+        return gallery.search(queries, k)
+
+    values_of(everything, everything, k, whole_ranking, search=search)
+    assert asked == [expected]
+
+
+def test_the_engine_that_was_chosen_finds_the_nearest() -> None:
+    searched: list[int] = []
+
+    class Chosen(Engines):
+        def of(self, gallery: NDArray[np.float32]) -> Engine:
+            searched.append(len(gallery))
+            return super().of(gallery)
+
+    everything = random_set(14, 30)
+    queries, gallery = everything[:5], everything[5:]
+    values_of(queries, gallery, K, True, search=seven_at_a_time, engines=Chosen())
+    Recognition().columns(queries, gallery, np.ones(5, bool), Chosen())
+    assert searched == [25, 25]
 
 
 def test_equal_to_pml_where_definitions_agree() -> None:
@@ -211,3 +274,27 @@ def test_clustering_of_separate_and_of_mixed_classes() -> None:
     assert separate["nmi"] == pytest.approx(1)
     assert separate["ami"] == pytest.approx(1)
     assert mixed["ami"] < 0.2
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Threads that wait for each other on a busy machine take a hundred times as long."""
+    with threadpool_limits(1):
+        yield
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_clusters_are_the_best_of_several_starts_and_the_seed_decides_them() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.repeat(np.arange(8), 20)
+    noise = embeddings(rng.normal(size=(160, 4)), labels)
+    assert clustering(noise) == clustering(noise, seed=0) != clustering(noise, seed=1)
+    corners = embeddings(np.eye(8)[labels] + rng.normal(0, 0.02, (160, 8)), labels)
+    found = [clustering(corners, seed)["nmi"] for seed in range(20)]
+    assert sum(value > 0.999 for value in found) >= 16  # one start finds them 12 times, three 19
+
+
+def test_few_images_of_a_class_are_no_reason_to_warn(capfd: pytest.CaptureFixture[str]) -> None:
+    found = clustering(embeddings(np.eye(5), np.arange(5)))
+    assert found["nmi"] == pytest.approx(1)
+    assert capfd.readouterr() == ("", "")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import digamma, polygamma
 
 from lookalike.errors import InputError
 from lookalike.evaluation.mixed_model import MixedModel
@@ -60,6 +61,99 @@ def test_two_cells_by_mean_squares_and_drawn_errors(seed: int) -> None:
     assert found.mean - found.low == pytest.approx(found.high - found.mean)
 
 
+def test_two_seeds_and_two_queries_by_hand() -> None:
+    """Both errors are Student's t with one degree of freedom, Cauchy: their scales add up."""
+    table = np.array([[1.0, 3.0], [2.0, 8.0]])
+    scale = np.sqrt(2.25) + np.sqrt(3)  # mean squares 9 / 4 of seeds, (16 - 4) / 4 of queries
+    assert np.sqrt(mean_squares(table)).sum() == pytest.approx(scale)
+    found = pair(table)
+    assert found.mean == 3.5
+    assert found.p == pytest.approx(1 - 2 / np.pi * np.arctan(3.5 / scale), rel=1e-4)
+    assert found.high - 3.5 == pytest.approx(scale * np.tan(np.pi / 2 * 0.95), rel=1e-3)
+    assert 3.5 - found.low == pytest.approx(found.high - 3.5)
+    assert pair(np.array([[1.0, -1.0], [-3.0, 3.0]])).p <= 1
+
+
+def of_means(means: np.ndarray) -> MixedModel:
+    """Cells with these means of their seeds, (C, S), the same for every query."""
+    return MixedModel.of(list(np.repeat(means[:, :, None], 3, axis=2)))
+
+
+def test_degrees_of_freedom_of_two_unlike_cells_are_satterthwaite_s() -> None:
+    """Only seeds differ, so that p is that of one t-test. The third cell's means are those of the
+    others, so that its variance is 0, and no variance is moderated."""
+    means = np.array([[6.0, 0, 0], [-6, 0, 0], [0, 0, 0]])
+    means += np.array([[1.0], [2], [5]])
+    model = of_means(means)
+    assert model.variances == pytest.approx([18, 18, 0])
+    assert model.variances[2] == 0
+    assert model.freedom == 2
+    for first, second, freedom in ((0, 1, 4), (0, 2, 2), (1, 2, 2)):
+        variance = model.variances[[first, second]].sum() / 3
+        t = (means[first] - means[second]).mean() / variance**0.5
+        expected = 2 * stats.t.sf(abs(t), freedom)
+        assert model.p(first, second) == pytest.approx(expected)
+        half_width = stats.t.ppf(0.975, freedom) * variance**0.5
+        found = model.difference(first, second)
+        assert found.high - found.mean == pytest.approx(half_width)
+
+
+def test_unlike_cells_have_fewer_degrees_of_freedom_than_alike_ones() -> None:
+    means = np.array([[3.0, 0, 0], [-1, 0, 0], [-2, 0, 0], [0, 0, 0]])
+    model = of_means(means)
+    v, w = model.variances[:2]
+    freedom = 2 * (v + w) ** 2 / (v**2 + w**2)
+    assert model.freedom == 2 < freedom < 4
+    t = (means[0] - means[1]).mean() / ((v + w) / 3) ** 0.5
+    assert model.p(0, 1) == pytest.approx(2 * stats.t.sf(t, freedom))
+
+
+def scattered(beyond: float, seeds: int = 3) -> MixedModel:
+    """Four cells whose logarithms of variances scatter by so much more than chance does."""
+    half = (seeds - 1) / 2
+    apart = (3 / 4 * (float(polygamma(1, half)) + beyond)) ** 0.5
+    sizes = np.exp(np.array([-apart, -apart, apart, apart]) / 2) * [1, -1, 1, -1]
+    shape = np.zeros(seeds)
+    shape[:2] = 1, -1
+    return of_means(sizes[:, None] * shape)
+
+
+@pytest.mark.parametrize("prior", [0.5, 3.0, 40.0, 1000.0])
+@pytest.mark.parametrize("seeds", [2, 3, 6])
+def test_variances_are_moderated_as_smyth_says(prior: float, seeds: int) -> None:
+    """His equations, solved by hand: trigamma of half the prior's degrees of freedom is given."""
+    model = scattered(float(polygamma(1, prior / 2)), seeds)
+    freedom = seeds - 1
+    assert model.freedom == pytest.approx(prior + freedom, rel=1e-6)
+    means = model.values.mean(axis=2)
+    own = 4 / (3 * freedom) * (means**2).sum(axis=1)
+    common = np.log(own).mean() - digamma(freedom / 2) + np.log(freedom / 2)
+    common = np.exp(common + digamma(prior / 2) - np.log(prior / 2))
+    expected = (prior * common + freedom * own) / (prior + freedom)
+    np.testing.assert_allclose(model.variances, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("beyond", "freedom"),
+    [(-0.5, 1e6), (0.0, 1e6), (1e-6, 1e6), (2.5e-6, 8e5)],
+)
+def test_variances_that_scatter_no_more_than_chance_become_one(
+    beyond: float, freedom: float
+) -> None:
+    """Trigamma of a large x is about 1 / x."""
+    model = scattered(beyond)
+    assert model.freedom == pytest.approx(freedom, rel=1e-3)
+    np.testing.assert_allclose(model.variances, model.variances.mean(), rtol=1e-4)
+
+
+def test_three_cells_are_moderated_and_two_are_not() -> None:
+    rng = np.random.default_rng(5)
+    drawn = cells(rng, 3, 4, 0.01, 0.0)
+    three, two = MixedModel.of(list(drawn)), MixedModel.of(list(drawn[:2]))
+    assert three.freedom > 3
+    assert two.freedom == 3
+
+
 def test_its_limits_are_two_t_tests() -> None:
     """Where only seeds differ, and where only queries do."""
     rng = np.random.default_rng(0)
@@ -79,8 +173,16 @@ def test_what_is_missing_is_left_out() -> None:
     assert MixedModel.of(list(holes)).difference(0, 2) == MixedModel.of(list(kept)).difference(0, 2)
     alone = MixedModel.of(list(values[:, :1]))
     assert (alone.is_tested, alone.p(0, 1)) == (False, 1.0)  # one seed tells nothing
-    assert pair(np.zeros((3, 20))).p == 1
-    assert pair(np.ones((3, 20))).p == 0
+    assert alone.variances.shape == (3,)
+    assert np.isnan(alone.variances).all()
+    untested = alone.difference(0, 1)
+    assert (untested.mean, untested.p) == ((values[0, 0] - values[1, 0]).mean(), 1)
+    assert np.isnan([untested.low, untested.high]).all()
+    nothing = MixedModel.of([np.full((2, 3), np.nan), np.zeros((2, 3))]).difference(0, 1)
+    assert nothing.p == 1
+    assert np.isnan([nothing.mean, nothing.low, nothing.high]).all()
+    assert pair(np.zeros((3, 20))) == Difference(0, 0, 0, p=1)
+    assert pair(np.ones((3, 20))) == Difference(1, 1, 1, p=0)
 
 
 def test_other_cells_tell_how_much_seeds_matter() -> None:

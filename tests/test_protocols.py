@@ -297,8 +297,37 @@ def test_confidence_does_not_overflow_and_equal_ones_count_against() -> None:
     columns = Recognition(1, 1e4).columns(queries, gallery, known, Engines())
     assert np.isfinite(columns["confidence"]).all()
     assert recognition_scores(columns)["gap"] == pytest.approx((1 / 2 + 2 / 3) / 2)
-    with pytest.raises(InputError, match="neighbours >= 1"):
-        Recognition(0)
+    for neighbours, temperature in ((0, 1.0), (1, 0.0), (1, -1.0)):
+        with pytest.raises(
+            InputError, match=r"^evaluation\.recognition needs neighbours >= 1 and temperature > 0$"
+        ):
+            Recognition(neighbours, temperature)
+
+
+def test_a_class_that_looks_like_the_opposite_is_as_likely_as_any_other() -> None:
+    """Similarities below 0 count as 0: the probability of each of four classes is a quarter."""
+    gallery = Embeddings(np.eye(4, dtype=np.float32), np.arange(4), np.arange(4))
+    away = np.full((1, 4), -0.5, np.float32)
+    queries = Embeddings(away, np.array([2]), np.array([9]))
+    for neighbours in (1, 3, 9):
+        columns = Recognition(neighbours, 5.0).columns(
+            queries, gallery, np.ones(1, bool), Engines()
+        )
+        assert columns["confidence"] == pytest.approx([np.log(0.25 / 0.75)])
+
+
+def test_queries_none_of_which_or_one_of_which_is_known() -> None:
+    gallery = Embeddings(np.eye(3, dtype=np.float32), np.arange(3), np.arange(3))
+    queries = Embeddings(gallery.vectors, np.array([0, 8, 9]), np.arange(10, 13))
+    recognition = Recognition(1, 10.0)
+    one = recognition.columns(queries, gallery, np.array([True, False, False]), Engines())
+    found = recognition_scores({name: column[:1] for name, column in one.items()})
+    assert found == {"gap": 1, "gap_without_distractors": 1, "recognition_accuracy": 1}
+    unknown = recognition_scores({name: column[1:] for name, column in one.items()})
+    assert (unknown["gap"], unknown["gap_without_distractors"]) == (0, 0)
+    assert np.isnan(unknown["recognition_accuracy"])
+    nobody = recognition.columns(queries[:0], gallery, np.zeros(0, bool), Engines())
+    assert {name: column.shape for name, column in nobody.items()} == dict.fromkeys(one, (0,))
 
 
 DRAWN: dict[str, tuple[Callable[[Path], Path], str]] = {

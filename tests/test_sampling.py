@@ -70,11 +70,12 @@ def test_batches_per_epoch(count: int) -> None:
     for sampler in (
         ClassBatches(IDS, UNBALANCED, 8, 2, batches_per_epoch=count),
         UniformBatches(IDS, UNBALANCED, 8, batches_per_epoch=count),
+        TwoViewBatches(IDS, UNBALANCED, 8, batches_per_epoch=count),
     ):
         assert [len(batch) for batch in batches(sampler)] == [8] * count
 
 
-@pytest.mark.parametrize("make", [ClassBatches, UniformBatches])
+@pytest.mark.parametrize("make", [ClassBatches, UniformBatches, TwoViewBatches])
 def test_ranks_share_an_epoch(make: type, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sampling, "world_size", lambda: 3)
     shares = []
@@ -85,6 +86,19 @@ def test_ranks_share_an_epoch(make: type, monkeypatch: pytest.MonkeyPatch) -> No
     used = [row for share in shares for batch in share for row in batch]
     assert set(used) == set(IDS.tolist())
     assert shares[0] != shares[1]
+
+
+@pytest.mark.parametrize(("make", "images"), [(UniformBatches, 8), (TwoViewBatches, 4)])
+def test_an_epoch_of_several_ranks_is_one_pass(
+    make: type, images: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not one for each rank, unless every rank is to yield all batches."""
+    together = -(-len(IDS) // (3 * images))  # batches on each rank
+    alone = batches(make(IDS, UNBALANCED, 8))
+    monkeypatch.setattr(sampling, "world_size", lambda: 3)
+    assert len(make(IDS, UNBALANCED, 8)) == together
+    assert len(make(IDS, UNBALANCED, 8, shared=True)) == together
+    assert batches(make(IDS, UNBALANCED, 8, shared=False)) == alone
 
 
 def test_uniform_batches_use_everything_once_but_for_the_filling() -> None:

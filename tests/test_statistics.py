@@ -1,10 +1,14 @@
-"""Intervals and tests against scipy and plain loops, and by simulation."""
+"""Intervals, tests and verdicts against scipy and plain loops, and by simulation."""
+
+from itertools import product
 
 import numpy as np
 import pytest
 from scipy import stats
 
+from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.statistics import (
+    Difference,
     best_of,
     holm,
     mean_interval,
@@ -13,7 +17,9 @@ from lookalike.evaluation.statistics import (
     paired_bootstrap,
     paired_difference,
     per_seed,
+    sign_flips,
 )
+from lookalike.evaluation.verdict import Verdict, judge, judged_metrics
 
 
 def runs(rng: np.random.Generator, *shape: int, seed_sd: float = 0.02) -> np.ndarray:
@@ -23,14 +29,16 @@ def runs(rng: np.random.Generator, *shape: int, seed_sd: float = 0.02) -> np.nda
     return 0.6 + level + rng.normal(0, 0.01, (*shape[:-2], seeds, folds))
 
 
-def test_interval_is_scipy_s() -> None:
-    values = np.array([0.61, 0.64, 0.6, 0.7])
-    found = mean_interval(values)
-    low, high = stats.t.interval(0.95, 3, values.mean(), values.std(ddof=1) / 2)
+@pytest.mark.parametrize("n", [2, 3, 4])
+@pytest.mark.parametrize("confidence", [0.95, 0.5])
+def test_interval_is_scipy_s(n: int, confidence: float) -> None:
+    values = np.array([0.61, 0.64, 0.6, 0.7])[:n]
+    found = mean_interval(values, confidence)
+    low, high = stats.t.interval(confidence, n - 1, values.mean(), stats.sem(values))
     assert (found.mean - found.half_width, found.mean + found.half_width) == pytest.approx(
         (low, high)
     )
-    assert found.n == 4
+    assert found.n == n
 
 
 def test_too_few_values_have_no_interval() -> None:
@@ -59,15 +67,22 @@ def test_the_interval_covers_the_truth_as_often_as_it_says() -> None:
     assert naive / 2000 < 0.85
 
 
-def test_the_paired_test_is_scipy_s_on_means_of_folds() -> None:
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+@pytest.mark.parametrize("confidence", [0.95, 0.5])
+def test_the_paired_test_is_scipy_s_on_means_of_folds(seeds: int, confidence: float) -> None:
+    rng = np.random.default_rng(1)
+    first, second = runs(rng, seeds, 3), runs(rng, seeds, 3)
+    expected = stats.ttest_rel(first.mean(1), second.mean(1))
+    found = paired_difference(first, second, confidence)
+    interval = expected.confidence_interval(confidence)
+    assert (found.mean, found.p, found.low, found.high) == pytest.approx(
+        ((first - second).mean(), expected.pvalue, interval.low, interval.high)
+    )
+
+
+def test_a_seed_without_all_its_folds_takes_no_part_in_the_paired_test() -> None:
     rng = np.random.default_rng(1)
     first, second = runs(rng, 5, 3), runs(rng, 5, 3)
-    expected = stats.ttest_rel(first.mean(1), second.mean(1))
-    found = paired_difference(first, second)
-    interval = expected.confidence_interval(0.95)
-    assert (found.p, found.low, found.high) == pytest.approx(
-        (expected.pvalue, interval.low, interval.high)
-    )
     first[2, 1] = np.nan
     kept = [0, 1, 3, 4]
     expected = stats.ttest_rel(first[kept].mean(1), second[kept].mean(1))
@@ -76,9 +91,11 @@ def test_the_paired_test_is_scipy_s_on_means_of_folds() -> None:
 
 def test_differences_without_spread() -> None:
     same = np.array([[0.5], [0.25], [0.75]])
-    assert paired_difference(same, same).p == 1
-    assert paired_difference(same + 0.125, same).p == 0
-    assert paired_difference(same[:1] + 0.125, same[:1]).p == 1  # one seed tells nothing
+    assert paired_difference(same, same) == Difference(0, 0, 0, p=1)
+    assert paired_difference(same + 0.125, same) == Difference(0.125, 0.125, 0.125, p=0)
+    one = paired_difference(same[:1] + 0.125, same[:1])  # which tells nothing
+    assert (one.mean, one.p) == (0.125, 1)
+    assert np.isnan([one.low, one.high]).all()
 
 
 def test_the_paired_test_is_wrong_as_often_as_it_says() -> None:
@@ -132,6 +149,39 @@ def test_queries_without_a_value_are_left_out_of_the_bootstrap() -> None:
         paired_bootstrap(first, np.array([0.0, 1.0, 0.0]))
 
 
+@pytest.mark.parametrize(
+    "differences",
+    [
+        [0.25, 0.25, -0.25, 0.25, 0.0, 0.5],  # ties, exact
+        [0.1, 0.2, -0.3, 0.1, 0.2, 0.3, 0.1],  # ties that rounding breaks
+        np.random.default_rng(0).normal(0.02, 0.03, 9).tolist(),
+        np.random.default_rng(1).normal(-0.02, 0.05, 13).tolist(),
+        [0.0, 0.0],
+    ],
+)
+def test_sign_flips_by_every_choice_of_signs(differences: list[float]) -> None:
+    assert sign_flips(np.array(differences)) == flipped(np.array(differences))
+
+
+def flipped(differences: np.ndarray) -> float:
+    """The share of all signs whose sum lies as far from 0."""
+    sums = [np.dot(signs, differences) for signs in product((1, -1), repeat=len(differences))]
+    return float(np.mean(np.abs(sums) >= abs(sum(differences)) - 1e-9))
+
+
+def test_of_many_classes_signs_are_drawn() -> None:
+    rng = np.random.default_rng(2)
+    differences = rng.normal(0.01, 0.03, 14)  # the fewest that are drawn
+    found = sign_flips(differences)
+    assert found == pytest.approx(flipped(differences), abs=0.015)
+    assert found == sign_flips(differences)  # the same every time
+    assert found != flipped(differences)
+    assert found == sign_flips(differences, seed=0) != sign_flips(differences, seed=1)
+    assert sign_flips(np.full(60, 0.1)) == 1 / 10_001  # only those observed are as far
+    assert sign_flips(np.full(60, 0.1), resamples=99) == 1 / 100
+    assert sign_flips(np.full(6, 0.1), resamples=64) == 2 / 64  # so many there are in all
+
+
 def test_holm_step_by_step() -> None:
     """The smallest of m is held against alpha / m, the next against alpha / (m - 1), until one
     fails."""
@@ -145,6 +195,7 @@ def test_holm_step_by_step() -> None:
             rejected.add(int(index))
         assert set(np.flatnonzero(holm(p_values) <= 0.05).tolist()) == rejected
     assert holm(np.array([0.5, 0.5])).tolist() == [1, 1]
+    assert holm(np.array([0.9, 0.5, 0.9])).tolist() == [1, 1, 1]
     assert holm(np.array([])).tolist() == []
 
 
@@ -154,6 +205,8 @@ def test_which_cells_are_significantly_different_from_the_best() -> None:
     scores[3, 1:] = np.nan  # one seed tells nothing
     assert best_of(scores) == 1
     assert not_significantly_different(scores).tolist() == [False, True, True, True]
+    limit = float(p_against(scores)[0])
+    assert not not_significantly_different(scores, limit)[0]  # at the limit it is significant
     everything = holm(
         np.array(
             [paired_difference(scores[i], scores[j]).p for i in range(4) for j in range(i + 1, 4)]
@@ -174,3 +227,47 @@ def test_equal_cells_are_seldom_significantly_different_from_the_best() -> None:
         wrong_if_named += (p_against(scores, best_of(scores)) <= 0.05).any()
     assert wrong / 600 <= 0.06
     assert wrong_if_named / 600 > 0.08
+
+
+@pytest.mark.parametrize(
+    ("gain", "finding"), [(0.2, "better"), (-0.2, "worse"), (0.0, "not significantly different")]
+)
+def test_a_verdict_agrees_with_a_bootstrap_by_hand(gain: float, finding: str) -> None:
+    rng = np.random.default_rng(0)
+    frozen = rng.uniform(size=60)
+    trained = (frozen + rng.normal(gain, 0.2, 60)).clip(0, 1)
+    frozen[7] = trained[7] = np.nan  # a query without a relevant item
+    (verdict,) = judge(["map_at_r"], {"map_at_r": frozen}, {"map_at_r": trained})
+    differences = np.delete(trained - frozen, 7)
+    means = [rng.choice(differences, len(differences)).mean() for _ in range(4000)]
+    assert verdict.finding == finding
+    assert verdict.trained - verdict.frozen == pytest.approx(differences.mean())
+    np.testing.assert_allclose(
+        [verdict.low, verdict.high], np.percentile(means, [2.5, 97.5]), atol=0.01
+    )
+    assert (verdict.p < 0.05) == (not verdict.low <= 0 <= verdict.high) == (gain != 0)
+
+
+@pytest.mark.parametrize(
+    ("plan", "names"),
+    [
+        (Evaluation(), ["map_at_r", "recall_at_1"]),
+        (Evaluation(monitor="recall_at_1"), ["recall_at_1", "map_at_r"]),
+        (Evaluation(monitor="r_precision"), ["r_precision", "map_at_r", "recall_at_1"]),
+        (Evaluation(k=[2, 4]), ["map_at_r", "precision_at_1"]),
+        (Evaluation(k=[5], monitor="loss"), ["map_at_r", "precision_at_1"]),
+        (Evaluation(monitor="accuracy"), ["map_at_r", "recall_at_1"]),
+        (Evaluation(monitor="nmi", clustering=True), ["map_at_r", "recall_at_1"]),
+        (Evaluation(monitor="ami", clustering=True), ["map_at_r", "recall_at_1"]),
+    ],
+)
+def test_what_a_training_is_judged_by(plan: Evaluation, names: list[str]) -> None:
+    """Never by what has no value for each query: a classifier's metrics and a clustering's."""
+    assert judged_metrics(plan) == names
+
+
+def test_the_facts_of_a_verdict() -> None:
+    verdict = Verdict("map", 0.5, 0.75, 0.125, 0.375, 0.01, "better")
+    assert verdict.facts() == {
+        "frozen": 0.5, "trained": 0.75, "low": 0.125, "high": 0.375, "p": 0.01, "finding": "better",
+    }  # fmt: skip

@@ -140,9 +140,22 @@ def test_metrics_by_name() -> None:
     }
 
 
+@KINDS
+def test_the_pairs_of_each_kind_are_counted(kind: str) -> None:
+    found = verification_metrics(roc_curve(*pairs(kind)))
+    positive = pairs(kind)[1]
+    counts = found["positive_pairs"], found["negative_pairs"]
+    assert counts == (positive.sum(), (~positive).sum())
+
+
 def test_pairs_that_cannot_be_judged() -> None:
+    said = "^verification needs positive and negative pairs, and has one kind only$"
     for positive in (np.ones(3, bool), np.zeros(3, bool)):
-        with pytest.raises(InputError, match="one kind only"):
+        with pytest.raises(InputError, match=said):
             roc_curve(np.arange(3.0), positive)
-    with pytest.raises(InputError, match="diverged"):
+    said = (
+        "^distances of pairs hold NaN or infinity: the training has diverged. "
+        "Lower the learning rate.$"
+    )
+    with pytest.raises(InputError, match=said):
         roc_curve(np.array([0.1, np.nan]), np.array([True, False]))
