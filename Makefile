@@ -54,8 +54,8 @@ test-lowest: .lowest/.ready ## the fast tests with the oldest packages that pypr
 	$(BIN)/uv pip install --quiet --python .lowest/bin/python --resolution lowest-direct -e ".[cpu,dev,milvus-lite]"
 	@touch $@
 
-coverage: $(READY) ## lines and branches that the fast tests run
-	$(PYTEST) -m "not slow" --cov --cov-report=json:.coverage.json $(ARGS)
+coverage: $(READY) ## lines and branches that all tests run, an hour or more (args: ARGS="-m 'not slow'")
+	$(PYTEST) --cov --cov-report=json:.coverage.json $(ARGS)
 	$(BIN)/coverage report
 	@$(BIN)/python -c 'import json; total = json.load(open(".coverage.json"))["totals"]; \
 		print("%.1f %% of lines, %.1f %% of branches" % (total["percent_statements_covered"], total["percent_branches_covered"]))'
