@@ -101,6 +101,13 @@ def test_an_epoch_of_several_ranks_is_one_pass(
     assert batches(make(IDS, UNBALANCED, 8, shared=False)) == alone
 
 
+def test_batches_of_classes_are_shared_by_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = len(ClassBatches(IDS, UNBALANCED, 8))
+    monkeypatch.setattr(sampling, "world_size", lambda: 3)
+    assert len(ClassBatches(IDS, UNBALANCED, 8)) == -(-alone // 3) < alone
+    assert len(ClassBatches(IDS, UNBALANCED, 8, shared=False)) == alone
+
+
 def test_uniform_batches_use_everything_once_but_for_the_filling() -> None:
     found = batches(UniformBatches(IDS, UNBALANCED, batch_size=8))
     used = Counter(row for batch in found for row in batch)

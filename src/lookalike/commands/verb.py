@@ -42,6 +42,7 @@ LIGHTNING_REMARKS = (
     "Found .* module\\(s\\) in eval mode at the start of training",  # what is frozen
     "It is recommended to use .*sync_dist=True",  # our scores are the same on every rank
     "You're resuming from a checkpoint that ended before the epoch",  # with its next batch
+    "The `srun` command is available on your system but is not used",  # of every machine with Slurm
 )
 REPEATING = ("seed", "data.fold", "logger")  # keys that only repeat a cell of a sweep
 # overrides that are not the user's, but of a sweep or of Lightning, for another process
