@@ -135,6 +135,18 @@ def test_the_smallest_share_is_taken_that_is_not_significantly_worse_than_the_be
     )
 
 
+@pytest.mark.parametrize("unseen", [True, False])
+def test_a_share_below_the_start_is_never_taken(unseen: bool) -> None:
+    """Half is so noisy that it is not significantly worse than the best."""
+    rng = np.random.default_rng(0)
+    start = rng.uniform(0, 0.2, 200)
+    noise = np.repeat(rng.choice((-1.0, 1.0), 20), 10) * 3
+    values = {0.0: start, 0.5: start + noise - noise.mean() - 0.01, 1.0: start + 0.3}
+    classes = np.repeat(np.arange(20), 10)
+    assert p_of_gain(values[0.5], values[1.0], classes, unseen=True) >= 0.05
+    assert smallest_share(values, 1.0, classes, unseen)[0] == 1
+
+
 @pytest.mark.parametrize("hidden", [None, 3])
 def test_an_adapter_starts_as_the_features(hidden: int | None) -> None:
     torch.manual_seed(0)

@@ -178,7 +178,8 @@ def smallest_share(
     """The smallest share that is not significantly worse than the best, and that p-value.
 
     The fewer weights change, the more of the start is kept on images of other kinds, and a gain
-    that may be chance is no reason to change them.
+    that may be chance is no reason to change them. A share whose mean is below that of the first
+    one, the start, is never taken.
 
     Args:
         values: by share, of every query, (Q,), as in `p_of_gain`.
@@ -186,11 +187,12 @@ def smallest_share(
         classes: of the queries.
         unseen: whether the classes don't train.
     """
-    for share in sorted(values):
-        p = 1.0 if share == best else p_of_gain(values[share], values[best], classes, unseen)
-        if p >= 1 - CONFIDENCE:
+    start = np.nanmean(values[min(values)])
+    for share in sorted(each for each in values if each < best):
+        p = p_of_gain(values[share], values[best], classes, unseen)
+        if p >= 1 - CONFIDENCE and np.nanmean(values[share]) >= start:
             return share, p
-    raise AssertionError("the best share is among the values")
+    return best, 1.0
 
 
 def _share_taken(experiment: Experiment, measured: Mapping[float, Measured], best: float) -> float:
