@@ -8,6 +8,7 @@ from scipy import stats
 
 from lookalike.evaluation.plan import Evaluation
 from lookalike.evaluation.statistics import (
+    BLOCK,
     Difference,
     best_of,
     holm,
@@ -271,3 +272,26 @@ def test_the_facts_of_a_verdict() -> None:
     assert verdict.facts() == {
         "frozen": 0.5, "trained": 0.75, "low": 0.125, "high": 0.375, "p": 0.01, "finding": "better",
     }  # fmt: skip
+
+
+def test_a_paired_bootstrap_by_every_resample() -> None:
+    """All 4^4 resamples of four queries; the ties of three and none of them count."""
+    first, second = np.array([0.3, 0.6, 0.1, 0.4]), np.array([0.0, 0.3, 0.1, 0.4])
+    means = np.array([np.mean(drawn) for drawn in product(first - second, repeat=4)])
+    share = float((np.abs(means - 0.15) >= 0.15 - 1e-9).mean())
+    assert share == pytest.approx(2 / 16)
+    found = paired_bootstrap(first, second)
+    assert found.p == pytest.approx(share, abs=0.015)
+    assert (found.low, found.high) == pytest.approx((0, 0.3))
+    assert found == paired_bootstrap(first, second, 10_000, 0.95, seed=0)
+    narrow = paired_bootstrap(first, second, confidence=0.8)
+    assert (narrow.low, narrow.high) == pytest.approx(tuple(np.quantile(means, [0.1, 0.9])))
+
+
+def test_the_smallest_and_the_largest_p_of_a_paired_bootstrap() -> None:
+    assert paired_bootstrap(np.ones(5), np.zeros(5)).p == 1 / 10_001
+    values = np.arange(6.0)
+    for resamples in (BLOCK - 1, BLOCK, BLOCK + 7, 3 * BLOCK + 1):
+        assert paired_bootstrap(values, values, resamples).p == 1
+    with pytest.raises(ValueError, match=r"^a paired comparison needs values of the same queries$"):
+        paired_bootstrap(np.ones(3), np.ones(4))
