@@ -38,8 +38,11 @@ def noted_folder(outputs: Path) -> Path | None:
 def requeue() -> None:
     """Ask Slurm to start this job again, and say whether it will."""
     asked = ["scontrol", "requeue", str(slurm_job())]
-    done = subprocess.run(asked, capture_output=True, text=True, check=False)
-    said = done.stderr.strip() or "it goes on with the same command"
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, check=False)
+        said = done.stderr.strip() or "it goes on with the same command"
+    except OSError as error:  # a container without Slurm's programs
+        said = str(error)
     print(f"{' '.join(asked)}: {said}", file=sys.stderr)
 
 

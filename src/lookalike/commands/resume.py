@@ -10,6 +10,7 @@ import hydra
 from omegaconf import DictConfig, OmegaConf
 
 from lookalike.commands.requeue import noted_folder
+from lookalike.commands.verb import SEVERAL
 from lookalike.config import config_folder
 from lookalike.errors import InputError
 from lookalike.inference.trust import check_trusted
@@ -17,7 +18,6 @@ from lookalike.reports.saved import FINISHED
 from lookalike.training.identity import ABSENT, differences, without_effect
 from lookalike.training.resume import find, is_resumable
 
-SEVERAL = {"-m", "--multirun", "hydra.mode=MULTIRUN"}  # arguments that ask for a sweep
 NOT_ITS_OWN = ("hydra", "paths", "resume", "trust")  # a file doesn't decide where things are
 BELOW_DATA = ("miner", "sampler", "transform")  # groups that lie at data.<group>
 PARTS = (  # that a run is made of beside the network, the loss and the data

@@ -44,6 +44,7 @@ LIGHTNING_REMARKS = (
     "You're resuming from a checkpoint that ended before the epoch",  # with its next batch
     "The `srun` command is available on your system but is not used",  # of every machine with Slurm
 )
+SEVERAL = {"-m", "--multirun", "hydra.mode=MULTIRUN"}  # arguments that ask for a sweep
 REPEATING = ("seed", "data.fold", "logger")  # keys that only repeat a cell of a sweep
 # overrides that are not the user's, but of a sweep or of Lightning, for another process
 NOT_GIVEN = ("hydra.job.config.", "hydra.job.name=train_ddp_process_", "hydra.output_subdir=null")
@@ -206,7 +207,7 @@ def _hint(name: str, verb: str) -> str:
 
 def only_what_is_swept(arguments: Sequence[str]) -> list[str]:
     """An override by which the folders of a sweep are named after what is swept alone."""
-    if not {"-m", "--multirun", "hydra.mode=MULTIRUN"} & set(arguments):
+    if not SEVERAL & set(arguments):
         return []
     parser = OverridesParser.create()
     given = [each for each in arguments if re.match(r"[+~]*[\w./@]+=", each)]
