@@ -295,3 +295,11 @@ def test_the_smallest_and_the_largest_p_of_a_paired_bootstrap() -> None:
         assert paired_bootstrap(values, values, resamples).p == 1
     with pytest.raises(ValueError, match=r"^a paired comparison needs values of the same queries$"):
         paired_bootstrap(np.ones(3), np.ones(4))
+
+
+def test_the_interval_of_many_queries_is_that_of_a_normal_distribution() -> None:
+    values = np.random.default_rng(2).normal(0.1, 1, 400)
+    found = paired_bootstrap(values, np.zeros(400))
+    error = values.std() / 20
+    edges = stats.norm.interval(0.95, found.mean, error)
+    assert (found.low, found.high) == pytest.approx(edges, abs=0.08 * error)
