@@ -102,8 +102,8 @@ def _load_views(file: Path, shape: tuple[int, int, int]) -> Features:
 def description(part: object) -> str:
     """An object's settings and those of its parts, the same in every process.
 
-    Unlike `repr` it names the settings that a module does not print (normalisation, epsilon), and
-    no addresses. Tensors are left out.
+    It has settings that `repr` leaves out of a module (normalisation, epsilon), and no addresses.
+    Tensors are left out.
 
     >>> description(nn.Sequential(nn.Dropout(0.5)))
     'Sequential(0=Dropout(inplace=False,p=0.5))'

@@ -83,10 +83,9 @@ def structured(
 
 def _is_outdated(structure: dict[str, Any], kind: str, rows: int) -> bool:
     """Whether lists must be trained again: others are wanted, or the index has grown a lot."""
-    grown = rows > RETRAINED * structure["trained"]
     return (
         structure["kind"] != kind
-        or grown
+        or rows > RETRAINED * structure["trained"]
         or cells_for(structure["trained"], structure["lists"]) != structure["cells"]
     )
 

@@ -2,8 +2,9 @@
 
 Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022, arXiv:2109.01903, section 3:
 (1 - alpha) x start + alpha x trained, for every weight. Differs: alpha is chosen by the
-validation images, where the authors take 0.5 if nothing can choose. Running statistics of batch
-norm are interpolated like weights.
+validation images, as the best or as the smallest that is not significantly worse, where the
+authors take 0.5 if nothing can choose. Running statistics of batch norm are interpolated like
+weights.
 """
 
 import logging
