@@ -26,7 +26,7 @@ from side_by_side import Row, Table, write
 from lookalike.inference.index_tuning import tune_index
 from lookalike.retrieval.faiss_flat import import_faiss
 from lookalike.retrieval.faiss_folder import FaissFolder
-from lookalike.retrieval.inverted import REFINED
+from lookalike.retrieval.inverted import CODED
 
 faiss = import_faiss()  # with the kernels of this processor, for all contenders
 COMMAND = "python speed/vectors.py --images FLOWERS --weights FILE --rivals .rivals/bin/python"
@@ -140,7 +140,7 @@ def bare(store: FaissFolder, kind: str) -> Search:
         return lambda queries: held.search(queries, K, params=parameters)[1]
     refined = faiss.IndexRefineFlat(held, faiss.swig_ptr(vectors))
     chosen = faiss.IndexRefineSearchParameters(
-        k_factor=REFINED[kind], base_index_params=faiss.SearchParametersIVF(nprobe=probes)
+        k_factor=CODED, base_index_params=faiss.SearchParametersIVF(nprobe=probes)
     )
     return lambda queries: (held, refined.search(queries, K, params=chosen)[1])[1]  # keeps both
 

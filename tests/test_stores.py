@@ -35,6 +35,15 @@ def by_loop(
     return [number for _, number in sorted(scored)[:k]]
 
 
+def one_by_one_finds_the_same(
+    store: Store, queries: Vectors, k: int, where: str | None = None
+) -> None:
+    ids, scores = store.search(queries, k, where)
+    alone = [store.search(query[None], k, where) for query in queries]
+    np.testing.assert_array_equal(np.concatenate([found for found, _ in alone]), ids)
+    np.testing.assert_allclose(np.concatenate([each for _, each in alone]), scores, rtol=1e-7)
+
+
 @pytest.fixture(params=["flat", "ivf"])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     monkeypatch.setattr(inverted, "FEW", 300)  # so that few vectors are enough for lists
@@ -61,6 +70,7 @@ def test_a_store_finds_what_a_loop_finds_after_every_change(store: Store) -> Non
             where = None if colour is None else f"colour == '{colour}'"
             ids, scores = store.search(queries, k, where)
             assert ids.shape == scores.shape == (len(queries), k)
+            one_by_one_finds_the_same(store, queries, k, where)
             for query, found, score in zip(queries, ids.tolist(), scores, strict=True):
                 expected = by_loop(held, query, k, colour)
                 assert found == expected + [-1] * (k - len(expected))
@@ -124,6 +134,13 @@ def test_product_codes_are_refined_by_exact_scores(
     found, scores = store.search(queries, 5)
     assert (found[:, 0] == np.arange(0, 11_000, 220)).all()
     np.testing.assert_allclose(scores[:, 0], 1, atol=1e-6)
+    one_by_one_finds_the_same(store, queries, 5)
+    store.remove(np.arange(0, 11_000, 440))  # now ids are no rows
+    again, _ = store.search(queries, 5)
+    assert (again[1::2, 0] == np.arange(220, 11_000, 440)).all()
+    assert not np.isin(again, np.arange(0, 11_000, 440)).any()
+    one_by_one_finds_the_same(store, queries, 5)
+    one_by_one_finds_the_same(store, queries, 5, "colour == 'blue'")
 
 
 def test_readers_see_the_old_or_the_new_and_a_second_writer_is_named(tmp_path: Path) -> None:

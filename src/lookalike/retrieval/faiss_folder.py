@@ -152,12 +152,14 @@ class FaissFolder:
         """The `k` nearest of every query; see `Store`."""
         kept = None if where is None else rows_where(where, self.columns)
         rows, scores = self.nearest(vectors, k, kept)
-        ids = np.full((len(rows), k), -1, np.int64)
-        padded = np.full((len(rows), k), -np.inf, np.float32)
-        found = rows >= 0
-        ids[:, : rows.shape[1]][found] = self.ids[rows[found]]
-        padded[:, : rows.shape[1]] = scores
-        return ids, padded
+        ids = self.ids.take(rows)
+        if rows.shape[1] == k:
+            return ids, scores
+        none = ((0, 0), (0, k - rows.shape[1]))
+        return (
+            np.pad(ids, none, constant_values=-1),
+            np.pad(scores, none, constant_values=-np.inf),
+        )
 
     def nearest(
         self, vectors: Vectors, k: int, kept: NDArray[np.bool_] | None = None

@@ -22,7 +22,7 @@ FLAT_UP_TO, IVF_UP_TO = 1_000_000, 20_000_000  # items, where the kind is chosen
 FEW = 20_000  # items up to which comparing all is faster than anything else
 EACH_CENTROID = 64  # vectors of the sample that each is trained with
 DIMENSIONS_A_BYTE = 4  # of a code
-REFINED = {"ivf": 2, "ivfpq": 16}  # candidates that are scored exactly, for each hit
+CODED = 16  # candidates by their codes, for each hit
 ADDED_AT_ONCE = 2**16  # vectors
 FIRST_PROBES = 16  # cells a query looks at, until `tune` has measured
 
@@ -109,30 +109,6 @@ def read_faiss(file: Path, mapped: bool = True) -> Any:
         # FAISS would start 32 threads for every query, which take longer than its search
         faiss.downcast_InvertedLists(index.invlists).prefetch_nthread = 0
     return index
-
-
-def candidates(
-    index: Any, queries: Vectors, count: int, probes: int, kept: NDArray[np.int64] | None = None
-) -> NDArray[np.int64]:
-    """Ids (Q, count) of items that may be among the nearest, -1 for none.
-
-    Args:
-        index: of FAISS.
-        queries: (Q, D) of length 1.
-        count: of each query.
-        probes: cells that a query looks at.
-        kept: ids that count, ascending; by default all.
-    """
-    faiss = import_faiss()
-    parameters = faiss.SearchParametersIVF(nprobe=min(probes, index.nlist))
-    if kept is not None:
-        bits = np.zeros(int(kept.max(initial=0)) + 1, bool)
-        bits[kept] = True
-        selector = faiss.IDSelectorBitmap(np.packbits(bits, bitorder="little"))
-        parameters.sel = selector
-    # faiss.contrib.torch_utils, which other packages import, puts its own in the place of search
-    search = getattr(index, "search_numpy", index.search)
-    return search(np.ascontiguousarray(queries), count, params=parameters)[1]
 
 
 def without(index: Any, ids: NDArray[np.int64]) -> None:

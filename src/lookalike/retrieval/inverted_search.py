@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from lookalike.retrieval.exact import pair_scores
 from lookalike.retrieval.flat_search import Found, among, best, ranked
-from lookalike.retrieval.inverted import FEW, REFINED, candidates
+from lookalike.retrieval.inverted import FEW
+from lookalike.retrieval.probing import Probing
 
 Vectors = NDArray[np.float32]
 
@@ -30,9 +31,9 @@ class InvertedSearch:
     ) -> None:
         self.index = index
         self.vectors = vectors
-        self.ids = ids
         self.structure = structure
         self.listed = int(np.searchsorted(ids, structure["covered"]))  # rows that the lists hold
+        self._probing = Probing(index, vectors, ids, structure["kind"] == "ivfpq")
 
     def nearest(
         self,
@@ -49,20 +50,17 @@ class InvertedSearch:
             kept: (N,), the M rows that count; by default all.
             probes: lists that are looked at; by default as the structure says.
         """
-        size = len(self.ids) if kept is None else int(kept.sum())
+        size = len(self.vectors) if kept is None else int(kept.sum())
         k = min(k, size)
         if size <= FEW or not k:
             return among(queries, self.vectors, self._rows(kept), k)
-        selected = None if kept is None else self.ids[self._rows(kept)]
-        listed = self._listed(queries, k, selected, probes or self.structure["probes"])
+        selected = None if kept is None else self._rows(kept)
+        found = self._listed(queries, k, selected, probes or self.structure["probes"])
         beside = self._rows(kept, self.listed)
-        found = (
-            best([listed, among(queries, self.vectors, beside, k)], len(queries), k)
-            if len(beside)
-            else ranked(*listed, k)
-        )
-        if found[0].min(initial=0) < 0:
-            short = np.flatnonzero((found[0] < 0).any(axis=1))
+        if len(beside):
+            found = best([found, among(queries, self.vectors, beside, k)], len(queries), k)
+        short = found[0][:, -1] < 0
+        if short.any():
             rows = self._rows(kept)
             found[0][short], found[1][short] = among(queries[short], self.vectors, rows, k)
         return found
@@ -70,18 +68,29 @@ class InvertedSearch:
     def _rows(self, kept: NDArray[np.bool_] | None, first: int = 0) -> NDArray[np.int64]:
         """Those that count, from one on."""
         if kept is None:
-            return np.arange(first, len(self.ids))
+            return np.arange(first, len(self.vectors))
         return first + np.flatnonzero(kept[first:])
 
     def _listed(
         self, queries: Vectors, k: int, kept: NDArray[np.int64] | None, probes: int
     ) -> Found:
-        """The best of FAISS's candidates by exact scores, (Q, at least k), -1 for none."""
-        count = max(k * REFINED[self.structure["kind"]], k + 16)
-        ids = candidates(self.index, queries, count, probes, kept)
-        rows = np.minimum(np.searchsorted(self.ids, ids), len(self.ids) - 1)
-        there = (self.ids[rows] == ids) & (ids >= 0)
-        asked = np.nonzero(there)
+        """The best of FAISS's candidates by exact scores, (Q, k), -1 for none."""
+        rows = self._probing.candidates(queries, k, probes, kept)
+        if len(queries) == 1:
+            return _ranked_alone(queries[0], self.vectors, rows[0], k)
+        asked = np.nonzero(rows >= 0)
         scores = np.full(rows.shape, -np.inf, np.float32)
         scores[asked] = pair_scores(queries, self.vectors, asked[0], rows[asked])
-        return np.where(there, rows, -1), scores
+        return ranked(rows, scores, k)
+
+
+def _ranked_alone(query: Vectors, vectors: Vectors, rows: NDArray[np.int64], k: int) -> Found:
+    """The `k` nearest of some rows (M,), -1 for none, to one query (D,), as (1, k).
+
+    Does what `pair_scores` and `ranked` do for many queries, with a third of the calls.
+    """
+    near = vectors.take(rows, axis=0, mode="wrap").astype(np.float64)
+    scores = np.vecdot(near, query.astype(np.float64)).astype(np.float32)
+    scores[rows < 0] = -np.inf
+    order = np.lexsort((rows, -scores))[:k]
+    return rows[None, order], scores[None, order]
