@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--images", required=True, help="folder of photographs")
     parser.add_argument("--weights", required=True, help="of MobileNetV2")
     parser.add_argument("--size", type=int, default=160, help="of the view, pixels")
-    parser.add_argument("--count", type=int, default=1024, help="images")
+    parser.add_argument("--count", type=int, default=4096, help="images")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     keep_freed_memory()
@@ -93,7 +93,9 @@ def main() -> None:
         ["backbone=mobilenet_v2", f"backbone.weights={options.weights}",
          f"backbone.image_size={options.size}"],
     )  # fmt: skip
-    paths = [str(path) for path in find_labelled(options.images).paths[: options.count]]
+    paths = [
+        str(Path(path).resolve()) for path in find_labelled(options.images).paths[: options.count]
+    ]
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
         tables = [

@@ -1,5 +1,6 @@
 """The way into every verb: Hydra composes its configuration, and errors are explained."""
 
+import gc
 import os
 import re
 import signal
@@ -67,6 +68,8 @@ def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
     after a signal.
     """
     keep_freed_memory()
+    gc.freeze()  # what is imported stays; from here on there may be garbage
+    gc.enable()
     sys.path.append(os.getcwd())  # a user's own package lies where the command is given
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach us instead of Hydra's printer
     for message in LIGHTNING_REMARKS:

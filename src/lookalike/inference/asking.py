@@ -13,6 +13,7 @@ from lookalike.errors import InputError
 from lookalike.inference.hits import Hit
 from lookalike.inference.items import OWN
 from lookalike.inference.lookup import check_threshold
+from lookalike.retrieval.arrow import taken
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.exact import pair_scores
 from lookalike.retrieval.faiss_folder import FaissFolder
@@ -138,8 +139,8 @@ def _hits_of(
         folded(store.vectors[rows]) if question.fold_duplicates else [[n] for n in range(len(rows))]
     )
     groups = groups[: question.k]
-    items = store.columns.take(pa.array(rows[[group[0] for group in groups]], pa.int64()))
-    hits = hits_of_items(items, scores[[group[0] for group in groups]].tolist())
+    firsts = [group[0] for group in groups]
+    hits = hits_of_items(taken(store.columns, rows[firsts]), scores[firsts].tolist())
     return [
         replace(hit, copies=tuple(store.ids[rows[group[1:]]].tolist()))
         for hit, group in zip(hits, groups, strict=True)

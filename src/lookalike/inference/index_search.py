@@ -5,7 +5,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 from lookalike.data.records import Records
@@ -18,6 +17,7 @@ from lookalike.inference.items import OWN, records_of
 from lookalike.inference.lookup import Match, merged
 from lookalike.inference.network import Network
 from lookalike.inference.search import SearchResults
+from lookalike.retrieval.arrow import numbers, taken
 from lookalike.retrieval.faiss_flat import lengths_of
 
 Features = NDArray[np.float32]
@@ -117,7 +117,7 @@ def _features(
     """What `merged` takes: rows, their features, and ranks by row."""
     ids = np.array(list(near | close), np.int64)
     rows = index.store.rows_of(ids)
-    lengths = index.items["length"].take(pa.array(rows)).to_numpy()
+    lengths = numbers(index.items["length"])[rows]
     row_of = dict(zip(ids.tolist(), rows.tolist(), strict=True))
     ranks = [{row_of[number]: rank for number, rank in each.items()} for each in (near, close)]
     return rows, index.store.vectors[rows] * lengths[:, None], ranks[0], ranks[1]
@@ -135,7 +135,7 @@ def _results(
     moved = [[replace(match, row=place[match.row]) for match in each] for each in found]
     if not rows:
         return SearchResults(queries, queries, places, moved)
-    items = index.items.take(pa.array(rows))
+    items = taken(index.items, rows)
     details = [
         {name: value for name, value in item.items() if name == "id" or name not in OWN.names}
         for item in items.to_pylist()

@@ -15,6 +15,7 @@ from lookalike.data.decoding import as_image, decode
 from lookalike.data.records import BOX_COLUMNS
 from lookalike.errors import InputError
 from lookalike.inference.embedder import AnyImage
+from lookalike.retrieval.arrow import texts
 from lookalike.retrieval.faiss_folder import FaissFolder
 
 pc: Any = pyarrow.compute  # its functions are made at run time
@@ -104,9 +105,9 @@ class IndexedImages:
         names = {os.path.abspath(path), os.path.realpath(path)}
         above = {f"{self.root}{os.sep}", f"{os.path.realpath(self.root)}{os.sep}"}
         names |= {name.removeprefix(root) for name in names for root in above}
-        same = pc.is_in(self.items["path"], pa.array(sorted(names)))
-        rows = np.flatnonzero(same.to_numpy(zero_copy_only=False))
-        whole = [row for row in rows.tolist() if not self.items["right"][row].as_py()]
+        same = pc.is_in(self.items["path"], texts(sorted(names)))
+        rows = pc.indices_nonzero(same).to_pylist()
+        whole = [row for row in rows if not self.items["right"][row].as_py()]
         return set(self.store.ids[whole].tolist())
 
     def _row(self, id: int) -> int:

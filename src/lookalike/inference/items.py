@@ -12,6 +12,7 @@ from lookalike.data.records import BOX_COLUMNS, Records
 from lookalike.data.sources.table import OPTIONAL
 from lookalike.errors import InputError
 from lookalike.inference.images import TABLES, find_labelled
+from lookalike.retrieval.arrow import numbers
 
 # what lookalike itself notes of an item; `length` is that of its vector before it got length 1
 OWN = pa.schema(
@@ -89,7 +90,7 @@ def records_of(items: pa.Table, root: str | Path = "") -> Records:
         items: at least one.
         root: folder of relative paths.
     """
-    boxes = np.stack([items[name].to_numpy() for name in BOX_COLUMNS], axis=1)
+    boxes = np.stack([numbers(items[name]) for name in BOX_COLUMNS], axis=1)
     paths = [os.path.join(root, path) for path in items["path"].to_pylist()]
     given = boxes.tolist() if boxes.any() else None
     return Records.create(paths, items["class"].to_pylist(), boxes=given)

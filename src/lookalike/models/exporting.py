@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from lookalike.compatibility import quiet_onnx_export
-from lookalike.models import onnx_resize
 
 IMAGES, VECTORS = "images", "vectors"  # names of the graph's input and output
 UNNORMALISED = "unnormalised"  # the second output of an exported embedder
@@ -40,6 +39,8 @@ def to_onnx(
     Raises:
         Exception: of a dozen kinds, where the exporter does not know what the network does.
     """
+    from lookalike.models import onnx_resize  # imports torch.onnx
+
     example = _two(images)
     onnx_resize.register()
     with TemporaryDirectory() as folder, _quietly(), _plain_attention():

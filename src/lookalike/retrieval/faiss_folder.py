@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from lookalike.device import CPU
 from lookalike.errors import InputError
 from lookalike.retrieval import flat_search
+from lookalike.retrieval.arrow import numbers, taken
 from lookalike.retrieval.generation import Generation, check, read_generation
 from lookalike.retrieval.inverted import read_faiss
 from lookalike.retrieval.inverted_search import InvertedSearch
@@ -75,7 +76,7 @@ class FaissFolder:
 
     def _open(self, generation: Generation) -> None:
         self.columns = read_items(self.folder / generation.items, generation.rows)
-        self.ids: NDArray[np.int64] = self.columns["id"].to_numpy()  # (N,), ascending
+        self.ids: NDArray[np.int64] = numbers(self.columns["id"])  # (N,), ascending
         shape = (generation.rows, generation.dimensions)
         self.vectors: Vectors = open_vectors(self.folder / generation.vectors, shape)
         self.generation = generation
@@ -122,7 +123,7 @@ class FaissFolder:
     def items(self, ids: NDArray[np.int64]) -> pa.Table:
         """The columns of these ids; see `Store`."""
         rows = self.rows_of(ids)
-        return self.columns.take(pa.array(rows[rows >= 0]))
+        return taken(self.columns, rows[rows >= 0])
 
     def change(
         self,
@@ -196,7 +197,7 @@ class FaissFolder:
             k: of each query.
             kept: (N,), the rows that count; by default all.
         """
-        lengths = self.columns["length"].to_numpy()
+        lengths = numbers(self.columns["length"])
         return flat_search.closest(features, self.vectors, lengths, k, kept)
 
     def rows_of(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -11,7 +11,7 @@ from lookalike.retrieval.exact import nearest
 from lookalike.retrieval.faiss_flat import FaissFlat
 from lookalike.retrieval.order import keys_of, rows_of, scores_of
 
-GATHERED = 2**24  # numbers that are copied at once: 64 MiB
+GATHERED = 2**20  # numbers that are copied at once: 4 MiB, which are used again for the next
 LONGEST = 1 + 1e-5  # a vector of length 1, rounded
 
 Vectors = NDArray[np.float32]
