@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--images", required=True, help="folder of photographs")
     parser.add_argument("--weights", required=True, help="of MobileNetV2")
     parser.add_argument("--size", type=int, default=160, help="of the view, pixels")
-    parser.add_argument("--count", type=int, default=4096, help="images")
+    parser.add_argument("--count", type=int, default=8192, help="images")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     options = parser.parse_args()
     keep_freed_memory()

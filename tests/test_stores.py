@@ -1,16 +1,22 @@
 """The contract of a store: neighbours equal a loop over all vectors, whatever was added before."""
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pytest
 
 from lookalike.errors import InputError
 from lookalike.inference.index_tuning import tune_index
 from lookalike.retrieval import inverted, inverted_search
+from lookalike.retrieval.arrow import numbers, taken, texts
 from lookalike.retrieval.faiss_folder import FaissFolder
 from lookalike.retrieval.store import Store
+
+pc: Any = pyarrow.compute  # its functions are made at run time
 
 Vectors = np.ndarray
 
@@ -93,6 +99,22 @@ def test_a_store_finds_what_a_loop_finds_after_every_change(store: Store) -> Non
     held.clear()
     check(1)
     store.close()
+
+
+def test_values_move_between_numpy_and_arrow() -> None:
+    table = pa.table({"n": pa.chunked_array([[1, 2], [], [3]]), "name": ["a", "äö", "?"]})
+    assert numbers(table["n"]).tolist() == [1, 2, 3]
+    assert numbers(table.slice(1, 1)["n"]).tolist() == [2]
+    assert numbers(table.slice(0, 0)["n"]).tolist() == []
+    assert taken(table, np.array([2, 0, 2])).to_pylist() == [
+        {"n": 3, "name": "?"},
+        {"n": 1, "name": "a"},
+        {"n": 3, "name": "?"},
+    ]
+    assert taken(table, np.zeros(0, np.int64)).num_rows == 0
+    assert texts(["äö", "", "b"]).to_pylist() == ["äö", "", "b"]
+    odd = os.fsdecode(b"\xff")  # a file name that is no text
+    assert pc.is_in(table["name"], texts(["äö", odd, ""])).to_pylist() == [False, True, False]
 
 
 def test_lists_that_are_not_all_probed_find_fewer_and_stay_in_order(
