@@ -98,7 +98,8 @@ def _run(command: str, arguments: list[str]) -> None:
     try:
         runpy.run_module(f"lookalike.commands.{command}", run_name="__main__", alter_sys=True)
     finally:
-        gc.freeze()  # so that what lives is left alone
+        if "triton" not in sys.modules:  # which would print all of its own as leaked
+            gc.freeze()  # so that what lives is left alone
 
 
 def _listed() -> str:

@@ -68,8 +68,7 @@ def run_verb(verb: str, task: Callable[[DictConfig], Any]) -> None:
     after a signal.
     """
     keep_freed_memory()
-    gc.freeze()  # what is imported stays; from here on there may be garbage
-    gc.enable()
+    gc.enable()  # which `lookalike` has switched off, as importing makes no garbage
     sys.path.append(os.getcwd())  # a user's own package lies where the command is given
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach us instead of Hydra's printer
     for message in LIGHTNING_REMARKS:
