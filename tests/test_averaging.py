@@ -102,9 +102,12 @@ def test_the_average_by_hand_is_measured_and_kept(make: Any, accumulated: int) -
 
 @pytest.mark.parametrize(
     ("hook", "call", "error"),
-    [("training_step", 3, Killed()), ("validation_step", 2, Interrupted(15)),
-     ("training_step", 7, Interrupted(15))],
-)  # fmt: skip
+    [
+        ("training_step", 3, Killed()),
+        pytest.param("validation_step", 2, Interrupted(15), marks=pytest.mark.slow),
+        pytest.param("training_step", 7, Interrupted(15), marks=pytest.mark.slow),
+    ],
+)
 def test_a_resumed_run_goes_on_with_both(
     make: Any, hook: str, call: int, error: BaseException
 ) -> None:

@@ -120,8 +120,8 @@ def test_values_with_which_training_diverges_are_reported(
 @pytest.mark.parametrize(
     "error",
     [
-        MemoryError(),
-        torch.OutOfMemoryError("CUDA out of memory"),
+        pytest.param(MemoryError(), marks=pytest.mark.slow),
+        pytest.param(torch.OutOfMemoryError("CUDA out of memory"), marks=pytest.mark.slow),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
     ],
 )
