@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
 from lookalike.inference.hits import Hit
 from lookalike.inference.items import OWN
 from lookalike.inference.lookup import check_threshold
-from lookalike.retrieval.arrow import taken
+from lookalike.retrieval.arrow import is_one_of, taken
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.exact import pair_scores
 from lookalike.retrieval.faiss_folder import FaissFolder
@@ -21,8 +20,6 @@ from lookalike.retrieval.near_copies import NEAR
 from lookalike.retrieval.neighbours import Gallery
 from lookalike.retrieval.rerank import Rerank
 from lookalike.retrieval.where import where as rows_where
-
-pc: Any = pyarrow.compute  # its functions are made at run time
 
 Vectors = NDArray[np.float32]
 Found = tuple[NDArray[np.int64], NDArray[np.float32]]  # rows (Q, K), -1 for none, scores (Q, K)
@@ -92,7 +89,7 @@ def narrowed(
     """The same, of one class only; a network may predict one that no item has."""
     if class_name is None:
         return kept
-    of_class = pc.equal(store.columns["class"], class_name).to_numpy(zero_copy_only=False)
+    of_class = is_one_of(store.columns["class"], [class_name])
     return of_class if kept is None else of_class & kept
 
 

@@ -135,7 +135,7 @@ def _results(
     moved = [[replace(match, row=place[match.row]) for match in each] for each in found]
     if not rows:
         return SearchResults(queries, queries, places, moved)
-    items = taken(index.items, rows)
+    items = taken(index.items, np.array(rows, np.int64))
     details = [
         {name: value for name, value in item.items() if name == "id" or name not in OWN.names}
         for item in items.to_pylist()

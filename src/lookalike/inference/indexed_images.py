@@ -15,7 +15,7 @@ from lookalike.data.decoding import as_image, decode
 from lookalike.data.records import BOX_COLUMNS
 from lookalike.errors import InputError
 from lookalike.inference.embedder import AnyImage
-from lookalike.retrieval.arrow import texts
+from lookalike.retrieval.arrow import is_one_of
 from lookalike.retrieval.faiss_folder import FaissFolder
 
 pc: Any = pyarrow.compute  # its functions are made at run time
@@ -105,9 +105,8 @@ class IndexedImages:
         names = {os.path.abspath(path), os.path.realpath(path)}
         above = {f"{self.root}{os.sep}", f"{os.path.realpath(self.root)}{os.sep}"}
         names |= {name.removeprefix(root) for name in names for root in above}
-        same = pc.is_in(self.items["path"], texts(sorted(names)))
-        rows = pc.indices_nonzero(same).to_pylist()
-        whole = [row for row in rows if not self.items["right"][row].as_py()]
+        rows = np.flatnonzero(is_one_of(self.items["path"], sorted(names)))
+        whole = [row for row in rows.tolist() if not self.items["right"][row].as_py()]
         return set(self.store.ids[whole].tolist())
 
     def _row(self, id: int) -> int:
