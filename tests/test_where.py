@@ -64,7 +64,9 @@ def test_a_filter_keeps_what_a_loop_keeps(
         ("((((" * 20 + "price" + "))))" * 20, "parentheses at most"),
         ("price = 1 or " * 300 + "price = 2", "characters"),
         ("not " * 400 + "price = 1", "inside each other|does not parse"),
-        ("price - 1 = 2", "does not know"),
+        ("price - 1 = 2", "does not know 'price - 1'"),
+        ("price is 3", "takes is null and is not null; compare other values with =="),
+        ("price = = 1", "does not parse .*Write"),
     ],
 )
 def test_what_a_filter_refuses_is_one_line(text: str, message: str) -> None:

@@ -132,9 +132,10 @@ def restructure(
         items: its items.
         structure: see `retrieval.structure`.
     """
-    known = {name: sums for name, sums in generation.files.items() if name != generation.items}
     again = structure["wanted"] != generation.structure["wanted"]
     faiss = None if again else generation.faiss
+    replaced = {generation.items, generation.faiss} - {faiss}
+    known = {name: sums for name, sums in generation.files.items() if name not in replaced}
     _publish(folder, replace(generation, faiss=faiss, structure=structure), items, known, NONE)
 
 
