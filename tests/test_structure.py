@@ -11,6 +11,7 @@ from lookalike.retrieval import inverted, inverted_search, structure
 from lookalike.retrieval.faiss_flat import import_faiss
 from lookalike.retrieval.faiss_folder import FaissFolder
 from lookalike.retrieval.inverted import chosen_kind
+from lookalike.retrieval.probing import Probing
 
 Vectors = np.ndarray
 
@@ -125,6 +126,44 @@ def test_an_index_that_has_grown_a_lot_is_trained_again(store: FaissFolder) -> N
     assert said["cells"] > cells
     assert said["probes"] == 5
     assert listed(store) == set(range(2401))
+
+
+@pytest.mark.parametrize("where", [None, "number < 100"])
+def test_what_the_lists_lack_is_found_by_comparing_all(
+    store: FaissFolder, where: str | None
+) -> None:
+    with store.alone():
+        store.restructure(probes=1)  # of 15 lists
+    k = 60 if where else 200
+    queries = vectors_of(6, 5)
+    exact = queries.astype(np.float64) @ store.vectors[: 100 if where else 600].T
+    expected = np.argsort(-exact, axis=1)[:, :k]
+    for some in (queries, queries[:1]):
+        ids, scores = store.search(some, k, where)
+        np.testing.assert_array_equal(ids, expected[: len(some)])
+        found = np.take_along_axis(exact, expected, axis=1)[: len(some)]
+        np.testing.assert_allclose(scores, found, atol=1e-6)
+
+
+def test_candidates_are_those_with_the_highest_scores() -> None:
+    vectors, queries = vectors_of(0, 40), vectors_of(1, 3)
+    probing = Probing(None, vectors, np.arange(40), coded=True)
+    rows = np.array([[0, 5, 9, 30, -1, 11], [39, 2, 7, -1, -1, -1], [1, 2, 3, 4, 5, 6]])
+    found = probing._highest(queries, rows, 3)
+    for query, some, chosen in zip(queries, rows, found, strict=True):
+        there = some[some >= 0]
+        best = there[np.argsort(-(vectors[there] @ query))[:3]]
+        assert set(chosen.tolist()) == set(best.tolist())
+
+
+@pytest.mark.parametrize("ids", [[0, 1, 2, 3], [0, 1, 3, 4], [0, 1, 2, 4], [2, 3], [7]])
+def test_items_are_known_by_their_ids(ids: list[int]) -> None:
+    probing = Probing(None, vectors_of(0, len(ids)), np.array(ids), coded=False)
+    asked = np.array([[*ids, -1]])
+    assert probing._rows(asked).tolist() == [[*range(len(ids)), -1]]
+    if ids != list(range(len(ids))):
+        gone = np.array([[each for each in range(9) if each not in ids]])
+        assert np.all(probing._rows(gone) == -1)
 
 
 def test_vectors_of_another_length_are_found_by_check(tmp_path: Path) -> None:
