@@ -166,16 +166,8 @@ def test_overrides_of_train_are_gathered() -> None:
     assert OverridesParser.create().parse_override(more).value() == others
 
 
-SIMILAR = ("reality_check_cub", "reality_check_sop")  # to reality_check_cars
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in SIMILAR else [])
-        for name in BENCHMARKS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_benchmark_composes(name: str, compose: Compose) -> None:
     spec = build(compose("benchmark", f"benchmark={name}").benchmark)
     assert len(spec.seeds) >= 2

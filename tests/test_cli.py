@@ -69,6 +69,7 @@ def test_a_user_s_own_configurations(tiny: tuple[str, ...], tmp_path: Path) -> N
     assert "embedding_size: 5" in shown.stdout
 
 
+@pytest.mark.slow
 def test_a_sweep_leaves_a_folder_for_every_job(
     cli: Callable[..., Any],
     tiny: tuple[str, ...],

@@ -91,6 +91,7 @@ def test_a_requeued_job_goes_on_with_its_run(
     assert not list(tmp_path.glob("**/hpc_ckpt*"))
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_where_it_was(
     cli: Cli, tiny: Tiny, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

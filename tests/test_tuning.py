@@ -96,6 +96,7 @@ def test_another_setting_needs_another_name(
     assert len(calls) == 2
 
 
+@pytest.mark.slow
 def test_values_with_which_training_diverges_are_reported(
     triplet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -152,6 +153,7 @@ def test_other_errors_end_the_search(
         tuned(tuning(), triplet, tmp_path)
 
 
+@pytest.mark.slow
 def test_values_that_end_the_process_are_left_out_in_the_end(
     calls: list[tuple[float, int]], triplet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,6 +197,7 @@ def test_every_search_starts_from_the_configuration(name: str, compose: Compose)
     assert made.defaults(config).keys() == made.space.keys()
 
 
+@pytest.mark.slow
 def test_from_the_command_line_to_a_benchmark_of_the_best(
     cli: Any, tiny: tuple[str, ...], tmp_path: Path, capsys: Any
 ) -> None:

@@ -201,6 +201,7 @@ def test_every_wrong_value(
         works_or_says_so(cli, short, wrong, capsys)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", ["data", "evaluation", "backbone", "head", "experiment"])
 def test_no_choice_is_out_of_range(group: str, compose: Compose) -> None:
     """A name that means something else in a file of conf/ would be refused."""
