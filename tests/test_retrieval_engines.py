@@ -230,3 +230,195 @@ def test_faiss_gets_the_kernels_of_the_processor(chosen: str | None, tmp_path: P
     assert kept == str(chosen)
     assert chosen in (None, kernels)
     assert kernels != "Prescott"  # of 2004
+
+
+def test_an_unknown_engine_is_told_in_full() -> None:
+    with pytest.raises(InputError) as caught:
+        Engines("boundet")  # type: ignore[arg-type]
+    assert str(caught.value) == (
+        "evaluation.engine=boundet is unknown; there are auto, faiss, bounded. "
+        "Did you mean bounded?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("engine", "device", "gpus", "where", "said"),
+    [
+        ("auto", "cpu", 0, "faiss on cpu", "a small gallery"),
+        ("faiss", "cpu", 2, "faiss on cpu", "asked for"),
+        ("bounded", "cpu", 0, "bounded on cpu", "asked for"),
+        ("auto", "cuda", 0, "bounded on cuda", "FAISS was installed without GPU support"),
+        ("auto", "cuda:1", 2, "faiss on cuda:1", "FAISS sees the GPU"),
+        ("faiss", "cuda", 0, "faiss on cpu", "asked for"),
+        ("faiss", "cuda", 1, "faiss on cuda", "asked for"),
+    ],
+)
+def test_the_log_tells_which_engine_runs_where_and_why(
+    engine: Any, device: str, gpus: int, where: str, said: str,
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(engines, "cpu_multiplies_bfloat16", lambda: True)
+    monkeypatch.setattr(engines, "gpus_of_faiss", lambda: gpus)
+    made: list[Any] = []
+    monkeypatch.setattr(engines, "FaissFlat", lambda *given, **more: made.append((given, more)))
+    monkeypatch.setattr(engines, "Bounded", lambda *given: made.append((given, "bounded")))
+    engines._say.cache_clear()
+    gallery = clusters(60).vectors
+    with caplog.at_level(logging.INFO):
+        Engines(engine, torch.device(device)).of(gallery)
+    assert caplog.messages == [f"Nearest images: evaluation.engine={where} ({said})"]
+    used = "bounded" if where.startswith("bounded") else {"gpus": []}
+    if used != "bounded" and "cuda" in where:
+        used = {"gpus": [1] if device == "cuda:1" else list(range(gpus))}
+    given = (gallery, torch.device(device)) if used == "bounded" else (gallery,)
+    assert made == [(given, used)]
+
+
+@pytest.mark.parametrize(
+    ("size", "multiplies", "expected"),
+    [(600, True, "bounded"), (599, True, "faiss"), (600, False, "faiss")],
+)
+def test_a_large_gallery_is_worth_rounding_where_it_is_multiplied(
+    size: int, multiplies: bool, expected: str, caplog: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "cpu_multiplies_bfloat16", lambda: multiplies)
+    monkeypatch.setattr(engines, "WORTH_ROUNDING", 600 * 24)
+    engines._say.cache_clear()
+    with caplog.at_level(logging.INFO):
+        Engines().of(clusters(600).vectors[:size])
+    reason = {
+        (600, True): "a large gallery", (599, True): "a small gallery",
+        (600, False): "the processor does not multiply bfloat16",
+    }[size, multiplies]  # fmt: skip
+    assert caplog.messages == [f"Nearest images: evaluation.engine={expected} on cpu ({reason})"]
+
+
+def test_the_largest_gallery_of_the_bounded_engine(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engines._say.cache_clear()
+    with caplog.at_level(logging.INFO):
+        for largest in (600, 599):
+            monkeypatch.setattr(engines, "LARGEST", largest)
+            Engines("bounded").of(clusters(600).vectors)
+    assert caplog.messages == [
+        "Nearest images: evaluation.engine=bounded on cpu (asked for)",
+        "Nearest images: evaluation.engine=faiss on cpu (more than 599 images)",
+    ]
+
+
+def test_a_process_of_several_uses_its_own_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "gpus_of_faiss", lambda: 4)
+    assert Engines("faiss", CUDA)._gpus() == [0, 1, 2, 3]
+    monkeypatch.setattr(engines, "world_size", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 3)
+    assert Engines("faiss", CUDA)._gpus() == [3]
+    assert Engines("faiss", torch.device("cuda:1"))._gpus() == [1]
+    assert Engines("faiss")._gpus() == []
+
+
+def test_whole_rankings_name_their_device(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engines._say.cache_clear()
+    with caplog.at_level(logging.INFO):
+        Engines("faiss", torch.device("cuda:1")).say_whole()
+    assert caplog.messages == ["Scores of whole rankings: counted from float32 products on cuda:1"]
+
+
+def test_gpus_are_counted_where_faiss_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faiss_flat, "import_faiss", lambda: PretendedGpus(3))
+    assert faiss_flat.gpus_of_faiss() == 3
+    monkeypatch.setattr(faiss_flat, "import_faiss", lambda: SimpleNamespace(get_num_gpus=int))
+    assert faiss_flat.gpus_of_faiss() == 0
+
+
+@pytest.mark.parametrize("measure", ["inner_product", "cosine", "euclidean"])
+def test_the_error_of_faiss_by_its_formula(measure: Any) -> None:
+    rng = np.random.default_rng(0)
+    gallery, queries = (rng.normal(0, s, (n, 30)).astype(np.float32) for s, n in ((2, 50), (3, 4)))
+    flat = FaissFlat(gallery, measure)
+    roundoff = 2.0**-24
+    gamma = 1.001 * 32 * roundoff / (1 - 32 * roundoff)
+    longest = np.linalg.norm(gallery.astype(np.float64), axis=1).max()
+    mine = np.linalg.norm(queries.astype(np.float64), axis=1)
+    lost = 30 * 2.0**-126
+    expected = {
+        "inner_product": gamma * mine * longest + lost,
+        "cosine": np.full(4, gamma + lost + 4.1 * roundoff),
+        "euclidean": gamma * (mine + longest) ** 2 + lost,
+    }[measure]
+    found = flat.candidates(queries, np.full(4, 3))
+    worst = np.array([flat._search(flat._comparable(queries), 7)[0][:, -1]]).ravel().astype(float)
+    bound = (
+        -np.sqrt(np.maximum(worst - expected, 0)) if measure == "euclidean" else worst + expected
+    )
+    np.testing.assert_allclose(found.bound, bound, rtol=1e-12)
+    if measure == "inner_product":
+        np.testing.assert_allclose(found.error, expected, rtol=1e-12)
+    else:
+        assert found.score is None
+        assert found.error is None
+    known = FaissFlat(gallery, measure, longest=2 * longest)
+    assert known.longest == 2 * longest
+    whole = flat.candidates(queries, np.array([46, 20, 46, 50]))
+    assert np.isneginf(whole.bound).tolist() == [True, False, True, True]
+
+
+@pytest.mark.parametrize(("factor", "known"), [(0.99, True), (1.01, False)])
+def test_sums_that_may_overflow_are_not_known(factor: float, known: bool) -> None:
+    vectors = np.array([[1e19, 0], [0, 1e10]], np.float32)
+    vectors *= np.float32(np.sqrt(factor))  # the largest product is `factor` times 1e38
+    found = FaissFlat(vectors).candidates(vectors, np.array([2, 2]))
+    assert np.isfinite(found.error).tolist() == [known, True]
+    assert np.isneginf(found.bound).tolist() == [known, True]
+
+
+def test_queries_of_very_different_depth_are_asked_apart() -> None:
+    depth = np.array([1, 900, 3, 2, 511, 512, 1023, 8, 7])
+    parts = [(rows.tolist(), most) for rows, most in faiss_flat._of_similar_depth(depth)]
+    assert parts == [([0], 1), ([2, 3], 3), ([8], 7), ([7], 8), ([4], 511), ([1, 5, 6], 1023)]
+
+
+def test_candidates_of_different_depths_are_in_order_of_the_query() -> None:
+    vectors = clusters().vectors
+    depth = np.array([100, 1, 30, 1, 100])
+    found = FaissFlat(vectors).candidates(vectors[:5], depth)
+    assert found.query.dtype == found.row.dtype == np.int64
+    assert np.bincount(found.query).tolist() == [104, 5, 34, 5, 104]
+    assert np.all(np.diff(found.query) >= 0)
+    assert found.score is not None
+    for query in range(5):
+        scores = found.score[found.query == query]
+        assert np.all(np.diff(scores) <= 0)
+        exact = vectors[found.row[found.query == query]] @ vectors[query]
+        np.testing.assert_allclose(scores, exact, atol=1e-5)
+
+
+def test_vectors_at_length_1() -> None:
+    vectors = np.array([[3, 4], [0, 0], [1e-20, 0]], np.float32)
+    assert faiss_flat.unit(vectors).tolist() == [
+        [pytest.approx(0.6), pytest.approx(0.8)], [0, 0], [pytest.approx(1e-8), 0],
+    ]  # fmt: skip
+    assert faiss_flat.unit(vectors).dtype == np.float32
+    assert faiss_flat.lengths_of(vectors[:1] * np.float32(1e25)).tolist() == [pytest.approx(5e25)]
+    assert faiss_flat.lengths_of(vectors).dtype == np.float64
+
+
+def test_faiss_tells_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    logging.getLogger("faiss.loader").setLevel(logging.INFO)
+    faiss_flat.import_faiss.cache_clear()
+    faiss_flat.import_faiss()
+    assert logging.getLogger("faiss.loader").level == logging.WARNING
+    faiss_flat.import_faiss.cache_clear()
+
+    def lacking() -> None:
+        raise ImportError
+
+    monkeypatch.setattr(faiss_flat, "faiss_module", lacking)
+    with pytest.raises(InputError) as caught:
+        faiss_flat.import_faiss()
+    assert str(caught.value) == (
+        'searching needs FAISS: pip install "lookalike[cpu]", or "lookalike[gpu]" for an NVIDIA '
+        "GPU (never both)"
+    )
