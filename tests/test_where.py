@@ -1,6 +1,7 @@
 """Filters on items: what they keep, computed by loops, and texts that they refuse."""
 
 import datetime
+import importlib
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,9 @@ import pyarrow as pa
 import pytest
 
 from lookalike.errors import InputError
-from lookalike.retrieval.where import where
+from lookalike.retrieval.where import column_names, where
+
+where_module = importlib.import_module("lookalike.retrieval.where")
 
 ROWS = [
     {"class": "bed", "price": 99, "day": datetime.date(2024, 1, 5), "my colour": "red"},
@@ -73,3 +76,116 @@ def test_what_a_filter_refuses_is_one_line(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         where(text, TABLE)
     assert "\n" not in str(caught.value)
+
+
+KNOWN = "It knows ==, !=, <, <=, >, >=, and, or, not, in, between, like, is null"
+EXAMPLE = "where=\"class == 'bed' and file_size > 50000\""
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "clas == 'bed'",
+            "where= names the column 'clas', which is not there. There are class, price, day, my "
+            "colour; texts stand in single quotes. Did you mean class?",
+        ),
+        (
+            "t.class == 'bed'",
+            "where= names the column 't.class', which is not there. There are class, price, day, "
+            "my colour; texts stand in single quotes. Did you mean class?",
+        ),
+        ("price; price", f"where=price; price is not one condition. Write {EXAMPLE}."),
+        ("1 = 1", f"where=1 = 1 is no condition on a column. Write {EXAMPLE}."),
+        ("price", f"where=price is no condition on a column. Write {EXAMPLE}."),
+        ("lower(class) = 'a'", f"where= does not know 'LOWER(class)'. {KNOWN}: {EXAMPLE}."),
+        ("class in (select 'bed')",
+         "where= needs a list behind in, such as class in ('bed', 'sofa')"),
+        ("class like price", "where= needs a text behind like, such as path like '%chairs%'"),
+        ("class like 3", "where= needs a text behind like, such as path like '%chairs%'"),
+        ("price is 3", "where= takes is null and is not null; compare other values with =="),
+        (
+            "x" * 2001,
+            "where= takes 2000 characters and 40 parentheses at most; this has 2001 and 0. Add a "
+            "column to the table, and filter by that.",
+        ),
+        (
+            "(" * 41 + "price = 1" + ")" * 41,
+            "where= takes 2000 characters and 40 parentheses at most; this has 91 and 41. Add a "
+            "column to the table, and filter by that.",
+        ),
+    ],
+)  # fmt: skip
+def test_every_refusal_is_told_in_full(text: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        where(text, TABLE)
+    assert str(caught.value) == message
+
+
+def test_what_does_not_parse_and_what_cannot_be_compared_give_the_reason() -> None:
+    with pytest.raises(InputError) as caught:
+        where("price = = 1", TABLE)
+    assert str(caught.value).startswith("where=price = = 1 does not parse (")
+    assert str(caught.value).endswith(f"). Write {EXAMPLE}.")
+    with pytest.raises(InputError) as caught:
+        where("price < 'a'", TABLE)
+    start = "where=price < 'a' compares what can't be compared ("
+    assert str(caught.value).startswith(start)
+    assert len(str(caught.value)) > len(start) + 150  # with Arrow's reason
+    assert str(caught.value).endswith(
+        f"). Texts stand in single quotes, numbers in none: {EXAMPLE}."
+    )
+
+
+def test_as_much_as_is_allowed() -> None:
+    deepest = "(" * 40 + "price = 99" + ")" * 40
+    assert where(deepest, TABLE).tolist() == [True, False, False, False]
+    longest = "price = 99" + " " * 1990
+    assert len(longest) == 2000
+    assert where(longest, TABLE).tolist() == [True, False, False, False]
+
+
+def test_parts_that_are_too_deep_for_python(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deep(node: Any, table: Any) -> Any:
+        raise RecursionError
+
+    monkeypatch.setattr(where_module, "_rules", lambda: {"EQ": lambda node, of, table: deep(1, 2)})
+    with pytest.raises(InputError) as caught:
+        where("price = 1", TABLE)
+    assert str(caught.value) == "where= has too many parts inside each other. Shorten it."
+
+
+@pytest.mark.parametrize(
+    ("text", "keeps"),
+    [
+        ("price < 99", [2]), ("price <= 99", [0, 2]), ("price > 99", [1]), ("price >= 99", [0, 1]),
+        ("price != 99", [1, 2]), ("price = -3", [2]), ("price = 99.0", [0]),
+        ("price > 98.5", [0, 1]),
+        ("price between 99 and 250", [0, 1]), ("price between 100 and 249", []),
+        ("price not in (99, 250)", [2]), ("class in ('bed', 'it''s')", [0, 3]),
+        ("not (price = 99)", [1, 2]), ("not price = 99 and not price = 250", [2]),
+        ("price = 99 or class is null", [0, 2]), ("class is not null and price is null", [3]),
+        ("price = 99 or class = 'it''s'", [0, 3]),  # one of the two is missing
+        ("price = -3 and class = 'bed'", []),
+        ("day = '2024-01-05'", [0]), ("'2024-01-05' < day", [1]), ("day between '2023-01-01' and "
+         "'2024-01-05'", [0, 3]), ("day in ('2025-03-01', '2020-01-01')", [1]),
+        ("\"my colour\" like 'RED'", []), ("\"my colour\" ilike '%RED'", [0, 1]),
+        ("\"my colour\" like '%!%'", []), ("\"my colour\" = ''", [3]),
+        ("true and price = 99", [0]), ("false or price = 99", [0]), ("price = -(-99)", [0]),
+    ],
+)  # fmt: skip
+def test_every_word_by_its_rows(text: str, keeps: list[int]) -> None:
+    found = where(text, TABLE)
+    assert found.dtype == bool
+    assert [row for row, kept in enumerate(found.tolist()) if kept] == keeps
+
+
+def test_columns_that_a_filter_names() -> None:
+    assert column_names("class = 'a' and (price > 1 or class is null)") == ["class", "price"]
+    assert column_names("true") == []
+
+
+def test_a_column_that_is_there_twice_is_none() -> None:
+    twice = pa.table([[1], [2]], names=["a", "a"])
+    with pytest.raises(InputError, match=r"names the column 'a', which is not there"):
+        where("a = 1", twice)
