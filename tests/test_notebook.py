@@ -16,7 +16,7 @@ from lookalike.notebook import beside, captioned, paragraph, table, thumbnail
 from lookalike.reports.saved import read_run
 from lookalike.reports.tables import Table
 from lookalike.retrieval.embeddings import Embeddings
-from lookalike.retrieval.neighbours import Gallery
+from lookalike.retrieval.neighbours import Gallery, Neighbours
 from lookalike.retrieval.ranks import Ranks, rank_relevant
 
 EVIL = '"><script>alert(1)</script>'
@@ -145,3 +145,58 @@ def test_a_run_shows_scores_and_pictures(tmp_path: Path) -> None:
         "test", "before training", "epoch 3", "recall@1", "0.5000", "0.7500", "queries", "40",
     ]  # fmt: skip
     assert read.sizes() == [(320, 160)]
+
+
+def cells(kind: str, *texts: str) -> str:
+    return "<tr>" + "".join(f"<{kind}>{text}</{kind}>" for text in texts) + "</tr>"
+
+
+def test_what_is_shown_of_embeddings_word_by_word() -> None:
+    vectors = np.full((6, 5), 0.25, np.float32)
+    vectors[:, 1] = -0.5
+    some = Embeddings(vectors, np.arange(6) // 3, np.arange(6) + 10)
+    lines = [cells("td", str(n + 10), str(n // 3), "0.250, -0.500, 0.250, 0.250, ...")
+             for n in range(5)]  # fmt: skip
+    assert some._repr_html_() == (
+        "<p>6 embeddings of 5 dimensions, 2 classes</p><table>"
+        + cells("th", "id", "label", "vector") + "".join(lines) + "</table>"
+    )  # fmt: skip
+
+
+def test_what_is_shown_of_neighbours_word_by_word() -> None:
+    for queries, k in ((2, 3), (7, 8)):
+        ids = np.arange(queries * k).reshape(queries, k)
+        scores = np.full((queries, k), 0.5, np.float32)
+        relevant = ids % 2 == 0
+        ids[0, 2], scores[0, 2] = -1, -np.inf
+        found = Neighbours(ids, scores, relevant, np.ones(queries, np.int64))
+        lines = [
+            cells(
+                "td", str(query),
+                *(
+                    "-" if ids[query, place] < 0
+                    else f"{ids[query, place]}: 0.500{' ✓' if relevant[query, place] else ''}"
+                    for place in range(min(k, 5))
+                ),
+            )
+            for query in range(min(queries, 5))
+        ]  # fmt: skip
+        head = cells("th", "query", *(str(place + 1) for place in range(min(k, 5))))
+        assert found._repr_html_() == (
+            f"<p>the {k} nearest of {queries} queries: id, cosine similarity, ✓ where it is "
+            f"relevant</p><table>{head}{''.join(lines)}</table>"
+        )
+
+
+def test_what_is_shown_of_ranks_word_by_word() -> None:
+    query = np.repeat(np.arange(7), [1, 0, 2, 12, 1, 1, 1])
+    rank = np.concatenate([[4], [1, 3], np.arange(12) + 1, [2], [2], [2]])
+    ranks = Ranks(query, rank, np.array([1, 3, 2, 12, 1, 1, 1]))
+    lines = [
+        cells("td", "0", "1", "4"), cells("td", "1", "3", ""), cells("td", "2", "2", "1, 3"),
+        cells("td", "3", "12", "1, 2, 3, 4, 5, 6, 7, 8, 9, 10"), cells("td", "4", "1", "2"),
+    ]  # fmt: skip
+    assert ranks._repr_html_() == (
+        "<p>ranks of the relevant items of 7 queries</p><table>"
+        + cells("th", "query", "relevant items", "at the ranks") + "".join(lines) + "</table>"
+    )  # fmt: skip

@@ -45,6 +45,7 @@ class Probing:
             probes: cells that a query looks at.
             kept: rows that count, ascending; by default all.
         """
+        queries = np.ascontiguousarray(queries)
         parameters = self._of_probes(probes)
         if kept is not None:
             parameters, selector = self._parameters(probes), _selector(self.ids[kept])
@@ -52,7 +53,7 @@ class Probing:
         count = (CODED * k if self.coded else k) + SPARE
         # faiss.contrib.torch_utils, which other packages import, puts its own in search's place
         search = getattr(self.index, "search_numpy", self.index.search)
-        rows = self._rows(search(np.ascontiguousarray(queries), count, params=parameters)[1])
+        rows = self._rows(search(queries, count, params=parameters)[1])
         return self._highest(queries, rows, k + SPARE) if self.coded else rows
 
     def _parameters(self, probes: int) -> Any:
