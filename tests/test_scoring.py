@@ -11,8 +11,11 @@ from pytorch_lightning.trainer.states import TrainerFn
 from sklearn import metrics
 from torch.nn import functional
 
+from lookalike.data.judgements import Judgements
 from lookalike.data.records import Records
 from lookalike.device import CPU
+from lookalike.errors import InputError
+from lookalike.evaluation import scoring
 from lookalike.evaluation.callback import stop_early
 from lookalike.evaluation.classification import (
     accuracy,
@@ -20,10 +23,15 @@ from lookalike.evaluation.classification import (
     cross_entropy,
     recall_within_class,
 )
+from lookalike.evaluation.clustering import clustering
+from lookalike.evaluation.metrics import values_of
 from lookalike.evaluation.plan import Evaluation
-from lookalike.evaluation.scoring import Measured, measure
+from lookalike.evaluation.recognition import Recognition, recognition_scores
+from lookalike.evaluation.scoring import Measured, check_monitor, measure
 from lookalike.losses.classifier import EmbeddingClassifier
 from lookalike.retrieval.embeddings import Embeddings
+from lookalike.retrieval.engines import Engines
+from lookalike.retrieval.relevance import Judged
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -210,3 +218,184 @@ def test_a_run_that_had_stopped_trains_no_further(patience: int, stops: bool) ->
     already = trainer(stops=True)  # by something else
     resumed.on_train_start(already, LightningModule())
     assert already.should_stop
+
+
+RECORDS = Records.create(
+    [f"{n}.png" for n in range(12)], list("aabbccddaabb"), groups=["x"] * 2 + [""] * 10
+)
+
+
+def drawn(seed: int = 0, size: int = 6) -> Embeddings:
+    return Embeddings(
+        unit(np.random.default_rng(seed), 12, size), RECORDS.labels, np.arange(12),
+        RECORDS.exclusion_ids,
+    )  # fmt: skip
+
+
+def test_every_part_of_a_plan_is_measured_as_it_says() -> None:
+    """Each score equals the mean of what `values_of` gives when it is asked for alone."""
+    everything = drawn()
+    plan = Evaluation(k=(1, 3), minp=True, map_at=(2,), trapezoid=True, engine="bounded")
+    found = measure(plan, everything, everything, RECORDS)
+    values = values_of(everything, everything, (1, 3), True, True, map_at=(2,), trapezoid=True)
+    assert set(found.values) == set(values)
+    for name, column in values.items():
+        np.testing.assert_array_equal(found.values[name], column)
+        assert found.scores[name] == np.nanmean(column)
+    assert found.ids.tolist() == list(range(12))
+    counts = {"queries": 12.0, "queries_without_positive": 0.0}
+    assert {name: found.scores[name] for name in counts} == counts
+    assert set(found.scores) == {*values, *counts}
+    few = measure(Evaluation(k=(2,), whole_ranking=False), everything, everything, RECORDS)
+    assert set(few.values) == {"recall_at_2", "precision_at_1", "r_precision", "map_at_r"}
+
+
+def test_queries_and_gallery_are_those_of_their_roles() -> None:
+    roles = np.array(["query", "both", "gallery"] * 4)
+    records = Records.create(
+        RECORDS.paths.tolist(), list("aabbccddaabb"), roles=roles.tolist(),
+        groups=RECORDS.groups.tolist(),
+    )  # fmt: skip
+    everything = drawn()
+    found = measure(Evaluation(), everything, everything, records)
+    queries, gallery = everything[roles != "gallery"], everything[roles != "query"]
+    expected = values_of(queries, gallery, (1, 2, 4, 8), True)
+    assert found.ids.tolist() == queries.ids.tolist()
+    for name, column in expected.items():
+        np.testing.assert_array_equal(found.values[name], column)
+    missing = int(np.isnan(expected["map"]).sum())
+    assert 0 < missing < len(queries)
+    assert found.scores["queries_without_positive"] == missing
+    assert found.scores["queries"] == len(queries)
+
+
+def test_re_ranking_sees_everything_and_is_timed() -> None:
+    everything, seen = drawn(), []
+
+    class Reversed:
+        def __call__(self, gallery: Any, queries: Any, k: int, everything: Any) -> Any:
+            seen.append((len(gallery), len(queries), k, everything))
+            scores = -(queries.vectors @ gallery.embeddings.vectors.T)
+            yield gallery.rank(queries, scores, k)
+
+    plan = Evaluation(k=(1,), rerank=Reversed(), engine="faiss")
+    found = measure(plan, everything, everything, RECORDS)
+    assert [(len(each), *rest) for each, *rest in [(s[3], *s[:3]) for s in seen]] == [
+        (12, 12, 12, 12)
+    ]
+    assert seen[0][3] is everything
+    assert found.scores["ranking_seconds"] > 0
+    turned = Embeddings(-everything.vectors, *everything._columns()[1:])
+    opposite = values_of(everything, turned, (1,), True)
+    np.testing.assert_array_equal(found.values["map"], opposite["map"])
+
+
+def test_shorter_embeddings_are_measured_beside() -> None:
+    everything = drawn(size=8)
+    found = measure(Evaluation(k=(1,)), everything, everything, RECORDS, lengths=(4, 2))
+    for length in (4, 2):
+        short = everything.shortened(length)
+        for name, column in values_of(short, short, (1,), True).items():
+            np.testing.assert_array_equal(found.values[f"{name}_length_{length}"], column)
+    assert [name for name in found.scores if name.startswith("queries")] == [
+        "queries", "queries_without_positive",
+    ]  # fmt: skip
+
+
+def test_clusters_and_recognition_are_measured_where_they_are_asked_for() -> None:
+    everything = drawn()
+    plan = Evaluation(k=(1,), clustering=True, recognition=Recognition(2, 3.0))
+    found = measure(plan, everything, everything, RECORDS)
+    assert {n: found.scores[n] for n in ("nmi", "ami")} == clustering(everything)
+    columns = Recognition(2, 3.0).columns(everything, everything, np.ones(12, bool), Engines())
+    for name, value in recognition_scores(columns).items():
+        assert found.scores[name] == value
+
+
+def test_setups_of_judgements_have_their_own_names() -> None:
+    def judged(name: str, relevant: list[list[int]]) -> Judgements:
+        return Judgements.of_lists([0, 5], relevant, [[2], []], name)
+
+    setups = (judged("easy", [[1], [6]]), judged("hard", [[3, 4], []]))
+    records = Records.create(RECORDS.paths.tolist(), list("aabbccddaabb"), judgements=setups)
+    everything = drawn()
+    found = measure(Evaluation(k=(1,)), everything[np.array([0, 5])], everything, records)
+    for setup in setups:
+        relevance = Judged.of(setup, everything[np.array([0, 5])], everything)
+        values = values_of(
+            everything[np.array([0, 5])], everything, (1,), True, judged=relevance
+        )  # fmt: skip
+        for name, column in values.items():
+            np.testing.assert_array_equal(found.values[f"{name}_{setup.name}"], column)
+    assert found.scores["queries"] == 2
+    assert found.scores["queries_without_positive_easy"] == 0
+    assert found.scores["queries_without_positive_hard"] == 1
+    assert found.scores["map_hard"] == found.values["map_hard"][0]
+    with pytest.raises(InputError) as caught:
+        measure(Evaluation(clustering=True), everything, everything, records)
+    assert str(caught.value) == (
+        "evaluation.clustering=true compares clusters with classes, and this data set says which "
+        "images answer a query, not of which class they are. Leave it out."
+    )
+
+
+def test_nothing_to_be_found_is_told_in_full() -> None:
+    records = Records.create([f"{n}.png" for n in range(3)], list("abc"))
+    alone = Embeddings(np.eye(3, dtype=np.float32), records.labels, np.arange(3))
+    with pytest.raises(InputError) as caught:
+        measure(Evaluation(), alone, alone, records)
+    assert str(caught.value) == (
+        "none of the 3 queries has another image of its class in the gallery, so nothing can be "
+        "measured. Check labels, roles and data.protocol."
+    )
+
+
+def test_a_monitor_of_a_classifier_needs_one_that_knows_all_classes() -> None:
+    def of(*names: str) -> EmbeddingClassifier:
+        return EmbeddingClassifier(lambda v: v, names, CPU)
+
+    every, some = np.arange(12), np.array([0, 1, 4])
+    for monitor in ("accuracy", "loss"):
+        plan = Evaluation(monitor=monitor)
+        check_monitor(plan, of("a", "b", "c", "d", "e"), RECORDS, every)
+        check_monitor(plan, of("c", "a"), RECORDS, some)
+        for classifier in (None, of("a", "b", "c")):
+            with pytest.raises(InputError) as caught:
+                check_monitor(plan, classifier, RECORDS, every)
+            assert str(caught.value) == (
+                f"evaluation.monitor={monitor} is a classifier's, so it needs a loss that has one "
+                "and to be measured on the classes that train. Set loss=softmax (or "
+                "softmax_triplet, norm_softmax, arcface, cosface) and data.protocol=official or "
+                "seen_classes, or evaluation.monitor=map_at_r."
+            )
+    check_monitor(Evaluation(), None, RECORDS, every)
+    check_monitor(Evaluation(), of("a"), RECORDS, every)
+
+
+def test_values_of_queries_are_saved_as_float32(tmp_path: Any) -> None:
+    found = Measured({}, {"map": np.array([0.25, np.nan]), "minp": np.ones(2)}, np.array([4, 7]))
+    found.save(tmp_path / "values.npz")
+    with np.load(tmp_path / "values.npz") as arrays:
+        assert {*arrays} == {"ids", "map", "minp"}
+        assert arrays["ids"].tolist() == [4, 7]
+        assert arrays["map"].dtype == arrays["minp"].dtype == np.float32
+        np.testing.assert_array_equal(arrays["map"], [0.25, np.nan])
+    assert [each.name for each in tmp_path.iterdir()] == ["values.npz"]
+
+
+def test_ranks_exchange_and_search_on_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    engines, gather = Evaluation.engines, scoring.gather_by_id
+    monkeypatch.setattr(
+        Evaluation, "engines",
+        lambda self, device=CPU: asked.append(device) or engines(self),
+    )  # fmt: skip
+    monkeypatch.setattr(
+        scoring, "gather_by_id",
+        lambda ids, values, device: asked.append(device) or gather(ids, values),
+    )  # fmt: skip
+    device: Any = SimpleNamespace(type="cuda")
+    plan = Evaluation(k=(1,), recognition=Recognition())
+    asked.clear()
+    measure(plan, drawn(), drawn(), RECORDS, device=device, lengths=(2,))
+    assert asked == [device] * 5
