@@ -285,3 +285,50 @@ def test_vectors_keep_their_ids_in_any_order(
     names = store.columns["name"].to_pylist()
     assert names == ["0", "1", "a", "4", "b", "6", "7", "8", "19", "20", "21"]
     store.check()
+
+
+def test_a_new_index_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(
+        "lookalike.retrieval.faiss_folder.held", lambda *given: asked.append(given) or held(*given)
+    )
+    (tmp_path / "there").mkdir()
+    for place in (tmp_path / "there", tmp_path / "a" / "b"):
+        store = FaissFolder.create(place, 6)
+        assert (len(store), store.vectors.shape) == (0, (0, 6))
+    assert asked == [(tmp_path / "there", 0, "making it"), (tmp_path / "a" / "b", 0, "making it")]
+    asked.clear()
+    store.add(np.array([0]), vectors_of(1), pa.table({"name": ["a"]}))
+    assert asked == [(tmp_path / "a" / "b", 10.0, "changing it")]
+
+
+def test_columns_may_hold_ids_already_and_ids_come_first(store: FaissFolder) -> None:
+    columns = pa.table({"name": ["c"], "id": pa.array([99], pa.int32())})
+    store.add(np.array([8]), vectors_of(1, 1), columns)
+    assert store.columns.column_names == ["id", "name"]
+    assert store.columns["id"].type == pa.int64()
+    assert store.items(np.array([8])).to_pylist() == [{"id": 8, "name": "c"}]
+
+
+def test_distances_before_normalisation(store: FaissFolder) -> None:
+    lengths = pa.array([2.0, 0.5, 3.0], pa.float32())
+    new = vectors_of(1, 7)
+    with store.alone():
+        items = pa.table({"id": [9], "name": ["c"]})
+        store.change(np.zeros(0, np.int64), items, [new])
+        other = store.columns.append_column("length", lengths)
+        store.change(np.zeros(0, np.int64), other.slice(0, 0), [], before=other)
+    whole = np.concatenate([vectors_of(2), new]) * lengths.to_numpy()[:, None]
+    query = vectors_of(1, 8) * 2
+    distance = np.linalg.norm(whole - query, axis=1)
+    rows, scores = store.closest(query, 2)
+    assert rows.tolist() == [np.argsort(distance)[:2].tolist()]
+    np.testing.assert_allclose(scores, [-np.sort(distance)[:2]], rtol=1e-6)
+    rows, scores = store.closest(query, 3, np.array([True, False, True]))
+    assert sorted(rows[0].tolist()) == [0, 2]
+    assert store.exactly(vectors_of(1, 7), 1)[0].tolist() == [[2]]
+
+
+def test_files_are_closed(store: FaissFolder) -> None:
+    store.close()
+    assert not hasattr(store, "vectors")

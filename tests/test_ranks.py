@@ -6,6 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from lookalike.retrieval import bounded, counting, ranks
+from lookalike.retrieval.candidates import Candidates
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.engines import Engines, Name
 from lookalike.retrieval.ranks import rank_relevant
@@ -274,3 +275,59 @@ def test_every_engine_gives_the_ranks_of_hard_sets(
                 for each, deep in zip(found, depth, strict=True)
             ]
             assert cut == expected, (seed, engine)
+
+
+def test_the_score_at_a_depth() -> None:
+    query = np.array([0, 0, 0, 2, 2, 3])
+    scores = np.array([0.9, 0.5, 0.1, 0.8, 0.7, -0.2], np.float32)
+    for depth, expected in (
+        ([1, 1, 1, 1], [0.9, -np.inf, 0.8, -0.2]),
+        ([3, 1, 2, 2], [0.1, -np.inf, 0.7, -np.inf]),
+        ([4, 9, 3, 1], [-np.inf, -np.inf, -np.inf, -0.2]),
+    ):
+        found = ranks._at_depth(query, scores, np.array(depth))
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, np.array(expected, np.float32))
+
+
+def test_runs_of_queries_hold_about_as_many_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ranks, "PAIRS", 10)
+    rows, pairs = np.array([3, 5, 6, 8, 9]), np.array([4, 4, 4, 25, 1])
+    assert [part.tolist() for part in ranks._groups(rows, pairs)] == [[3, 5, 6], [8], [9]]
+    assert ranks._groups(rows[:0], pairs[:0]) == []
+
+
+def test_candidates_in_the_order_of_their_exact_scores() -> None:
+    everything = clusters(0, n=60)
+    rng = np.random.default_rng(0)
+    query = np.repeat([0, 1, 4], [9, 1, 20])
+    row = np.concatenate([rng.permutation(60)[:n] for n in (9, 1, 20)])
+    relevant = rng.random(30) < 0.5
+    vectors = everything.vectors
+    vectors[row[2]] = vectors[row[3]]  # a tie: the irrelevant one comes first
+    relevant[2], relevant[3] = True, False
+    exact = np.einsum("pd,pd->p", vectors[query].astype(float), vectors[row].astype(float))
+    exact = exact.astype(np.float32)
+    found = ranks._by_exact_scores(
+        everything, everything, Candidates(query, row, np.zeros(5)), relevant
+    )
+    order = sorted(range(30), key=lambda p: (query[p], -exact[p], relevant[p]))
+    assert found[0].tolist() == query[order].tolist()
+    assert found[1].tolist() == relevant[order].tolist()
+    np.testing.assert_array_equal(found[2], exact[order])
+
+
+def test_the_error_of_products_by_its_formula() -> None:
+    queries, gallery = clusters(0, n=20), clusters(1, n=30)
+    long = Embeddings(gallery.vectors * np.float32(3), gallery.labels, gallery.ids)
+    assert ranks._error(queries, long) == pytest.approx(32 * 2.0**-24 * 3, rel=3e-3)
+    assert ranks._error(queries, long) > 32 * 2.0**-24 * 3
+    assert ranks._error(long, long) == pytest.approx(32 * 2.0**-24 * 9, rel=3e-3)
+
+
+def test_places_and_sums_of_queries() -> None:
+    found = ranks.Ranks(np.array([0, 0, 2, 2, 2]), np.array([1, 5, 2, 3, 9]), np.array([2, 1, 3]))
+    assert found.place.tolist() == [1, 2, 1, 2, 3]
+    assert found.total(found.rank).tolist() == [6, 0, 14]
+    assert found.total(found.rank > 2).dtype == np.float64
+    assert ranks.place_in_query(np.zeros(0, np.int64), 2).tolist() == []

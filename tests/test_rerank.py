@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+import scipy.sparse
 from numpy.typing import NDArray
 
 from lookalike.errors import InputError
 from lookalike.evaluation.metrics import values_of
-from lookalike.retrieval import exact
+from lookalike.retrieval import exact, rerank
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.neighbours import Gallery, Neighbours
 from lookalike.retrieval.rerank import KReciprocal, QueryExpansion
@@ -158,3 +159,62 @@ def test_embeddings_that_differ_by_rounding_only_can_be_reranked() -> None:
     with np.errstate(all="raise"):
         for found in KReciprocal()(Gallery(everything), everything, 10, everything):
             assert np.isfinite(found.scores).all()
+
+
+def test_ranges_in_full() -> None:
+    for good in ((1, 1, 0.0), (1, 2, 1.0), (20, 21, 0.5)):
+        assert KReciprocal(*good).k1 == good[0]
+    for bad in ((5, 0, 0.3), (5, 7, 0.3), (5, 3, -0.1), (5, 3, 1.1)):
+        with pytest.raises(InputError) as caught:
+            KReciprocal(*bad)
+        assert str(caught.value) == (
+            f"re-ranking with k1={bad[0]}, k2={bad[1]}, original_weight={bad[2]}: need 1 <= k2 <= "
+            "k1 + 1 and 0 <= original_weight <= 1"
+        )
+    QueryExpansion(1, 0)
+    for neighbours, alpha in ((0, 0.0), (1, -0.1)):
+        with pytest.raises(InputError) as caught:
+            QueryExpansion(neighbours, alpha)
+        assert str(caught.value) == "query expansion needs neighbours >= 1 and alpha >= 0"
+
+
+def test_a_set_that_lies_in_another_by_exactly_two_thirds_is_not_taken() -> None:
+    """Differs from the paper, as the authors' code does."""
+    wide, narrow = np.zeros((2, 7, 7), np.float32)
+    wide[0, [0, 1, 2, 3]] = 1
+    for one, other in ((1, 1), (1, 2), (1, 5), (3, 3), (3, 0), (3, 2), (3, 6)):
+        narrow[one, other] = narrow[other, one] = 1
+    # of 1, two of three lie in the set of 0; of 3, three of four
+    matrices = [scipy.sparse.csr_array(each) for each in (wide, narrow)]
+    found = rerank._expanded(*matrices).toarray() > 0
+    expected = np.zeros((7, 7), bool)
+    expected[0, [0, 1, 2, 3, 6]] = True
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_the_nearest_and_the_greatest_distance_of_every_row(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(exact, "BLOCK", 200)
+    everything = random_set(8, 40, 5)
+    ranking, greatest = rerank._ranking(everything.vectors, 6)
+    products = everything.vectors.astype(float) @ everything.vectors.T.astype(float)
+    np.fill_diagonal(products, 9)
+    np.testing.assert_array_equal(ranking, np.argsort(-products, axis=1)[:, :6])
+    np.testing.assert_allclose(greatest, (2 - 2 * products).max(axis=1), rtol=1e-5)
+    assert greatest.dtype == np.float32
+    few, _ = rerank._ranking(everything.vectors[:3], 6)
+    assert few.shape == (3, 3)
+    assert rerank._ranking(np.ones((3, 1), np.float32), 2)[1].tolist() == [np.float32(1e-6)] * 3
+
+
+def test_only_neighbours_with_a_positive_cosine_move_a_query() -> None:
+    vectors = np.array([[1, 0], [0.6, 0.8], [-1, 0]], np.float32)
+    everything = Embeddings(vectors, np.zeros(3, np.int64), np.arange(3))
+    query = Embeddings(vectors[:1], np.zeros(1, np.int64), np.array([7]))
+    found = QueryExpansion(3, 2.0).expand(query, everything)
+    mean = vectors[0] * 2 + 0.6**2 * vectors[1]
+    np.testing.assert_allclose(found.vectors[0], mean / np.linalg.norm(mean), rtol=1e-6)
+    opposite = Embeddings(-vectors[:1], np.zeros(1, np.int64), np.array([7]))
+    zero = QueryExpansion(3, 0.0).expand(opposite, everything[:1])
+    assert zero.vectors.tolist() == [[0, 0]]  # the sum is nothing, and stays so
