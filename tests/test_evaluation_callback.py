@@ -83,6 +83,13 @@ def test_scores_are_logged_by_split_and_kept(split: str, prefix: str) -> None:
     assert callback.measured[""].scores == expected(drawn(1))
 
 
+def test_before_the_first_pass_there_is_nothing() -> None:
+    callback = RetrievalEvaluation(PLAN, RECORDS)
+    assert (callback.scores, callback.measured, callback.prefix) == ({}, {}, "")
+    assert len(callback.tested) == 0
+    assert not callback.with_frozen
+
+
 def test_an_interrupted_pass_is_dropped() -> None:
     callback = RetrievalEvaluation(PLAN, RECORDS)
     feed(callback, {"": drawn(0)})

@@ -141,7 +141,7 @@ def test_lists_are_filled_emptied_written_and_read(
         read_faiss(tmp_path / "x.index")
     start = f"{tmp_path / 'x.index'} can't be read as an index of FAISS ("
     assert str(caught.value).startswith(start)
-    assert str(caught.value)[len(start)] != ")"
+    assert not str(caught.value).startswith((f"{start})", f"{start}None)"))
     assert str(caught.value).endswith(
         f"). Build it again: lookalike index tune index={tmp_path} kind=flat"
     )

@@ -1,5 +1,6 @@
 """What is asked of Milvus, and what is made of its answers: a client in memory plays the server."""
 
+import logging
 import re
 import sys
 from types import SimpleNamespace
@@ -183,7 +184,11 @@ def test_the_client_gets_the_token_of_the_environment(monkeypatch: pytest.Monkey
     monkeypatch.delenv("MILVUS_TOKEN", raising=False)
     assert vars(milvus._client("http://host:19530")) == {"uri": "http://host:19530", "token": ""}
     monkeypatch.setenv("MILVUS_TOKEN", "root:Milvus")
+    before = logging.getLogger().level
+    logging.getLogger("milvus_lite").setLevel(logging.INFO)
     assert milvus._client("http://host:19530").token == "root:Milvus"
+    assert logging.getLogger("milvus_lite").level == logging.WARNING
+    assert logging.getLogger().level == before
     monkeypatch.setattr(milvus, "find_spec", lambda name: None if name == "milvus_lite" else name)
     assert milvus._client("http://host:19530").uri == "http://host:19530"
     text = (

@@ -75,6 +75,11 @@ def test_rows_are_added_in_requests_and_given_back(
     ]
 
 
+def test_columns_need_not_hold_the_ids(store: QdrantStore) -> None:
+    store.add(np.array([77]), VECTORS[:1], COLUMNS.select(["class"]).slice(0, 1))
+    assert store.items(np.array([77])).to_pylist() == [{"class": "a", "id": 77}]
+
+
 def test_what_is_removed(store: QdrantStore) -> None:
     store.remove(np.array([3, 77]))
     assert len(store) == 4

@@ -125,13 +125,15 @@ class PretendedGpus:
 
     def index_cpu_to_gpu(self, resources: object, gpu: int, index: Any, options: Any) -> Any:
         assert options.shard
-        assert not options.use_cuvs
+        assert options.use_cuvs is False
         self.calls.append((gpu,))
         return index
 
     def index_cpu_to_gpu_multiple_py(
         self, resources: list[object], index: Any, options: Any, gpus: list[int]
     ) -> Any:
+        assert options.shard
+        assert options.use_cuvs is False
         assert len(resources) == len(gpus)
         self.calls.append(tuple(gpus))
         return index
@@ -329,7 +331,8 @@ def test_whole_rankings_name_their_device(
 def test_gpus_are_counted_where_faiss_has_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(faiss_flat, "import_faiss", lambda: PretendedGpus(3))
     assert faiss_flat.gpus_of_faiss() == 3
-    monkeypatch.setattr(faiss_flat, "import_faiss", lambda: SimpleNamespace(get_num_gpus=int))
+    without = SimpleNamespace(get_num_gpus=lambda: 3)  # as FAISS is built for the CPU
+    monkeypatch.setattr(faiss_flat, "import_faiss", lambda: without)
     assert faiss_flat.gpus_of_faiss() == 0
 
 

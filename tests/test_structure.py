@@ -90,6 +90,38 @@ def test_another_number_of_probes_needs_no_other_file(store: FaissFolder) -> Non
     assert store.generation.structure == {**before.structure, "probes": 3}  # which `tune` chose
 
 
+def test_lists_that_were_asked_for_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inverted, "FEW", 300)
+    store = FaissFolder.create(tmp_path / "s", 12, "ivf")
+    with store.alone():
+        store.restructure(lists=7)
+    store.add(np.arange(600), vectors_of(0, 600), table_of(np.arange(600)))
+    said = store.generation.structure
+    assert said == {
+        "wanted": "ivf", "kind": "ivf", "lists": 7, "cells": 7, "trained": 600,
+        "probes": structure.FIRST_PROBES, "covered": 600,
+    }  # fmt: skip
+    assert store.lists is not None
+    assert store.lists.index.nlist == 7
+    with store.alone():
+        store.restructure(lists=3)
+    assert store.lists.index.nlist == 3
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_another_structure_leaves_no_file_of_the_old_one(store: FaissFolder) -> None:
+    before = store.generation.faiss
+    with store.alone():
+        store.restructure(wanted="ivfpq")
+    (file,) = store.folder.glob("faiss-*")
+    assert file.name == store.generation.faiss != before
+    assert before not in store.generation.files
+    assert type(store.lists.index).__name__ == "IndexIVFPQ"  # type: ignore[union-attr]
+    assert listed(store) == set(range(600))
+
+
 def test_few_new_items_stand_beside_the_file(store: FaissFolder) -> None:
     first = store.generation
     assert first.structure["covered"] == 600
