@@ -189,6 +189,8 @@ def test_the_client_gets_the_token_of_the_environment(monkeypatch: pytest.Monkey
     assert milvus._client("http://host:19530").token == "root:Milvus"
     assert logging.getLogger("milvus_lite").level == logging.WARNING
     assert logging.getLogger().level == before
+    monkeypatch.setattr(milvus, "find_spec", lambda name: name)
+    assert milvus._client("place.db").uri == "place.db"
     monkeypatch.setattr(milvus, "find_spec", lambda name: None if name == "milvus_lite" else name)
     assert milvus._client("http://host:19530").uri == "http://host:19530"
     text = (

@@ -32,6 +32,11 @@ def test_pairs_equal_a_double_loop(
     assert (found != found.T).nnz == 0
 
 
+def test_a_pair_that_just_reaches_the_threshold_counts() -> None:
+    found = near_pairs(np.array([[1, 0], [0, 1], [1, 0]], np.float32), 1.0)
+    assert found.toarray().tolist() == [[0, 0, 1], [0, 0, 0], [1, 0, 0]]
+
+
 @pytest.mark.parametrize("count", [0, 1])
 def test_too_few_for_a_pair(count: int) -> None:
     found = near_pairs(crowd()[:count], -1.0)

@@ -218,3 +218,17 @@ def test_only_neighbours_with_a_positive_cosine_move_a_query() -> None:
     opposite = Embeddings(-vectors[:1], np.zeros(1, np.int64), np.array([7]))
     zero = QueryExpansion(3, 0.0).expand(opposite, everything[:1])
     assert zero.vectors.tolist() == [[0, 0]]  # the sum is nothing, and stays so
+
+
+def test_equal_neighbours_stay_in_the_order_of_the_gallery() -> None:
+    vectors = np.tile(np.array([[1, 0]], np.float32), (60, 1))
+    own = np.arange(60)
+    rows, scores = rerank._others(vectors, vectors, own, 40)
+    for query, line in enumerate(rows.tolist()):
+        assert line == [row for row in range(60) if row != query][:40]
+    assert np.all(scores == 1)
+
+
+def test_a_distance_is_never_negative() -> None:
+    products = np.array([1.0000001, 1, 0, -1], np.float32)
+    assert rerank._squared_distances(products).tolist() == [0, 0, 2, 4]

@@ -100,6 +100,7 @@ def test_a_store_finds_what_a_loop_finds_after_every_change(store: Store) -> Non
 def test_values_move_between_numpy_and_arrow() -> None:
     table = pa.table({"n": pa.chunked_array([[1, 2], [], [3]]), "name": ["a", "äö", "?"]})
     assert numbers(table["n"]).tolist() == [1, 2, 3]
+    assert numbers(pa.chunked_array([[1, 2], [3]])).tolist() == [1, 2, 3]
     assert numbers(table.slice(1, 1)["n"]).tolist() == [2]
     assert numbers(table.slice(0, 0)["n"]).tolist() == []
     assert taken(table, np.array([2, 0, 2])).to_pylist() == [

@@ -138,6 +138,12 @@ def test_what_does_not_parse_and_what_cannot_be_compared_give_the_reason() -> No
     )
 
 
+@pytest.mark.parametrize("text", ["price = '99'", "day > 3", "class > day", "'99' = price"])
+def test_only_a_text_is_turned_into_a_date_and_into_nothing_else(text: str) -> None:
+    with pytest.raises(InputError, match="compares what can't be compared"):
+        where(text, TABLE)
+
+
 def test_as_much_as_is_allowed() -> None:
     deepest = "(" * 40 + "price = 99" + ")" * 40
     assert where(deepest, TABLE).tolist() == [True, False, False, False]
