@@ -165,3 +165,27 @@ def test_collapsed_embeddings_are_told_after_the_first_step(
         )
         assert "Try a tenth of the learning rates, miner=multi_similarity or " in said[0]
         assert said[0].endswith("or a loss with proxies (loss=proxy_anchor).")
+
+
+def test_ranks_exchange_on_the_device_of_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def recorded(name: str, place: int) -> None:
+        original = getattr(module_under_test, name)
+
+        def call(*given: Any) -> Any:
+            asked.append((name, given[place]))
+            return original(*given[:place], CPU, *given[place + 1 :])
+
+        monkeypatch.setattr(module_under_test, name, call)
+
+    for name, place in (("gather_embeddings", 2), ("highest", 1), ("measure", 5)):
+        recorded(name, place)
+    callback = RetrievalEvaluation(PLAN, RECORDS)
+    callback.with_frozen = True
+    feed(callback, {"": drawn(0), FROZEN: drawn(1)})
+    pl_module = module()
+    pl_module.device = torch.device("cuda:1")
+    callback.on_validation_epoch_end(None, pl_module)
+    once = ["gather_embeddings", "measure"]
+    assert asked == [(name, pl_module.device) for name in (*once, "highest", *once)]

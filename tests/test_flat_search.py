@@ -89,11 +89,15 @@ def test_the_engine_of_all_vectors_is_made_once(monkeypatch: pytest.MonkeyPatch)
         exact = queries.astype(float) @ vectors.T.astype(float)
         assert rows.tolist() == np.argsort(-exact, axis=1)[:, :4].tolist()
     assert made == [(30, {"longest": 1 + 1e-5})]
-    engine = FaissFlat(vectors)
-    asked = []
+    engine, asked = FaissFlat(vectors), []
+
+    def of(gallery: np.ndarray) -> FaissFlat:
+        assert gallery is vectors
+        return engine
+
     monkeypatch.setattr(
         flat_search, "Engines",
-        lambda **more: asked.append(more) or SimpleNamespace(of=lambda given: engine),
+        lambda **more: asked.append(more) or SimpleNamespace(of=of),
     )  # fmt: skip
     on_gpu = SimpleNamespace(type="cuda")
     assert FlatSearch(vectors, on_gpu).nearest(queries, 4)[0].tolist() == rows.tolist()
@@ -161,6 +165,15 @@ def test_cosines_of_zero_vectors_and_of_equal_ones() -> None:
         whole = all_scores(vectors * np.float32(scale), vectors, "cosine")
         np.testing.assert_allclose(whole, expected, atol=1e-6)
         assert np.abs(whole).max() <= 1
+
+
+@pytest.mark.parametrize("measure", ["inner_product", "cosine", "euclidean"])
+def test_numbers_of_another_kind(measure: str) -> None:
+    queries, gallery = drawn(0, 3, unit=False), drawn(1, 40, unit=False)
+    expected = nearest(queries, gallery, 5, measure)
+    found = nearest(queries.astype(float), np.asfortranarray(gallery.astype(float)), 5, measure)
+    assert found[0].tolist() == expected[0].tolist()
+    np.testing.assert_array_equal(found[1], expected[1])
 
 
 def test_more_than_there_are_and_none_at_all() -> None:

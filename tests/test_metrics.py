@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from lookalike.evaluation.clustering import clustering
-from lookalike.evaluation.metrics import retrieval_metrics, values_of
+from lookalike.evaluation.metrics import precision_at_k, retrieval_metrics, values_of
 from lookalike.evaluation.recognition import Recognition
 from lookalike.retrieval.candidates import Engine
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.engines import Engines
 from lookalike.retrieval.neighbours import Gallery, Neighbours
+from lookalike.retrieval.ranks import Ranks
 
 K = (1, 2, 4, 8)
 NAMES = ("recall_at_1", "recall_at_2", "recall_at_4", "recall_at_8", "precision_at_1")
@@ -298,3 +299,31 @@ def test_few_images_of_a_class_are_no_reason_to_warn(capfd: pytest.CaptureFixtur
     found = clustering(embeddings(np.eye(5), np.arange(5)))
     assert found["nmi"] == pytest.approx(1)
     assert capfd.readouterr() == ("", "")
+
+
+def test_precision_down_to_k_or_to_the_last_relevant_item() -> None:
+    """By a loop over the definition: mP@k of Oxford and Paris."""
+    lists = [[1], [2], [1, 2], [1, 3, 9], [4], [2, 3, 5, 6], []]
+    ranks = Ranks(
+        np.repeat(np.arange(7), [len(each) for each in lists]), np.concatenate(lists).astype(int),
+        np.array([len(each) for each in lists]),
+    )  # fmt: skip
+    for k in (1, 2, 3, 5, 20):
+        expected = []
+        for each in lists:
+            depth = min(max(each, default=1), k)
+            expected.append(sum(rank <= depth for rank in each) / depth)
+        assert precision_at_k(ranks, k).tolist() == expected
+
+
+def test_what_is_always_measured() -> None:
+    names = [metric.name for metric in retrieval_metrics((1, 5), True)]
+    assert names == [
+        "recall_at_1", "recall_at_5", "precision_at_1", "r_precision", "map_at_r", "map",
+    ]  # fmt: skip
+    assert all(metric.higher_is_better for metric in retrieval_metrics((1,), True, True))
+    few = [metric.name for metric in retrieval_metrics((2,), False, map_at=(3,), trapezoid=True)]
+    assert few == [
+        "recall_at_2", "precision_at_1", "r_precision", "map_at_r", "map_at_3", "map_trapezoid",
+        "mean_precision_at_2",
+    ]  # fmt: skip

@@ -83,6 +83,7 @@ def fast_ranks(
 ) -> list[list[int]]:
     found: list[list[int]] = [[-1]] * len(queries)
     for rows, block in rank_relevant(queries, gallery, depth, Engines(engine)):
+        assert block.query.dtype == block.rank.dtype == block.n_relevant.dtype == np.int64
         for number, row in enumerate(rows):
             assert found[row] == [-1]
             found[row] = block.rank[block.query == number].tolist()

@@ -285,6 +285,9 @@ def test_re_ranking_sees_everything_and_is_timed() -> None:
     ]
     assert seen[0][3] is everything
     assert found.scores["ranking_seconds"] > 0
+    seen.clear()
+    measure(plan, everything, everything, RECORDS, lengths=(2,))
+    assert [each[3].vectors.shape for each in seen] == [(12, 6), (12, 2)]
     turned = Embeddings(-everything.vectors, *everything._columns()[1:])
     opposite = values_of(everything, turned, (1,), True)
     np.testing.assert_array_equal(found.values["map"], opposite["map"])

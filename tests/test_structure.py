@@ -137,6 +137,17 @@ def test_few_new_items_stand_beside_the_file(store: FaissFolder) -> None:
         assert store.search(query[None], 1)[0].tolist() == [[number]]
 
 
+def test_as_many_as_may_stand_beside_the_file(
+    store: FaissFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(structure, "BESIDE_AT_LEAST", 20)
+    first = store.generation.faiss
+    for start, count, stays in ((600, 20, True), (620, 1, False)):
+        ids = np.arange(start, start + count)
+        store.add(ids, vectors_of(start, count), table_of(ids))
+        assert (store.generation.faiss == first) == stays
+
+
 def test_what_left_or_changed_is_not_in_the_file(store: FaissFolder) -> None:
     store.remove(np.array([0, 599]))
     assert listed(store) == set(range(1, 599))

@@ -70,7 +70,6 @@ def groups_around_best(pairs: "csr_array", order: NDArray[np.int64]) -> list[Gro
     for row in order.tolist():
         if not free[row]:
             continue
-        free[row] = False
         line = pairs[[row]].tocoo()
         near, similarity = line.coords[1], line.data
         new = free[near]
