@@ -134,6 +134,7 @@ def test_fingerprints_of_slices_and_of_networks_together() -> None:
     assert concatenated([first]).fingerprint == "0" * 16
     both, turned = concatenated([first, second]), concatenated([second, first])
     assert len(both.fingerprint) == 16
+    assert both.fingerprint == "59323d6b65e0161d"  # which saved files hold
     assert len({both.fingerprint, turned.fingerprint, "0" * 16, "1" * 16}) == 4
     assert concatenated([first, unknown]).fingerprint == ""
 

@@ -5,6 +5,7 @@ import os
 import platform
 import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -133,6 +134,24 @@ def test_a_newer_format(store: FaissFolder) -> None:
     (store.folder / "manifest.json").write_text(json.dumps(manifest(store) | {"format": 7}))
     with says(f"{store.folder} comes from a newer lookalike (format 7): upgrade lookalike"):
         read_generation(store.folder)
+
+
+def test_another_content(store: FaissFolder) -> None:
+    file = store.folder / "vectors-000001.f32"
+    content = file.read_bytes()
+    file.write_bytes(b"x" + content[1:])
+    for opened in (lambda: FaissFolder(store.folder), store.check):
+        with says(
+            f"the index at {store.folder} is damaged: vectors-000001.f32 differs from its "
+            f"checksum. {ADVICE}"
+        ):
+            opened()
+    file.write_bytes(content[:-1])
+    with says(
+        f"the index at {store.folder} is damaged: vectors-000001.f32 has 47 bytes, expected 48. "
+        f"{ADVICE}"
+    ):
+        FaissFolder(store.folder)
 
 
 def test_a_missing_file(store: FaissFolder) -> None:
@@ -297,6 +316,8 @@ def test_a_new_index_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         store = FaissFolder.create(place, 6)
         assert (len(store), store.vectors.shape) == (0, (0, 6))
     assert asked == [(tmp_path / "there", 0, "making it"), (tmp_path / "a" / "b", 0, "making it")]
+    device: Any = SimpleNamespace(type="cuda")
+    assert FaissFolder.create(tmp_path / "on", 6, device=device).device is device
     asked.clear()
     store.add(np.array([0]), vectors_of(1), pa.table({"name": ["a"]}))
     assert asked == [(tmp_path / "a" / "b", 10.0, "changing it")]

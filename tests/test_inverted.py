@@ -276,12 +276,14 @@ def test_parameters_are_made_once_for_as_many_probes(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(import_faiss(), "SearchParametersIVF", counted)
 
-    def search_numpy(queries: Vectors, count: int, params: Any) -> Any:
+    plain = getattr(search.index, "search_numpy", search.index.search)
+
+    def counted_search(queries: Vectors, count: int, params: Any) -> Any:
         asked.append(count)
-        return search.index.search(queries, count, params=params)
+        return plain(queries, count, params=params)
 
     # as faiss.contrib.torch_utils leaves an index behind
-    index = SimpleNamespace(nlist=5, search_numpy=search_numpy, search=None)
+    index = SimpleNamespace(nlist=5, search_numpy=counted_search, search=None)
     probing_of = Probing(index, vectors, ids, False)
     for probes in (2, 2, 99, 99):
         probing_of.candidates(vectors_of(1, 1), 3, probes)
@@ -289,6 +291,8 @@ def test_parameters_are_made_once_for_as_many_probes(monkeypatch: pytest.MonkeyP
     assert asked == [7] * 4
     probing_of.candidates(vectors_of(1, 1), 3, 2, np.array([4]))
     assert made[2:] == [{"nprobe": 2}]  # its own, which has a filter
+    without = SimpleNamespace(nlist=5, search=counted_search)
+    assert Probing(without, vectors, ids, False).candidates(vectors, 3, 2).shape == (300, 7)
     coded = Probing(index, vectors, ids, True)
     assert coded.candidates(vectors_of(1, 1), 3, 2).shape == (1, 7)
     assert asked[-1] == 16 * 3 + 4

@@ -232,3 +232,15 @@ def test_equal_neighbours_stay_in_the_order_of_the_gallery() -> None:
 def test_a_distance_is_never_negative() -> None:
     products = np.array([1.0000001, 1, 0, -1], np.float32)
     assert rerank._squared_distances(products).tolist() == [0, 0, 2, 4]
+
+
+def test_ties_are_ranked_the_same_way_every_time() -> None:
+    rng = np.random.default_rng(0)
+    vectors = np.repeat(np.eye(4, dtype=np.float32), 10, axis=0)[rng.permutation(40)]
+    everything = Embeddings(vectors, np.arange(40) % 5, np.arange(40))
+    first, second = (
+        together(KReciprocal(5, 3)(Gallery(everything), everything, 30, everything))
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.scores, second.scores)
+    np.testing.assert_array_equal(first.ids, second.ids)

@@ -122,6 +122,15 @@ def test_another_structure_leaves_no_file_of_the_old_one(store: FaissFolder) -> 
     assert listed(store) == set(range(600))
 
 
+def test_an_index_that_has_become_small_compares_all_again(store: FaissFolder) -> None:
+    store.remove(np.arange(300))
+    assert store.generation.structure["kind"] == "flat"
+    assert store.generation.faiss is None
+    assert store.lists is None
+    assert not list(store.folder.glob("faiss-*"))
+    assert store.search(vectors_of(0, 600)[400:401], 1)[0].tolist() == [[400]]
+
+
 def test_few_new_items_stand_beside_the_file(store: FaissFolder) -> None:
     first = store.generation
     assert first.structure["covered"] == 600
