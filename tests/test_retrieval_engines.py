@@ -126,6 +126,7 @@ class PretendedGpus:
     def index_cpu_to_gpu(self, resources: object, gpu: int, index: Any, options: Any) -> Any:
         assert options.shard
         assert options.use_cuvs is False
+        assert isinstance(resources, Resources)
         self.calls.append((gpu,))
         return index
 
@@ -134,14 +135,20 @@ class PretendedGpus:
     ) -> Any:
         assert options.shard
         assert options.use_cuvs is False
-        assert len(resources) == len(gpus)
+        assert len(resources) == len(gpus) > 1
         self.calls.append(tuple(gpus))
         return index
 
 
 @pytest.mark.parametrize(
     ("device", "count", "used"),
-    [("cuda", 1, (0,)), ("cuda", 3, (0, 1, 2)), ("cuda:1", 3, (1,)), ("cuda:0", 3, (0,))],
+    [
+        ("cuda", 1, (0,)),
+        ("cuda", 2, (0, 1)),
+        ("cuda", 3, (0, 1, 2)),
+        ("cuda:1", 3, (1,)),
+        ("cuda:0", 3, (0,)),
+    ],
 )
 def test_faiss_on_gpus_lists_the_same_and_frees_them(
     device: str, count: int, used: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
@@ -160,6 +167,18 @@ def test_faiss_on_gpus_lists_the_same_and_frees_them(
     assert pretended.calls == [used]
     assert len(pretended.resources) == len(used)
     assert all(made() is None for made in pretended.resources)
+
+
+@pytest.mark.parametrize("measure", ["cosine", "euclidean"])
+def test_faiss_on_gpus_has_the_measure_that_was_asked_for(
+    measure: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vectors = clusters().vectors * np.linspace(1, 3, 600, dtype=np.float32)[:, None]
+    depth = np.full(9, 6)
+    on_cpu = FaissFlat(vectors, measure).candidates(vectors[:9], depth)
+    monkeypatch.setattr(faiss_flat, "import_faiss", lambda: PretendedGpus(1))
+    found = FaissFlat(vectors, measure, gpus=[0]).candidates(vectors[:9], depth)
+    assert found.row.tolist() == on_cpu.row.tolist()
 
 
 def test_what_a_gpu_cannot_select_is_left_to_counting(monkeypatch: pytest.MonkeyPatch) -> None:
