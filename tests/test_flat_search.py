@@ -57,6 +57,11 @@ def test_of_no_rows_there_are_none() -> None:
     none = among(drawn(0, 2), drawn(1, 5), np.zeros(0, np.int64), 3)
     assert (none[0].shape, none[1].shape) == ((2, 0), (2, 0))
     assert (none[0].dtype, none[1].dtype) == (np.int64, np.float32)
+    for found in (
+        closest(drawn(0, 2), drawn(1, 5), np.ones(5, np.float32), 3, np.zeros(5, bool)),
+        closest(drawn(0, 2), drawn(1, 0), np.ones(0, np.float32), 3),
+    ):
+        assert found[0].shape == found[1].shape == (2, 0)
     rows, scores = best([], 3, 2)
     assert (rows.shape, rows.dtype, scores.shape, scores.dtype) == (
         (3, 0), np.int64, (3, 0), np.float32,

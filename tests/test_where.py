@@ -146,6 +146,25 @@ def test_only_a_text_is_turned_into_a_date_and_into_nothing_else(text: str) -> N
         where(text, TABLE)
 
 
+def test_a_column_of_texts_is_not_turned_into_dates() -> None:
+    days = pa.table({"day": [datetime.date(2024, 1, 5)], "said": ["2024-01-04"]})
+    for text in ("day > said", "said < day"):
+        with pytest.raises(InputError, match="compares what can't be compared"):
+            where(text, days)
+
+
+def test_a_text_that_is_too_deep_for_the_parser(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deep(text: str, dialect: str) -> None:
+        raise RecursionError("maximum recursion depth exceeded\nin a parser")
+
+    monkeypatch.setattr("sqlglot.parse", deep)
+    with pytest.raises(InputError) as caught:
+        where("price = 1", TABLE)
+    assert str(caught.value) == (
+        f"where=price = 1 does not parse (maximum recursion depth exceeded). Write {EXAMPLE}."
+    )
+
+
 def test_as_much_as_is_allowed() -> None:
     deepest = "(" * 40 + "price = 99" + ")" * 40
     assert where(deepest, TABLE).tolist() == [True, False, False, False]

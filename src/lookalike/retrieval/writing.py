@@ -132,11 +132,8 @@ def restructure(
         items: its items.
         structure: see `retrieval.structure`.
     """
-    again = structure["wanted"] != generation.structure["wanted"]
-    faiss = None if again else generation.faiss
-    replaced = {generation.items, generation.faiss} - {faiss}
-    known = {name: sums for name, sums in generation.files.items() if name not in replaced}
-    _publish(folder, replace(generation, faiss=faiss, structure=structure), items, known, NONE)
+    known = {name: sums for name, sums in generation.files.items() if name != generation.items}
+    _publish(folder, replace(generation, structure=structure), items, known, NONE)
 
 
 def _in_order(
