@@ -9,7 +9,7 @@ FAISS := $(shell nvidia-smi -L >/dev/null 2>&1 && echo gpu || echo cpu)
 EXTRAS := $(FAISS),dev$(if $(filter cpu,$(FAISS)),$(comma)milvus-lite)
 CONSTRAINTS := -c constraints.txt $(if $(filter gpu,$(FAISS)),-c constraints-gpu.txt)
 READY := $(VENV)/.ready-$(FAISS)
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help setup train test test-all test-lowest coverage mutants audit docs tutorials bench lint format types wheel clean
@@ -47,7 +47,7 @@ tutorials: $(READY) ## run docs/tutorials/*.ipynb and keep what they show (args:
 OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning
 
 test-lowest: .lowest/.ready ## the fast tests with the oldest packages that pyproject.toml allows
-	OMP_NUM_THREADS=1 .lowest/bin/pytest -n auto -m "not slow" $(OLD) $(ARGS)
+	OMP_NUM_THREADS=1 .lowest/bin/pytest -n auto --dist worksteal -m "not slow" $(OLD) $(ARGS)
 
 .lowest/.ready: pyproject.toml $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .lowest

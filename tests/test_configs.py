@@ -90,6 +90,7 @@ SLOW = (
     "backbone=vgg16", "backbone=inception_v3",
     "backbone=clip_base", "backbone=convnext_tiny", "backbone=dinov2_base", "backbone=dinov2_small",
     "backbone=dinov3_base", "backbone=dinov3_small", "backbone=siglip2_base", "backbone=vit_small",
+    "logger=wandb",
 )  # fmt: skip
 ELSEWHERE = {
     "benchmark=": "test_benchmark.py",

@@ -46,6 +46,7 @@ def matches(run: str) -> list[list[dict[str, Any]]]:
     return [each["matches"] for each in json.loads(Path(run, "matches.json").read_text())]
 
 
+@pytest.mark.slow
 def test_the_verbs_find_what_an_index_in_a_folder_finds(
     cli: Cli, store: list[str], files: tuple[Path, Path], photos: Path, capsys: Any
 ) -> None:

@@ -218,7 +218,13 @@ def test_what_does_not_fit_is_said(
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "vit_small_patch14_reg4_dinov2"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "vit_tiny_patch16_224",
+        pytest.param("vit_small_patch14_reg4_dinov2", marks=pytest.mark.slow),
+    ],
+)
 # the position embedding has 14 or 37 a side
 @pytest.mark.parametrize("patches", [pytest.param(4, marks=pytest.mark.slow), 19])
 def test_a_transformer_at_another_size_than_it_was_trained_with(name: str, patches: int) -> None:

@@ -175,8 +175,10 @@ def test_minp_needs_the_whole_ranking() -> None:
         Evaluation(minp=True, whole_ranking=False)
 
 
-@pytest.mark.parametrize("choice", ["market", "duke"])
-@pytest.mark.parametrize("miner", ["batch_hard", "triplet_margin"])
+@pytest.mark.parametrize("choice", ["market", pytest.param("duke", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "miner", ["batch_hard", pytest.param("triplet_margin", marks=pytest.mark.slow)]
+)
 def test_the_recipe_runs_on_the_layout(
     choice: str, miner: str, compose: Callable[..., DictConfig], tmp_path: Path
 ) -> None:

@@ -387,6 +387,7 @@ def shares(mine: Callable[[], tuple[Tensor, ...]], size: int, draws: int) -> Ten
     return counts / draws
 
 
+@pytest.mark.slow
 def test_distance_weighted_miner_draws_from_the_definition_and_as_the_rival() -> None:
     labels = torch.tensor([0, 0, 0, 1, 1, 2, 3, 3])
     embeddings = normalize(torch.randn(8, 4, generator=torch.Generator().manual_seed(2)) + 0.5)

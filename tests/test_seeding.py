@@ -99,6 +99,7 @@ def test_neither_measuring_first_nor_workers_change_the_training(weights: Any) -
     assert not torch.equal(weights("seed=1"), plain)
 
 
+@pytest.mark.slow
 def test_neither_cold_nor_warm_caches_change_the_training(weights: Any) -> None:
     disk = weights("data.cache=disk")
     assert torch.equal(weights("data.cache=disk", measured_first=True), disk)
@@ -108,7 +109,7 @@ def test_neither_cold_nor_warm_caches_change_the_training(weights: Any) -> None:
     assert torch.equal(weights(*frozen, measured_first=True), cold)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_resumed_run_trains_the_same_weights(weights: Any, tmp_path: Path, workers: int) -> None:
     """Cut off after the first of two epochs, and gone on with in another folder."""
     same = ("scheduler=constant", f"data.num_workers={workers}")

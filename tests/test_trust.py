@@ -146,7 +146,13 @@ def exploit(cli: Cli, tiny: tuple[str, ...], tmp_path: Path) -> Callable[[str], 
     return write
 
 
-@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize(
+    "place",
+    [
+        pytest.param(each, marks=pytest.mark.slow if each in ("head", "view") else ())
+        for each in PLACES
+    ],
+)
 def test_no_public_way_runs_what_a_checkpoint_names(
     place: str,
     exploit: Callable[[str], Path],

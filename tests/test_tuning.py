@@ -46,6 +46,7 @@ def triplet(compose: Compose) -> Callable[[Sequence[str]], DictConfig]:
     return lambda overrides: compose("train", "loss=triplet", *overrides)
 
 
+@pytest.mark.slow
 def test_the_default_comes_first_and_what_is_behind_is_pruned(
     calls: list[tuple[float, int]], triplet: Any, tmp_path: Path
 ) -> None:
@@ -61,6 +62,7 @@ def test_the_default_comes_first_and_what_is_behind_is_pruned(
     assert len(calls) == 2 * 12 - pruned
 
 
+@pytest.mark.slow
 def test_a_search_goes_on_where_it_was_killed(
     calls: list[tuple[float, int]], triplet: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
