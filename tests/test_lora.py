@@ -184,6 +184,7 @@ def make(compose: Any, tiny: tuple[str, ...], tmp_path: Path) -> Any:
     return experiment
 
 
+@pytest.mark.slow
 def test_a_run_leaves_plain_weights_and_can_be_resumed(make: Any, tmp_path: Path) -> None:
     whole = make("whole")
     best = whole.fit()

@@ -564,6 +564,7 @@ def test_a_close_up(kept: Path, projection: Any) -> None:
     assert ".sheet0{background-image:url(data:image/jpeg" in html
 
 
+@pytest.mark.slow
 def test_a_run_reported_from_beginning_to_end(cli: Cli, tiny: tuple[str, ...]) -> None:
     cli("train", *tiny, "report=embeddings", "hydra.run.dir=runs/first")
     cli("train", *tiny, "loss=triplet", "hydra.run.dir=runs/second")

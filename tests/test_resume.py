@@ -73,7 +73,7 @@ def make(compose: Any, tiny: tuple[str, ...], tmp_path: Path) -> Callable[..., E
     ("hook", "call", "error", "position", "workers"),
     [
         ("training_step", 4, Killed(), (0, 3), 0),
-        ("training_step", 8, Killed(), (1, 2), 2),
+        pytest.param("training_step", 8, Killed(), (1, 2), 2, marks=pytest.mark.slow),
         ("validation_step", 3, Killed(), (1, 5), 0),  # saved as the validation began
         pytest.param("validation_step", 3, Interrupted(15), (1, 5), 2, marks=pytest.mark.slow),
         ("training_step", 6, Killed(), (1, 0), 0),

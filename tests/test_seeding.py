@@ -90,6 +90,7 @@ def weights(compose: Any, tiny: tuple[str, ...], tmp_path: Path) -> Any:
     return trained
 
 
+@pytest.mark.slow
 def test_neither_measuring_first_nor_workers_change_the_training(weights: Any) -> None:
     plain = weights()
     assert torch.equal(weights(), plain)

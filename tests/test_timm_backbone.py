@@ -57,6 +57,7 @@ def test_its_own_features_are_exactly_those_before_the_classifier(
     assert ours.shape == expected.shape[1:]
 
 
+@pytest.mark.slow
 def test_which_token(tmp_path: Path) -> None:
     """Class token first, four registers, then the patches: by hand."""
     name = "vit_little_patch16_reg4_gap_256"

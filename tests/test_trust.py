@@ -149,7 +149,7 @@ def exploit(cli: Cli, tiny: tuple[str, ...], tmp_path: Path) -> Callable[[str], 
 @pytest.mark.parametrize(
     "place",
     [
-        pytest.param(each, marks=pytest.mark.slow if each in ("head", "view") else ())
+        pytest.param(each, marks=pytest.mark.slow if each in ("head", "view", "loss") else ())
         for each in PLACES
     ],
 )

@@ -125,7 +125,12 @@ def test_values_with_which_training_diverges_are_reported(
     [
         pytest.param(MemoryError(), marks=pytest.mark.slow),
         pytest.param(torch.OutOfMemoryError("CUDA out of memory"), marks=pytest.mark.slow),
-        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        pytest.param(
+            RuntimeError(
+                "DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"
+            ),
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_values_that_need_too_much_memory_are_not_asked_again(
