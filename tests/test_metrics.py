@@ -1,6 +1,7 @@
 """Metrics against a double loop over plain numbers, on inputs that hurt."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from lookalike.evaluation.recognition import Recognition
 from lookalike.retrieval.candidates import Engine
 from lookalike.retrieval.embeddings import Embeddings
 from lookalike.retrieval.engines import Engines
+from lookalike.retrieval.faiss_flat import import_faiss
 from lookalike.retrieval.neighbours import Gallery, Neighbours
 from lookalike.retrieval.ranks import Ranks
 
@@ -327,3 +329,17 @@ def test_what_is_always_measured() -> None:
         "recall_at_2", "precision_at_1", "r_precision", "map_at_r", "map_at_3", "map_trapezoid",
         "mean_precision_at_2",
     ]  # fmt: skip
+
+
+def test_clusters_are_the_best_of_three_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    kmeans, made = import_faiss().Kmeans, []
+
+    def recorded(*given: Any, **more: Any) -> Any:
+        made.append((given, more))
+        return kmeans(*given, **more)
+
+    monkeypatch.setattr(import_faiss(), "Kmeans", recorded)
+    everything = random_set(0)
+    clustering(everything, seed=7)
+    settings = {"niter": 25, "nredo": 3, "seed": 7, "min_points_per_centroid": 1}
+    assert made == [((8, 9), settings)]
