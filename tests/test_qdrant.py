@@ -14,7 +14,7 @@ from lookalike.retrieval.qdrant import QdrantStore
 from lookalike.retrieval.qdrant_filter import qdrant_filter
 
 qdrant_client = pytest.importorskip("qdrant_client")
-models = qdrant_client.models
+models = pytest.importorskip("qdrant_client.models")
 pytestmark = pytest.mark.filterwarnings("ignore")
 
 VECTORS = np.eye(5, 4, dtype=np.float32)

@@ -106,12 +106,12 @@ EXAMPLE = "where=\"class == 'bed' and file_size > 50000\""
         ("price is 3", "where= takes is null and is not null; compare other values with =="),
         (
             "x" * 2001,
-            "where= takes 2000 characters and 40 parentheses at most; this has 2001 and 0. Add a "
+            "where= takes 2000 characters and 20 parentheses at most; this has 2001 and 0. Add a "
             "column to the table, and filter by that.",
         ),
         (
-            "(" * 41 + "price = 1" + ")" * 41,
-            "where= takes 2000 characters and 40 parentheses at most; this has 91 and 41. Add a "
+            "(" * 21 + "price = 1" + ")" * 21,
+            "where= takes 2000 characters and 20 parentheses at most; this has 51 and 21. Add a "
             "column to the table, and filter by that.",
         ),
     ],
@@ -166,7 +166,7 @@ def test_a_text_that_is_too_deep_for_the_parser(monkeypatch: pytest.MonkeyPatch)
 
 
 def test_as_much_as_is_allowed() -> None:
-    deepest = "(" * 40 + "price = 99" + ")" * 40
+    deepest = "(" * 20 + "price = 99" + ")" * 20
     assert where(deepest, TABLE).tolist() == [True, False, False, False]
     longest = "price = 99" + " " * 1990
     assert len(longest) == 2000

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import rich
 import rich.progress
+from rich.console import Console
 from rich.progress import Progress
 
 Item = TypeVar("Item")
@@ -15,16 +16,21 @@ Item = TypeVar("Item")
 
 def track(items: Iterable[Item], description: str, total: float | None = None) -> Iterable[Item]:
     """The same items, with a bar that goes on with each and leaves when all are done."""
+    console, disable = _shown()
     return rich.progress.track(
-        items, description, total, transient=True, disable=not _is_looked_at()
+        items, description, total, transient=True, console=console, disable=disable
     )
 
 
 def progress_bar() -> Progress:
     """A bar for tasks whose steps are told one by one; it leaves when its block ends."""
-    return Progress(transient=True, disable=not _is_looked_at())
+    console, disable = _shown()
+    return Progress(transient=True, console=console, disable=disable)
 
 
-def _is_looked_at() -> bool:
+def _shown() -> tuple[Console, bool]:
+    """Where a bar is shown, and whether it is none."""
     console = rich.get_console()
-    return console.is_terminal or console.is_jupyter
+    if console.is_terminal or console.is_jupyter:
+        return console, False
+    return Console(quiet=True), True  # before rich 14.3 a disabled bar ends in an empty line

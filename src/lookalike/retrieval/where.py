@@ -19,7 +19,7 @@ from lookalike.errors import InputError, did_you_mean
 pc: Any = pyarrow.compute  # its functions are made at run time
 
 LONGEST = 2000  # characters
-DEEPEST = 40  # parentheses inside each other
+DEEPEST = 20  # parentheses inside each other; more can be too deep for Python
 EXAMPLE = "where=\"class == 'bed' and file_size > 50000\""
 
 Values = Any  # an Arrow array or scalar
