@@ -215,6 +215,11 @@ def test_only_neighbours_with_a_positive_cosine_move_a_query() -> None:
     found = QueryExpansion(3, 2.0).expand(query, everything)
     mean = vectors[0] * 2 + 0.6**2 * vectors[1]
     np.testing.assert_allclose(found.vectors[0], mean / np.linalg.norm(mean), rtol=1e-6)
+    away = Embeddings(
+        vectors[1:2] * np.array([[-1, 1]], np.float32), np.zeros(1, np.int64), np.array([7])
+    )
+    near = QueryExpansion(1, 0.0).expand(away, everything[:1])  # alpha 0 weighs all
+    np.testing.assert_allclose(np.linalg.norm(near.vectors, axis=1), 1, rtol=1e-6)
     opposite = Embeddings(-vectors[:1], np.zeros(1, np.int64), np.array([7]))
     zero = QueryExpansion(3, 0.0).expand(opposite, everything[:1])
     assert zero.vectors.tolist() == [[0, 0]]  # the sum is nothing, and stays so

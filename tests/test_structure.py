@@ -213,6 +213,16 @@ def test_candidates_are_those_with_the_highest_scores() -> None:
         assert set(chosen.tolist()) == set(best.tolist())
 
 
+@pytest.mark.parametrize("count", [1, 4, 29, 30])
+def test_the_best_of_many_candidates(count: int) -> None:
+    vectors, queries = vectors_of(0, 40), vectors_of(1, 5)
+    rows = np.stack([np.random.default_rng(seed).permutation(40)[:30] for seed in range(5)])
+    found = Probing(None, vectors, np.arange(40), coded=True)._highest(queries, rows, count)
+    for query, some, chosen in zip(queries, rows, found, strict=True):
+        best = some[np.argsort(-(vectors[some] @ query))[:count]]
+        assert sorted(chosen.tolist()) == sorted(best.tolist())
+
+
 @pytest.mark.parametrize("ids", [[0, 1, 2, 3], [0, 1, 3, 4], [0, 1, 2, 4], [2, 3], [7]])
 def test_items_are_known_by_their_ids(ids: list[int]) -> None:
     probing = Probing(None, vectors_of(0, len(ids)), np.array(ids), coded=False)
