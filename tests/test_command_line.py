@@ -56,6 +56,7 @@ def test_the_cost_of_a_resumed_run_is_that_of_its_parts() -> None:
     assert 20 <= second.wall_seconds() < 30
 
 
+@pytest.mark.slow
 def test_a_resumed_run_writes_the_cost_of_the_whole(
     cli: Cli, tiny: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:

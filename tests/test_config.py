@@ -28,7 +28,7 @@ def printed(folder: Path, verb: str, *overrides: str) -> str:
             ["loss=triplet", "seed=3", "trainer.max_epochs=2", "logger=wandb"],
             marks=pytest.mark.slow,
         ),
-        ("evaluate", ["checkpoint=best.ckpt"]),
+        pytest.param("evaluate", ["checkpoint=best.ckpt"], marks=pytest.mark.slow),
         pytest.param("benchmark", ["benchmark=smoke", "seed=1"], marks=pytest.mark.slow),
         pytest.param("tune", ["tune=triplet", "data.batch_size=32"], marks=pytest.mark.slow),
     ],

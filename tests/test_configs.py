@@ -179,9 +179,9 @@ def test_readers_by_config(
     [
         ("flowers", [], (38, 13, 51)),
         ("flowers", ["data.protocol=official"], (102, 102, 102)),
-        ("dogs", [], (45, 15, 60)),
+        pytest.param("dogs", [], (45, 15, 60), marks=pytest.mark.slow),
         ("furniture", ["data.protocol=official"], (7, 7, 7)),
-        ("furniture", ["data.folds=2"], (2, 2, 3)),
+        pytest.param("furniture", ["data.folds=2"], (2, 2, 3), marks=pytest.mark.slow),
         pytest.param("flowers_cameras", [], (38, 13, 51), marks=pytest.mark.slow),  # 8189 copies
     ],
 )

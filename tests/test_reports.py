@@ -241,6 +241,7 @@ def test_a_run_writes_all_its_reports(cli: Cli, tiny: tuple[str, ...], capsys: A
         assert f"run/{name}" in printed
 
 
+@pytest.mark.slow
 def test_a_report_sees_what_was_trained(
     cli: Cli, tiny: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -396,7 +396,10 @@ def test_two_processes_end_together_and_go_on(tiny: tuple[str, ...], tmp_path: P
 @pytest.mark.parametrize(
     "overrides",
     [
-        ("freeze=thaw", "freeze.thaw.from_layer=0", "freeze.thaw.epoch=1"),
+        pytest.param(
+            ("freeze=thaw", "freeze.thaw.from_layer=0", "freeze.thaw.epoch=1"),
+            marks=pytest.mark.slow,
+        ),
         ("freeze=all", "data.cache=features", "data.feature_views=2", "loss=softmax", "miner=none"),
         ("trainer.accumulate_grad_batches=2", "loss=cross_batch_memory", "loss.memory_size=20"),
     ],

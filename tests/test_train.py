@@ -202,6 +202,7 @@ def test_what_the_first_fit_gave_is_kept_when_the_refit_fails(
     assert Path("run", "checkpoints", "best.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_run(cli: Cli, tiny: tuple[str, ...]) -> None:
     values = [
         cli("train", *tiny, "trainer.max_epochs=2", f"seed={seed}", f"hydra.run.dir=run{number}")

@@ -184,6 +184,7 @@ def short(tiny: tuple[str, ...]) -> tuple[str, ...]:
     return (*tiny, "evaluation.before_training=false", "batches_per_epoch=2")
 
 
+@pytest.mark.slow
 def test_a_sample_of_wrong_values(
     cli: Cli, short: tuple[str, ...], compose: Compose, capsys: pytest.CaptureFixture[str]
 ) -> None:
