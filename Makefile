@@ -32,7 +32,7 @@ train: $(READY) ## the main job on drawn flowers (args: ARGS="data=flowers ...")
 	$(BIN)/lookalike train $(ARGS)
 
 test: $(READY) ## the fast tests, and those on real images where they are
-	$(PYTEST) -m "not slow" $(ARGS)
+	$(PYTEST) -m "not slow and not browser" $(ARGS)
 
 test-all: $(READY) ## all tests
 	$(PYTEST) $(ARGS)
@@ -47,7 +47,7 @@ tutorials: $(READY) ## run docs/tutorials/*.ipynb and keep what they show (args:
 OLD := -W ignore::DeprecationWarning -W ignore::PendingDeprecationWarning
 
 test-lowest: .lowest/.ready ## the fast tests with the oldest packages that pyproject.toml allows
-	OMP_NUM_THREADS=1 .lowest/bin/pytest -n auto --dist worksteal -m "not slow" $(OLD) $(ARGS)
+	OMP_NUM_THREADS=1 .lowest/bin/pytest -n auto --dist worksteal -m "not slow and not browser" $(OLD) $(ARGS)
 
 .lowest/.ready: pyproject.toml $(READY)
 	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .lowest
