@@ -17,13 +17,11 @@ QUERIES = Embeddings(
     np.concatenate([GALLERY.ids[:3], np.arange(100, 105)]), RNG.integers(0, 9, 8),
 )  # fmt: skip
 EVERY = tuple(np.array(pairs) for pairs in zip(*np.ndindex(8, 30), strict=True))
-SETS = [
-    (Judgements.of_lists(
-        QUERIES.ids[[0, 1, 3, 6]].tolist(),
-        [GALLERY.ids[[4, 0, 9]].tolist(), [], [*GALLERY.ids[[1, 2]].tolist(), 777], [888]],
-        [[GALLERY.ids[7].item()], GALLERY.ids[[8, 5]].tolist(), [], GALLERY.ids[[2]].tolist()],
-    ), QUERIES, GALLERY),
-]  # fmt: skip
+JUDGEMENTS = Judgements.of_lists(
+    QUERIES.ids[[0, 1, 3, 6]].tolist(),
+    [GALLERY.ids[[4, 0, 9]].tolist(), [], [*GALLERY.ids[[1, 2]].tolist(), 777], [888]],
+    [[GALLERY.ids[7].item()], GALLERY.ids[[8, 5]].tolist(), [], GALLERY.ids[[2]].tolist()],
+)
 
 
 def test_rows_of_ids() -> None:
@@ -54,20 +52,19 @@ def test_by_label_equals_a_loop() -> None:
 
 def expected() -> np.ndarray:
     """By pair: 1 where an item answers a query, -1 where it is left out."""
-    judged = SETS[0][0]
     table = np.zeros((8, 30), int)
     for query, row in np.ndindex(8, 30):
-        here = (judged.queries == QUERIES.ids[query]) & (judged.items == GALLERY.ids[row])
+        here = (JUDGEMENTS.queries == QUERIES.ids[query]) & (JUDGEMENTS.items == GALLERY.ids[row])
         if QUERIES.ids[query] == GALLERY.ids[row]:
             table[query, row] = -1
         elif here.any():
-            table[query, row] = 1 if judged.relevant[here][0] else -1
+            table[query, row] = 1 if JUDGEMENTS.relevant[here][0] else -1
     return table
 
 
 @pytest.mark.parametrize("rows", [None, [3, 0, 7, 3], []])
 def test_by_judgements_equals_a_loop(rows: list[int] | None) -> None:
-    relevance = Judged.of(*SETS[0])
+    relevance = Judged.of(JUDGEMENTS, QUERIES, GALLERY)
     table = expected()
     assert (table == 1).sum() == 4
     assert (table == -1).sum() == 7  # three are queries themselves

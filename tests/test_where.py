@@ -64,7 +64,7 @@ def test_a_filter_keeps_what_a_loop_keeps(
         ("select 1", "does not know"),
         ("class like price", "a text behind like"),
         ("__import__('os').system('x')", "does not|parse"),
-        ("((((" * 20 + "price" + "))))" * 20, "parentheses at most"),
+        ("((((" * 20 + "price" + "))))" * 20, "parentheses inside each other at most"),
         ("price = 1 or " * 300 + "price = 2", "characters"),
         ("not " * 400 + "price = 1", "inside each other|does not parse"),
         ("price - 1 = 2", "does not know 'price - 1'"),
@@ -106,13 +106,13 @@ EXAMPLE = "where=\"class == 'bed' and file_size > 50000\""
         ("price is 3", "where= takes is null and is not null; compare other values with =="),
         (
             "x" * 2001,
-            "where= takes 2000 characters and 20 parentheses at most; this has 2001 and 0. Add a "
-            "column to the table, and filter by that.",
+            "where= takes 2000 characters and 20 parentheses inside each other at most; this has "
+            "2001 and 0. Add a column to the table, and filter by that.",
         ),
         (
             "(" * 21 + "price = 1" + ")" * 21,
-            "where= takes 2000 characters and 20 parentheses at most; this has 51 and 21. Add a "
-            "column to the table, and filter by that.",
+            "where= takes 2000 characters and 20 parentheses inside each other at most; this has "
+            "51 and 21. Add a column to the table, and filter by that.",
         ),
     ],
 )  # fmt: skip
@@ -168,6 +168,8 @@ def test_a_text_that_is_too_deep_for_the_parser(monkeypatch: pytest.MonkeyPatch)
 def test_as_much_as_is_allowed() -> None:
     deepest = "(" * 20 + "price = 99" + ")" * 20
     assert where(deepest, TABLE).tolist() == [True, False, False, False]
+    beside = " or ".join(["(price = 99)"] * 60 + ["class = 'a (1)'"])
+    assert where(beside, TABLE).tolist() == [True, False, False, False]
     longest = "price = 99" + " " * 1990
     assert len(longest) == 2000
     assert where(longest, TABLE).tolist() == [True, False, False, False]

@@ -7,6 +7,7 @@ the work is a few passes over the columns. So a text may come from a stranger.
 
 from collections.abc import Callable
 from functools import reduce
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -74,10 +75,12 @@ def parsed(text: str) -> Any:
     import sqlglot  # 0.1 s that a search without a filter does not need
     from sqlglot.errors import SqlglotError
 
-    if len(text) > LONGEST or text.count("(") > DEEPEST:
+    deepest = max(accumulate((each == "(") - (each == ")") for each in text), default=0)
+    if len(text) > LONGEST or deepest > DEEPEST:
         raise InputError(
-            f"where= takes {LONGEST} characters and {DEEPEST} parentheses at most; this has "
-            f"{len(text)} and {text.count('(')}. Add a column to the table, and filter by that."
+            f"where= takes {LONGEST} characters and {DEEPEST} parentheses inside each other at "
+            f"most; this has {len(text)} and {deepest}. Add a column to the table, and filter by "
+            "that."
         )
     try:
         trees = sqlglot.parse(text, dialect="duckdb")  # which takes == for =
